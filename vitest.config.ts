@@ -1,0 +1,29 @@
+import { readdirSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { defineConfig } from 'vitest/config';
+
+/** Tests read the workspace's sources, so no build has to be fresh before `vitest` runs. */
+const root = fileURLToPath(new URL('.', import.meta.url));
+const packages = ['libs', 'services', 'apps'].flatMap((dir) => readdirSync(root + dir).map((name) => [name, `${dir}/${name}`]));
+const alias = Object.fromEntries(
+  [...packages, ['lab', 'lab'], ['e2e', 'e2e'], ['faults', 'faults'], ['bench', 'bench']].map(([name, dir]) => [
+    `@m2/${name}`,
+    `${root}${dir}/src/index.ts`,
+  ]),
+);
+
+const tier = (name: string, include: string[], timeout: number) => ({
+  resolve: { alias },
+  test: { name, include, testTimeout: timeout, hookTimeout: timeout, pool: 'forks' as const },
+});
+
+export default defineConfig({
+  test: {
+    projects: [
+      tier('unit', ['{libs,services,apps,lab,bench}/**/src/**/*.spec.ts'], 20_000),
+      tier('it', ['{libs,services,apps,lab,bench}/**/src/**/*.it.ts'], 120_000),
+      tier('e2e', ['e2e/src/**/*.e2e.ts'], 900_000),
+      tier('faults', ['faults/src/**/*.faults.ts'], 900_000),
+    ],
+  },
+});
