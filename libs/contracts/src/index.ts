@@ -1,1 +1,10 @@
-export {};
+export * from './boot.js';
+export * from './catalogue.js';
+export * from './errors.js';
+export * as fields from './fields.js';
+export * from './gateway.js';
+export * from './hil.js';
+export * from './image.js';
+export * from './iscsi.js';
+export * from './message.js';
+export * from './rest.js';

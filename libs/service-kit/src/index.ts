@@ -1,1 +1,12 @@
-export {};
+export { Bus, type RequestOptions } from './bus.js';
+export { type BaseConfig, baseConfig, ConfigError, listenAddress, loadConfig } from './config.js';
+export { Database, isConnectionError, type Session, type Sql, violatesUnique } from './database.js';
+export { type Effect, type Emit, withEvents } from './effects.js';
+export { Answers, Consumes, Handles } from './handlers.js';
+export type { ReceivedEvent } from './inbox.js';
+export { type Logger, makeLog } from './log.js';
+export { NestLog } from './nest-log.js';
+export type { ReadinessCheck } from './ops-server.js';
+export { SecretBox } from './secret-box.js';
+export { type Kit, KIT, runService, type ServiceDefinition } from './service.js';
+export { currentTraceId, currentTraceparent, contextOf, inSpan, meter, SpanKind } from './telemetry.js';

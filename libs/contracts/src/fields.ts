@@ -1,0 +1,60 @@
+import { z } from 'zod';
+
+/** Identifiers are UUIDs (version 7 where we make them). */
+export const id = z.uuid();
+
+/**
+ * A name that a person chose. It ends in volume comments, boot scripts, logs and shell completions, so it is narrow: lower-case letters,
+ * digits, dots, dashes, underscores; it starts and ends with a letter or digit, and has no two dots in a row. It never looks
+ * like an identifier, so that `web-1` and `0198…-…` can be given in the same place.
+ */
+const looksLikeId = /^[0-9a-f]{8}-[0-9a-f]{4}-/;
+export const name = z
+  .string()
+  .max(63)
+  .regex(
+    /^[a-z0-9](?:(?:[a-z0-9_-]|\.(?!\.))*[a-z0-9])?$/,
+    'must be lower-case letters, digits, dots, dashes or underscores, and start and end with a letter or digit',
+  )
+  .refine((value) => !looksLikeId.test(value), 'must not look like a UUID');
+
+export const nameOrId = z.union([id, name]);
+
+/** IEEE 802 MAC address, kept in lower case with colons. */
+export const mac = z
+  .string()
+  .transform((value) => value.toLowerCase().replaceAll('-', ':'))
+  .pipe(z.string().regex(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/, 'must be a MAC address such as 52:54:00:12:34:56'));
+
+export const bytes = z.int().nonnegative();
+export const time = z.iso.datetime();
+export const sha256 = z
+  .string()
+  .toLowerCase()
+  .regex(/^[0-9a-f]{64}$/, 'must be 64 hexadecimal digits (SHA-256)');
+
+/** iSCSI qualified name, RFC 3720 section 3.2.6.3.1; narrower than the RFC: what tgt and iPXE both take. */
+export const iqn = z
+  .string()
+  .regex(/^iqn\.\d{4}-\d{2}\.[a-z0-9.-]+(:[a-z0-9._:-]+)?$/)
+  .max(223);
+
+/** Cursor pagination: `next` is handed back as `cursor`; it is absent on the last page. */
+export const page = z.object({
+  cursor: z.string().max(256).optional(),
+  limit: z.coerce.number().int().min(1).max(500).default(100),
+});
+
+export const pageOf = <Item extends z.ZodType>(item: Item) =>
+  z.object({ items: z.array(item), next: z.string().optional() });
+
+export const portal = z.object({ address: z.string(), port: z.int() });
+
+/** What a storage hands to a target. A discriminated union, so that Ceph adds its kind beside `file`. */
+export const backingStore = z.discriminatedUnion('type', [z.object({ type: z.literal('file'), path: z.string() })]);
+
+export const errorValue = z.object({
+  code: z.string(),
+  detail: z.string(),
+  about: z.record(z.string(), z.unknown()).optional(),
+});

@@ -1,0 +1,116 @@
+import { z } from 'zod';
+import { errorValue, id, name, time } from './fields.js';
+import { event } from './message.js';
+
+export const roles = ['admin', 'operator', 'member', 'auditor'] as const;
+export type Role = (typeof roles)[number];
+
+export const project = z.object({ id, name, createdAt: time });
+export type Project = z.infer<typeof project>;
+
+export const token = z.object({ id, name, role: z.enum(roles), project: id.nullable(), createdAt: time });
+export type Token = z.infer<typeof token>;
+
+export const operationKinds = [
+  'provision',
+  'deprovision',
+  'disk.create',
+  'disk.delete',
+  'image.import',
+  'image.delete',
+] as const;
+export type OperationKind = (typeof operationKinds)[number];
+
+export const operationStates = ['running', 'undoing', 'succeeded', 'failed', 'cancelled', 'needs_attention'] as const;
+export type OperationState = (typeof operationStates)[number];
+
+/** `unknown`: the intent is on record and the outcome is not; a crash may have been in between. */
+export const stepStates = ['waiting', 'running', 'unknown', 'done', 'skipped', 'failed', 'undoing', 'undone'] as const;
+export type StepState = (typeof stepStates)[number];
+
+export const operationStep = z.object({
+  name: z.string(),
+  state: z.enum(stepStates),
+  attempts: z.int(),
+  startedAt: time.nullable(),
+  endedAt: time.nullable(),
+  progress: z.object({ done: z.number(), total: z.number().nullable(), text: z.string() }).nullable(),
+  error: errorValue.nullable(),
+});
+export type OperationStep = z.infer<typeof operationStep>;
+
+export const operation = z.object({
+  id,
+  project: id,
+  kind: z.enum(operationKinds),
+  state: z.enum(operationStates),
+  /** What it makes or changes: `{ provision, node, disk, image … }` by identifier. */
+  about: z.record(z.string(), z.string()),
+  steps: z.array(operationStep),
+  error: errorValue.nullable(),
+  /** For `needs_attention`: what is left, and what to do. */
+  attention: z.string().nullable(),
+  cancellable: z.boolean(),
+  createdAt: time,
+  startedAt: time.nullable(),
+  endedAt: time.nullable(),
+  createdBy: z.string(),
+});
+export type Operation = z.infer<typeof operation>;
+
+export const provision = z.object({
+  id,
+  project: id,
+  node: id,
+  nodeName: name,
+  nic: name,
+  disk: id,
+  diskName: name,
+  image: id.nullable(),
+  state: z.enum(['provisioning', 'ready', 'booted', 'deprovisioning', 'ended', 'failed']),
+  /** The operation that changes it now, or changed it last. */
+  operation: id,
+  report: z.record(z.string(), z.unknown()).nullable(),
+  createdAt: time,
+  endedAt: time.nullable(),
+});
+export type Provision = z.infer<typeof provision>;
+
+export const auditEvent = z.object({
+  id,
+  sequence: z.string(),
+  type: z.string(),
+  project: id.nullable(),
+  time,
+  traceparent: z.string().nullable(),
+  data: z.record(z.string(), z.unknown()),
+});
+export type AuditEvent = z.infer<typeof auditEvent>;
+
+const operationRef = z.object({ id, project: id, kind: z.enum(operationKinds), by: z.string() });
+export const operationStarted = event('gateway.operation.started', 'An operation was accepted', operationRef);
+export const operationEnded = event(
+  'gateway.operation.ended',
+  'An operation ended, as asked or undone',
+  operationRef.extend({ state: z.enum(operationStates), error: errorValue.nullable() }),
+);
+export const projectCreated = event(
+  'gateway.project.created',
+  'A project is there',
+  z.object({ id, project: id, name }),
+);
+export const projectDeleted = event(
+  'gateway.project.deleted',
+  'A project is gone',
+  z.object({ id, project: id, name }),
+);
+export const tokenCreated = event(
+  'gateway.token.created',
+  'A token was handed out',
+  z.object({ id, project: id.nullable(), name, role: z.enum(roles) }),
+);
+export const tokenRevoked = event(
+  'gateway.token.revoked',
+  'A token is void',
+  z.object({ id, project: id.nullable(), name }),
+);

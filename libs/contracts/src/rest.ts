@@ -1,0 +1,311 @@
+import { z } from 'zod';
+import type { ErrorCode } from './errors.js';
+import { bytes, id, name, nameOrId, page, pageOf, sha256 } from './fields.js';
+import {
+  auditEvent,
+  operation,
+  operationKinds,
+  operationStates,
+  project,
+  provision,
+  type Role,
+  roles,
+  token,
+} from './gateway.js';
+import { bmc, node, nodeSpec } from './hil.js';
+import { disk, image, imageSource } from './image.js';
+
+/**
+ * The REST door, as data: the gateway's controllers, the guard, OpenAPI and the `m2` command line are made from it.
+ */
+export interface Route {
+  /** OpenAPI's operationId. */
+  name: string;
+  method: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  /** OpenAPI form: `/v1/projects/{project}`. */
+  path: string;
+  summary: string;
+  /**
+   * Who may: a role named here, with a token of that project (or of no project) where the path has one. `public`: anybody,
+   * without a token. An admin may everything.
+   */
+  allow: readonly Role[] | 'public';
+  params: z.ZodObject;
+  query: z.ZodObject;
+  body: z.ZodType | null;
+  /** What is answered; `null`: nothing (204). */
+  response: z.ZodType | null;
+  status: 200 | 201 | 202 | 204;
+  /** Server-sent events on `Accept: text/event-stream`. */
+  stream: boolean;
+  /** Codes of the errors that this route adds to those that any route may answer. */
+  errors: readonly ErrorCode[];
+}
+
+const none = z.object({});
+
+type Given = Pick<Route, 'summary' | 'allow'> & Partial<Route>;
+const route = <const R extends Given>(name: string, line: `${Route['method']} /${string}`, given: R) => {
+  const [method, path] = line.split(' ') as [Route['method'], string];
+  const params = [...path.matchAll(/\{(\w+)\}/g)].map(([, param]) => param as string);
+  const filled = {
+    name,
+    method,
+    path,
+    params: z.object(Object.fromEntries(params.map((param) => [param, param === 'id' ? id : nameOrId]))),
+    query: none,
+    body: null,
+    response: null,
+    status: given.response === undefined ? 204 : 200,
+    stream: false,
+    errors: [],
+    ...given,
+  };
+  return filled as Omit<typeof filled, keyof R> & R;
+};
+
+const tenants = ['member', 'operator'] as const;
+const readers = ['member', 'operator', 'auditor'] as const;
+const operators = ['operator'] as const;
+const admins = ['admin'] as const;
+
+/** An accepted operation; `Location` holds its URL. */
+const accepted = { response: operation, status: 202 } as const;
+
+export const provisionRequest = z
+  .object({
+    node: nameOrId,
+    nic: name.optional(),
+    image: nameOrId.optional(),
+    disk: nameOrId.optional(),
+    /** Name of the disk that is cloned from `image`; absent: made of the node's name and a number. */
+    diskName: name.optional(),
+    network: name.optional(),
+    waitFor: z.enum(['ready', 'booted']).default('booted'),
+  })
+  .refine((request) => (request.image === undefined) !== (request.disk === undefined), 'give either an image or a disk')
+  .refine((request) => request.diskName === undefined || request.image !== undefined, 'diskName goes with image');
+
+export const whoami = z.object({ token: id, name: z.string(), role: z.enum(roles), project: id.nullable() });
+
+export const routes = {
+  whoami: route('whoami', 'GET /v1/whoami', { summary: 'Whose token this is', allow: readers, response: whoami }),
+
+  projectList: route('projectList', 'GET /v1/projects', {
+    summary: 'The projects that the token may see, by name',
+    allow: readers,
+    query: page,
+    response: pageOf(project),
+  }),
+  projectCreate: route('projectCreate', 'POST /v1/projects', {
+    summary: 'Makes a project',
+    allow: operators,
+    body: z.object({ name }),
+    response: project,
+    status: 201,
+    errors: ['project.exists'],
+  }),
+  projectShow: route('projectShow', 'GET /v1/projects/{project}', {
+    summary: 'One project',
+    allow: readers,
+    response: project,
+  }),
+  projectDelete: route('projectDelete', 'DELETE /v1/projects/{project}', {
+    summary: 'Deletes a project that has nothing in it',
+    allow: operators,
+    errors: ['project.not_empty'],
+  }),
+
+  tokenCreate: route('tokenCreate', 'POST /v1/tokens', {
+    summary: 'Makes a token; its value is in this answer and nowhere else. A member token belongs to a project',
+    allow: admins,
+    body: z
+      .object({ name, role: z.enum(roles), project: nameOrId.optional() })
+      .refine((body) => body.role !== 'member' || body.project !== undefined, 'a member token needs a project')
+      .refine((body) => body.role !== 'admin' || body.project === undefined, 'an admin token has no project'),
+    response: token.extend({ value: z.string() }),
+    status: 201,
+  }),
+  tokenList: route('tokenList', 'GET /v1/tokens', {
+    summary: 'The tokens, without their values',
+    allow: admins,
+    query: page,
+    response: pageOf(token),
+  }),
+  tokenRevoke: route('tokenRevoke', 'DELETE /v1/tokens/{id}', {
+    summary: 'Makes a token void',
+    allow: admins,
+    errors: ['token.not_found'],
+  }),
+
+  imageList: route('imageList', 'GET /v1/projects/{project}/images', {
+    summary: 'The images of a project, by name',
+    allow: readers,
+    query: page,
+    response: pageOf(image),
+  }),
+  imageImport: route('imageImport', 'POST /v1/projects/{project}/images', {
+    summary: 'Imports an image from a file of the server or from a URL',
+    allow: tenants,
+    body: z.object({
+      name,
+      source: imageSource,
+      format: z.enum(['raw', 'qcow2']).optional(),
+      sha256: sha256.optional(),
+    }),
+    ...accepted,
+    errors: ['image.exists'],
+  }),
+  imageShow: route('imageShow', 'GET /v1/projects/{project}/images/{image}', {
+    summary: 'One image',
+    allow: readers,
+    response: image,
+  }),
+  imageDelete: route('imageDelete', 'DELETE /v1/projects/{project}/images/{image}', {
+    summary: 'Deletes an image that no disk was cloned from',
+    allow: tenants,
+    ...accepted,
+    errors: ['image.in_use'],
+  }),
+
+  diskList: route('diskList', 'GET /v1/projects/{project}/disks', {
+    summary: 'The disks of a project, by name',
+    allow: readers,
+    query: page,
+    response: pageOf(disk),
+  }),
+  diskCreate: route('diskCreate', 'POST /v1/projects/{project}/disks', {
+    summary: 'Clones an image; sizeBytes may make the disk larger than the image',
+    allow: tenants,
+    body: z.object({ name, image: nameOrId, sizeBytes: bytes.optional() }),
+    ...accepted,
+    errors: ['disk.exists', 'disk.too_small', 'image.not_ready'],
+  }),
+  diskShow: route('diskShow', 'GET /v1/projects/{project}/disks/{disk}', {
+    summary: 'One disk',
+    allow: readers,
+    response: disk,
+  }),
+  diskDelete: route('diskDelete', 'DELETE /v1/projects/{project}/disks/{disk}', {
+    summary: 'Deletes a disk and its data',
+    allow: tenants,
+    ...accepted,
+    errors: ['disk.in_use'],
+  }),
+
+  nodeList: route('nodeList', 'GET /v1/nodes', {
+    summary: 'The nodes that the token may use, by name',
+    allow: readers,
+    query: page,
+    response: pageOf(node),
+  }),
+  nodeRegister: route('nodeRegister', 'POST /v1/nodes', {
+    summary: 'Makes a node known',
+    allow: operators,
+    body: nodeSpec,
+    response: node,
+    status: 201,
+    errors: ['node.exists'],
+  }),
+  nodeShow: route('nodeShow', 'GET /v1/nodes/{node}', { summary: 'One node', allow: readers, response: node }),
+  nodeSetBmc: route('nodeSetBmc', 'PUT /v1/nodes/{node}/bmc', {
+    summary: 'Changes how a node is powered',
+    allow: operators,
+    body: bmc,
+    response: node,
+  }),
+  nodePower: route('nodePower', 'GET /v1/nodes/{node}/power', {
+    summary: 'Asks the BMC of a node for its power state',
+    allow: operators,
+    response: z.object({ power: z.enum(['on', 'off']) }),
+    errors: ['bmc.unreachable', 'bmc.auth_failed'],
+  }),
+  nodeRemove: route('nodeRemove', 'DELETE /v1/nodes/{node}', {
+    summary: 'Forgets a node that nobody holds',
+    allow: operators,
+    errors: ['node.busy'],
+  }),
+
+  provisionList: route('provisionList', 'GET /v1/projects/{project}/provisions', {
+    summary: 'The provisions of a project, newest first; those that ended only with all=true',
+    allow: readers,
+    query: page.extend({ all: z.stringbool().default(false) }),
+    response: pageOf(provision),
+  }),
+  provisionCreate: route('provisionCreate', 'POST /v1/projects/{project}/provisions', {
+    summary: 'Boots a node from a clone of an image, or from a disk that waits',
+    allow: tenants,
+    body: provisionRequest,
+    ...accepted,
+    errors: ['node.busy', 'disk.in_use', 'image.not_ready', 'nic.not_found', 'disk.exists'],
+  }),
+  provisionShow: route('provisionShow', 'GET /v1/projects/{project}/provisions/{id}', {
+    summary: 'One provision',
+    allow: readers,
+    response: provision,
+    errors: ['provision.not_found'],
+  }),
+  provisionDelete: route('provisionDelete', 'DELETE /v1/projects/{project}/provisions/{id}', {
+    summary: 'Powers the node off and takes everything back; the disk is kept unless disk=delete',
+    allow: tenants,
+    query: z.object({ disk: z.enum(['keep', 'delete']).default('keep') }),
+    ...accepted,
+    errors: ['provision.not_found', 'provision.ending'],
+  }),
+
+  operationList: route('operationList', 'GET /v1/operations', {
+    summary: 'The operations of the projects that the token may see, newest first',
+    allow: readers,
+    query: page.extend({
+      project: nameOrId.optional(),
+      kind: z.enum(operationKinds).optional(),
+      state: z.enum(operationStates).optional(),
+    }),
+    response: pageOf(operation),
+  }),
+  operationShow: route('operationShow', 'GET /v1/operations/{id}', {
+    summary: 'One operation with its steps; as a stream, again after each change until it ends',
+    allow: readers,
+    response: operation,
+    stream: true,
+    errors: ['operation.not_found'],
+  }),
+  operationCancel: route('operationCancel', 'POST /v1/operations/{id}/cancel', {
+    summary: 'Asks an operation to stop and undo what it did',
+    allow: tenants,
+    ...accepted,
+    errors: ['operation.not_found', 'operation.not_cancellable'],
+  }),
+  operationResume: route('operationResume', 'POST /v1/operations/{id}/resume', {
+    summary: 'Lets an operation that needs attention go on, when its cause is mended',
+    allow: tenants,
+    ...accepted,
+    errors: ['operation.not_found', 'operation.not_resumable'],
+  }),
+
+  eventList: route('eventList', 'GET /v1/events', {
+    summary: 'What happened, oldest first; as a stream, what happens from now on (or from `cursor` on)',
+    allow: readers,
+    query: page.extend({ project: nameOrId.optional(), type: z.string().max(100).optional() }),
+    response: pageOf(auditEvent),
+    stream: true,
+  }),
+
+  openapi: route('openapi', 'GET /v1/openapi.json', {
+    summary: 'This API, as OpenAPI 3.1',
+    allow: 'public',
+    response: z.unknown(),
+  }),
+  asyncapi: route('asyncapi', 'GET /v1/asyncapi.json', {
+    summary: 'The events and messages, as AsyncAPI 3.0',
+    allow: 'public',
+    response: z.unknown(),
+  }),
+  health: route('health', 'GET /healthz', {
+    summary: 'Whether the gateway lives',
+    allow: 'public',
+    response: z.object({ status: z.literal('ok') }),
+  }),
+} as const;
+
+export type RouteName = keyof typeof routes;

@@ -1,0 +1,111 @@
+import { type Call, headers as names, type InputOf, M2Error, type ReplyOf, type ServiceName } from '@m2/contracts';
+import { jetstream, type JetStreamClient } from '@nats-io/jetstream';
+import {
+  connect,
+  headers,
+  type NatsConnection,
+  NoRespondersError,
+  RequestError,
+  TimeoutError,
+} from '@nats-io/transport-node';
+import { SpanKind } from '@opentelemetry/api';
+import { z } from 'zod';
+import { currentTraceparent, inSpan } from './telemetry.js';
+
+const answer = z.union([
+  z.object({ ok: z.literal(true), value: z.unknown() }),
+  z.object({ ok: z.literal(false), error: z.custom<Parameters<typeof M2Error.fromValue>[0]>() }),
+]);
+export type Answer = z.infer<typeof answer>;
+
+export interface RequestOptions {
+  /** Milliseconds until nobody waits for the answer any more. */
+  deadlineMs: number;
+  /** For commands: see `headers` in the contracts. */
+  effect?: string;
+  fence?: number;
+}
+
+/** The connection to NATS of one service, with the service's own user and inbox. */
+export class Bus {
+  readonly js: JetStreamClient;
+
+  private constructor(readonly connection: NatsConnection) {
+    this.js = jetstream(connection);
+  }
+
+  /** Connects, and stays: it waits for a server that is not up yet and reconnects for ever. */
+  static async open(options: { service: ServiceName; url: string; password?: string | undefined }): Promise<Bus> {
+    const connection = await connect({
+      servers: options.url,
+      name: `m2-${options.service}`,
+      ...(options.password && { user: `m2-${options.service}`, pass: options.password }),
+      // The server lets a service subscribe to its own inbox only, so nobody reads another's answers.
+      inboxPrefix: `_INBOX_${options.service}`,
+      maxReconnectAttempts: -1,
+      reconnectTimeWait: 250,
+      waitOnFirstConnect: true,
+    });
+    return new Bus(connection);
+  }
+
+  /**
+   * Asks a service and waits for the answer.
+   * Throws M2Error: the service's own, or `service.unavailable` (nobody listens), or `request.deadline`.
+   */
+  request<C extends Call>(call: C, input: InputOf<C>, options: RequestOptions): Promise<ReplyOf<C>> {
+    return inSpan(call.subject, SpanKind.CLIENT, async () => {
+      const meta = headers();
+      const traceparent = currentTraceparent();
+      if (traceparent) meta.set(names.traceparent, traceparent);
+      meta.set(names.deadline, String(Date.now() + options.deadlineMs));
+      if (options.effect) meta.set(names.effect, options.effect);
+      if (options.fence !== undefined) meta.set(names.fence, String(options.fence));
+      const reply = await this.send(call, JSON.stringify(input), { timeout: options.deadlineMs, headers: meta });
+      if (!reply.ok) throw M2Error.fromValue(reply.error);
+      return call.reply.parse(reply.value) as ReplyOf<C>;
+    });
+  }
+
+  private async send(call: Call, payload: string, options: { timeout: number; headers: ReturnType<typeof headers> }) {
+    try {
+      return answer.parse((await this.connection.request(call.subject, payload, options)).json());
+    } catch (error) {
+      const cause = error instanceof RequestError ? (error.cause ?? error) : error;
+      if (cause instanceof NoRespondersError || (error instanceof RequestError && error.isNoResponders()))
+        throw new M2Error('service.unavailable', `The ${call.service} service is not there`, undefined, { cause });
+      if (cause instanceof TimeoutError)
+        throw new M2Error(
+          'request.deadline',
+          `${call.subject} did not answer within ${options.timeout} ms`,
+          undefined,
+          {
+            cause,
+          },
+        );
+      if (error instanceof z.ZodError) throw error;
+      throw new M2Error(
+        'service.unavailable',
+        `${call.subject} could not be sent: ${(error as Error).message}`,
+        undefined,
+        {
+          cause,
+        },
+      );
+    }
+  }
+
+  /** Tells whoever listens right now, without keeping it; for live progress, where a missed message costs nothing. */
+  tell(event: { subject: string }, data: unknown): void {
+    if (!this.connection.isClosed()) this.connection.publish(event.subject, JSON.stringify(data));
+  }
+
+  /** One round trip to the server; throws when it is away. */
+  async ping(): Promise<void> {
+    await this.connection.rtt();
+  }
+
+  async close(): Promise<void> {
+    if (!this.connection.isClosed()) await this.connection.close();
+  }
+}

@@ -1,0 +1,177 @@
+import { type DataOf, type EventContract, M2Error, type Call } from '@m2/contracts';
+import { channel } from 'node:diagnostics_channel';
+import { v7 as uuidv7 } from 'uuid';
+import { type Database, isConnectionError, type Session, type Sql } from './database.js';
+import { currentTraceparent } from './telemetry.js';
+
+export interface EventMeta {
+  /** What the event is about; events of one entity reach the stream in the order in which they were committed. */
+  entity: string;
+  project: string | null;
+}
+
+/** Puts an event into the outbox of the transaction that it belongs to. */
+export type Emit = <E extends EventContract>(event: E, data: DataOf<E>, meta: EventMeta) => void;
+
+/**
+ * `{ subject, effect, phase }` of every command: `begin` before the handler acts, `acted` when it is about to commit, `end` when
+ * it has committed and before it answers. For those who observe a process from inside, and cheap when nobody does.
+ */
+const commandChannel = channel('m2:command');
+
+interface Pending {
+  id: string;
+  type: string;
+  entity: string;
+  project: string | null;
+  data: unknown;
+}
+
+/** Runs `work` in a transaction together with the events that it emits. */
+export async function withEvents<T>(
+  session: Session,
+  work: (sql: Sql, emit: Emit) => Promise<T>,
+  also?: (sql: Sql, result: T) => Promise<unknown>,
+): Promise<{ result: T; emitted: number }> {
+  const pending: Pending[] = [];
+  const emit: Emit = (event, data, meta) => {
+    pending.push({
+      id: uuidv7(),
+      type: event.type,
+      entity: meta.entity,
+      project: meta.project,
+      data: event.data.parse(data),
+    });
+  };
+  const result = await session.transaction(async (sql) => {
+    const value = await work(sql, emit);
+    await writeOutbox(sql, pending);
+    await also?.(sql, value);
+    return value;
+  });
+  return { result, emitted: pending.length };
+}
+
+async function writeOutbox(sql: Sql, pending: Pending[]): Promise<void> {
+  if (pending.length === 0) return;
+  await sql.query(
+    `INSERT INTO m2_outbox (id, type, entity, project, traceparent, data)
+     SELECT e.id, e.type, e.entity, e.project, $2, e.data
+     FROM jsonb_to_recordset($1::jsonb) AS e(id uuid, type text, entity text, project uuid, data jsonb)`,
+    [JSON.stringify(pending), currentTraceparent() ?? null],
+  );
+}
+
+/**
+ * One run of a command. The kit made sure, before the handler sees it, that the message is in time, that its fence is the newest,
+ * that it has no answer on record yet, and that no other message of the same step is at work in any replica.
+ *
+ * A handler works in this order: `transaction` records what is about to be made (so that a crash leaves a row, not an orphan), then it
+ * acts on the hardware, looking before it acts; then `commit` writes the end state, the events and the answer at once. A crash
+ * at any point is followed by the same message again, which finds what is there and goes on.
+ */
+export class Effect {
+  private committed = false;
+
+  constructor(
+    private readonly session: Session,
+    private readonly call: Call,
+    readonly key: string,
+    /** Milliseconds since the epoch after which nobody waits for the answer. */
+    readonly deadline: number,
+    private readonly onEvents: () => void,
+  ) {}
+
+  /** Milliseconds that are left, never less than 1. */
+  get remainingMs(): number {
+    return Math.max(1, this.deadline - Date.now());
+  }
+
+  transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
+    return this.session.transaction(work);
+  }
+
+  async commit<T>(work: (sql: Sql, emit: Emit) => Promise<T>): Promise<T> {
+    if (this.committed) throw new Error(`${this.call.subject} commits twice`);
+    commandChannel.publish({ subject: this.call.subject, effect: this.key, phase: 'acted' });
+    const { result, emitted } = await withEvents(this.session, work, (sql, reply) =>
+      sql.query('INSERT INTO m2_effects (key, subject, reply) VALUES ($1, $2, $3)', [
+        this.key,
+        this.call.subject,
+        JSON.stringify(reply),
+      ]),
+    );
+    this.committed = true;
+    if (emitted > 0) this.onEvents();
+    return result;
+  }
+
+  assertCommitted(): void {
+    if (!this.committed) throw new Error(`The handler of ${this.call.subject} returned without committing its effect`);
+  }
+}
+
+export interface EffectHeaders {
+  key: string;
+  fence: number;
+  deadline: number;
+}
+
+/** Runs a command's handler as an `Effect`, or answers from the record. Throws M2Error `fence.stale`, `request.deadline`. */
+export async function runEffect<T>(
+  database: Database,
+  call: Call,
+  { key, fence, deadline }: EffectHeaders,
+  onEvents: () => void,
+  handler: (effect: Effect) => Promise<T>,
+): Promise<T> {
+  const lock = key.replace(/\/(do|undo)$/, '');
+  const operation = key.split('/')[0] as string;
+  const session = await database.session();
+  let broken = true;
+  try {
+    const [begun] = await session
+      .query<{ stale: boolean; reply: T | null }>('SELECT * FROM m2_effect_begin($1, $2, $3, $4, $5)', [
+        key,
+        lock,
+        operation === 'direct' ? key : operation,
+        fence,
+        Math.max(1, deadline - Date.now()),
+      ])
+      .catch((error: unknown) => {
+        // 55P03: another message of this step is still at work.
+        if ((error as { code?: string }).code !== '55P03') throw error;
+        throw new M2Error('request.deadline', `${call.subject} is still at work on an earlier request`);
+      });
+    if (!begun) throw new Error('m2_effect_begin answered nothing');
+    let result: T;
+    try {
+      if (begun.stale) throw new M2Error('fence.stale', `${key} came with fence ${fence}, and a newer one was seen`);
+      if (begun.reply !== null) result = begun.reply;
+      else {
+        const effect = new Effect(session, call, key, deadline, onEvents);
+        commandChannel.publish({ subject: call.subject, effect: key, phase: 'begin' });
+        result = await handler(effect);
+        effect.assertCommitted();
+        commandChannel.publish({ subject: call.subject, effect: key, phase: 'end' });
+      }
+    } catch (error) {
+      broken = isConnectionError(error) || !(await unlock(session, lock));
+      throw error;
+    }
+    broken = !(await unlock(session, lock));
+    return result;
+  } finally {
+    // Closing the connection is what surely gives the lock back.
+    session.release(broken);
+  }
+}
+
+async function unlock(session: Session, lock: string): Promise<boolean> {
+  try {
+    await session.query('SELECT pg_advisory_unlock(hashtextextended($1, 0))', [lock]);
+    return true;
+  } catch {
+    return false;
+  }
+}

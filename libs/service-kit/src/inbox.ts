@@ -1,0 +1,175 @@
+import { eventStream, events, type EventContract } from '@m2/contracts';
+import {
+  AckPolicy,
+  type ConsumerMessages,
+  DeliverPolicy,
+  jetstreamManager,
+  type JsMsg,
+  RetentionPolicy,
+  StorageType,
+} from '@nats-io/jetstream';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { Bus } from './bus.js';
+import type { Database, Sql } from './database.js';
+import type { Logger } from './log.js';
+
+export interface ReceivedEvent {
+  id: string;
+  type: string;
+  time: string;
+  project: string | null;
+  entity: string;
+  traceparent: string | null;
+  data: Record<string, unknown>;
+}
+
+/** Works on new events in the transaction that records them as received: both happen, or neither. */
+export type EventHandler = (events: ReceivedEvent[], sql: Sql) => Promise<void>;
+
+export interface Subscription {
+  /** Name of the durable consumer; replicas that share it share its events. */
+  durable: string;
+  /** One event, or all of them. */
+  of: EventContract | 'all';
+}
+
+/** The stream holds what is on its way; the truth is in the outboxes. Made by whoever comes first, the same by all. */
+export async function ensureEventStream(bus: Bus): Promise<void> {
+  const manager = await jetstreamManager(bus.connection, { checkAPI: false });
+  const config = {
+    name: eventStream,
+    subjects: ['m2.evt.>'],
+    retention: RetentionPolicy.Limits,
+    storage: StorageType.File,
+    max_age: 7 * 24 * 3600 * 1e9,
+    duplicate_window: 10 * 60 * 1e9,
+  };
+  try {
+    await manager.streams.info(eventStream);
+  } catch {
+    await manager.streams.add(config);
+  }
+}
+
+const maxBatch = 500;
+
+/** A durable pull consumer: takes what has come, in one transaction, then acknowledges it. */
+export class EventConsumer {
+  private messages: ConsumerMessages | undefined;
+  private waiting: JsMsg[] = [];
+  private working: Promise<void> | undefined;
+  private stopped = false;
+  private loop: Promise<void> | undefined;
+
+  constructor(
+    private readonly bus: Bus,
+    private readonly database: Database,
+    private readonly log: Logger,
+    private readonly subscription: Subscription,
+    private readonly handler: EventHandler,
+  ) {}
+
+  start(): void {
+    this.loop = this.run();
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+    this.messages?.stop();
+    await this.loop;
+    await this.working;
+  }
+
+  /** The stream may not be there yet, NATS may be away or may have lost its state: try again, for ever. */
+  private async run(): Promise<void> {
+    while (!this.stopped) {
+      try {
+        await this.ensureConsumer();
+        const consumer = await this.bus.js.consumers.get(eventStream, this.subscription.durable);
+        this.messages = await consumer.consume({
+          max_messages: maxBatch,
+          callback: (message) => {
+            this.waiting.push(message);
+            this.working ??= this.work().finally(() => {
+              this.working = undefined;
+            });
+          },
+        });
+        await this.messages.closed();
+      } catch (error) {
+        if (!this.stopped)
+          this.log.warn({ err: error, durable: this.subscription.durable }, 'events are not consumed for now');
+      }
+      if (!this.stopped) await pause(500);
+    }
+  }
+
+  private async ensureConsumer(): Promise<void> {
+    const { of, durable } = this.subscription;
+    const manager = await jetstreamManager(this.bus.connection, { checkAPI: false });
+    await manager.consumers.add(eventStream, {
+      durable_name: durable,
+      ack_policy: AckPolicy.Explicit,
+      deliver_policy: DeliverPolicy.All,
+      filter_subject: of === 'all' ? 'm2.evt.>' : of.subject,
+      ack_wait: 30 * 1e9,
+      max_ack_pending: 4 * maxBatch,
+    });
+  }
+
+  private async work(): Promise<void> {
+    while (this.waiting.length > 0) {
+      const batch = this.waiting.splice(0, maxBatch);
+      try {
+        await this.receive(batch.map(parse).filter((event) => event !== undefined));
+        for (const message of batch) message.ack();
+      } catch (error) {
+        this.log.warn({ err: error, durable: this.subscription.durable }, 'events will be delivered again');
+        for (const message of batch) message.nak(1_000);
+      }
+    }
+  }
+
+  private async receive(received: ReceivedEvent[]): Promise<void> {
+    if (received.length === 0) return;
+    await this.database.transaction(async (sql) => {
+      const fresh = await sql.query<{ event_id: string }>(
+        `INSERT INTO m2_inbox (consumer, event_id) SELECT $1, unnest($2::uuid[]) ON CONFLICT DO NOTHING RETURNING event_id`,
+        [this.subscription.durable, received.map((event) => event.id)],
+      );
+      const ids = new Set(fresh.map((row) => row.event_id));
+      // A batch may hold the same event twice; the first takes it.
+      const todo = received.filter((event) => ids.delete(event.id));
+      if (todo.length > 0) await this.handler(todo, sql);
+    });
+  }
+}
+
+const known = new Map(events.map((event) => [event.type, event]));
+
+/** What is not a CloudEvent of the catalogue is nobody's: it is acknowledged and forgotten. */
+function parse(message: JsMsg): ReceivedEvent | undefined {
+  const header = (name: string) => message.headers?.get(name) || null;
+  const [id, type, time] = [header('ce-id'), header('ce-type'), header('ce-time')];
+  const contract = type ? known.get(type) : undefined;
+  if (!id || !type || !time || !contract) return undefined;
+  const data = contract.data.safeParse(safeJson(message));
+  if (!data.success) return undefined;
+  return {
+    id,
+    type,
+    time,
+    project: header('ce-project'),
+    entity: header('ce-subject') ?? '',
+    traceparent: header('ce-traceparent'),
+    data: data.data as Record<string, unknown>,
+  };
+}
+
+function safeJson(message: JsMsg): unknown {
+  try {
+    return message.json();
+  } catch {
+    return undefined;
+  }
+}

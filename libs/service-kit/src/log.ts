@@ -1,0 +1,25 @@
+import { context, trace } from '@opentelemetry/api';
+import { pino, type Logger } from 'pino';
+
+export type { Logger } from 'pino';
+
+/** Whatever may hold a secret is blanked by its name, at the top and one level down, in every line of every service. */
+const secretNames = ['password', 'secret', 'token', 'authorization', 'chap', 'secretKey', 'phoneHome'];
+const redact = secretNames.flatMap((name) => [name, `*.${name}`]);
+
+export function makeLog(service: string, level: string, destination?: NodeJS.WritableStream): Logger {
+  return pino(
+    {
+      level,
+      base: { service },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      redact: { paths: redact, censor: '[redacted]' },
+      mixin: () => {
+        const span = trace.getSpanContext(context.active());
+        return span ? { traceId: span.traceId, spanId: span.spanId } : {};
+      },
+    },
+    destination ?? pino.destination({ fd: 1, sync: false }),
+  );
+}

@@ -1,0 +1,126 @@
+import { eventStream } from '@m2/contracts';
+import { headers } from '@nats-io/transport-node';
+import type { Bus } from './bus.js';
+import type { Database, Sql } from './database.js';
+import type { Logger } from './log.js';
+
+interface Row {
+  sequence: string;
+  id: string;
+  type: string;
+  entity: string;
+  project: string | null;
+  traceparent: string | null;
+  data: unknown;
+  created_at: Date;
+}
+
+const batchSize = 200;
+/** How soon an event that could not be published, or that another replica left behind, is looked at again. */
+const sweepMs = 1_000;
+
+/**
+ * Carries the outbox to JetStream, in order per entity, and marks a row only after the stream's acknowledgement. One replica of a service
+ * relays at a time (two would overtake each other); the lock goes with its transaction, so a dead relay blocks nobody.
+ * Delivery is at least once: `Nats-Msg-Id` lets the stream drop a repetition, the inbox of the consumer drops the rest.
+ */
+export class OutboxRelay {
+  private running: Promise<void> | undefined;
+  private again = false;
+  private stopped = false;
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(
+    private readonly database: Database,
+    private readonly bus: Bus,
+    private readonly log: Logger,
+    private readonly source: string,
+  ) {}
+
+  start(): void {
+    this.wake();
+  }
+
+  /** Called after a commit that wrote events. */
+  wake = (): void => {
+    if (this.stopped) return;
+    this.again = true;
+    this.running ??= this.drain().finally(() => {
+      this.running = undefined;
+    });
+  };
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+    clearTimeout(this.timer);
+    await this.running;
+  }
+
+  private async drain(): Promise<void> {
+    clearTimeout(this.timer);
+    try {
+      while (this.again && !this.stopped) {
+        this.again = false;
+        if ((await this.relayBatch()) === batchSize) this.again = true;
+      }
+    } catch (error) {
+      this.log.warn({ err: error }, 'events wait in the outbox');
+    }
+    if (!this.stopped) this.timer = setTimeout(this.wake, sweepMs).unref();
+  }
+
+  private relayBatch(): Promise<number> {
+    return this.database.transaction(async (sql) => {
+      const [lock] = await sql.query<{ mine: boolean }>(
+        `SELECT pg_try_advisory_xact_lock(hashtextextended('m2_outbox ' || current_schema(), 0)) AS mine`,
+      );
+      if (!lock?.mine) return 0;
+      const rows = await sql.query<Row>(
+        'SELECT * FROM m2_outbox WHERE published_at IS NULL ORDER BY sequence LIMIT $1',
+        [batchSize],
+      );
+      await this.publish(sql, rows);
+      return rows.length;
+    });
+  }
+
+  private async publish(sql: Sql, rows: Row[]): Promise<void> {
+    const byEntity = new Map<string, Row[]>();
+    for (const row of rows) byEntity.set(row.entity, [...(byEntity.get(row.entity) ?? []), row]);
+    const published: string[] = [];
+    // Entities side by side; within one, an event goes out only after the one before it is safe in the stream.
+    const outcomes = await Promise.allSettled(
+      [...byEntity.values()].map(async (ofEntity) => {
+        for (const row of ofEntity) {
+          await this.publishOne(row);
+          published.push(row.sequence);
+        }
+      }),
+    );
+    if (published.length > 0)
+      await sql.query('UPDATE m2_outbox SET published_at = now() WHERE sequence = ANY($1)', [published]);
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (failed)
+      this.log.warn({ err: failed.reason, left: rows.length - published.length }, 'events wait in the outbox');
+  }
+
+  /** CloudEvents 1.0, NATS protocol binding, binary mode. */
+  private async publishOne(row: Row): Promise<void> {
+    const meta = headers();
+    meta.set('ce-specversion', '1.0');
+    meta.set('ce-id', row.id);
+    meta.set('ce-source', `/m2/${this.source}`);
+    meta.set('ce-type', row.type);
+    meta.set('ce-time', row.created_at.toISOString());
+    meta.set('ce-subject', row.entity);
+    if (row.project) meta.set('ce-project', row.project);
+    if (row.traceparent) meta.set('ce-traceparent', row.traceparent);
+    meta.set('content-type', 'application/json');
+    await this.bus.js.publish(`m2.evt.${row.type}`, JSON.stringify(row.data), {
+      msgID: row.id,
+      headers: meta,
+      timeout: 5_000,
+      expect: { streamName: eventStream },
+    });
+  }
+}

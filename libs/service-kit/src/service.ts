@@ -1,0 +1,159 @@
+import 'reflect-metadata';
+import type { ServiceName } from '@m2/contracts';
+import { type DynamicModule, Global, type INestApplicationContext, Module, type Type } from '@nestjs/common';
+import { DiscoveryModule, DiscoveryService, NestFactory } from '@nestjs/core';
+import type { z } from 'zod';
+import { Bus } from './bus.js';
+import { type BaseConfig, ConfigError, loadConfig } from './config.js';
+import { Database, type EntityClass, type MigrationClass } from './database.js';
+import { CallServer, findConsumers, findHandlers } from './handlers.js';
+import { ensureEventStream, EventConsumer } from './inbox.js';
+import { type Logger, makeLog } from './log.js';
+import { NestLog } from './nest-log.js';
+import { OpsServer, type ReadinessCheck } from './ops-server.js';
+import { OutboxRelay } from './outbox.js';
+import { startRetention } from './retention.js';
+import { SecretBox } from './secret-box.js';
+import { startTelemetry } from './telemetry.js';
+
+/** What every provider of a service may ask for: `@Inject(KIT) kit: Kit<MyConfig>`. */
+export const KIT = Symbol('m2 kit');
+
+export interface Kit<Config extends BaseConfig = BaseConfig> {
+  service: ServiceName;
+  config: Config;
+  log: Logger;
+  database: Database;
+  bus: Bus;
+  secrets: SecretBox;
+  /** To be called after a transaction that wrote events outside an `Effect`. */
+  wakeOutbox: () => void;
+  /** Parts that the service needs to be ready, beside PostgreSQL and NATS. */
+  readiness: ReadinessCheck[];
+}
+
+export interface ServiceDefinition<S extends z.ZodObject> {
+  name: ServiceName;
+  /** `baseConfig.extend({…})` */
+  config: S;
+  module: Type;
+  migrations: MigrationClass[];
+  entities: EntityClass[];
+  /** Makes the Nest application; the default has no HTTP door. */
+  create?: (module: DynamicModule, kit: Kit<z.infer<S> & BaseConfig>) => Promise<INestApplicationContext>;
+  /** Runs when the subjects are answered: opens the HTTP door, if any. */
+  listen?: (app: INestApplicationContext, kit: Kit<z.infer<S> & BaseConfig>) => Promise<void>;
+}
+
+@Global()
+@Module({})
+class KitModule {}
+
+const rootModule = (kit: Kit, module: Type): DynamicModule => ({
+  module: KitModule,
+  imports: [DiscoveryModule, module],
+  providers: [{ provide: KIT, useValue: kit }],
+  exports: [KIT],
+});
+
+/**
+ * Runs a service until SIGTERM or SIGINT. The order matters: the schema before the handlers, the handlers before the subjects,
+ * and on the way out the subjects first, so that nothing is begun that cannot be ended.
+ */
+export async function runService<S extends z.ZodObject>(definition: ServiceDefinition<S>): Promise<void> {
+  const { name } = definition;
+  const config = readConfig(definition.config) as z.infer<S> & BaseConfig;
+  const log = makeLog(name, config.logLevel);
+  const stopRequested = Promise.withResolvers<string>();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stopRequested.resolve(signal));
+  try {
+    const stop = await start(definition, config, log);
+    log.info('ready');
+    const reason = await stopRequested.promise;
+    log.info({ reason }, 'stopping');
+    await stop();
+  } catch (error) {
+    log.fatal({ err: error }, 'the service cannot run');
+    process.exitCode = 1;
+  }
+  // Whatever still holds the event loop (a socket in a library, say) must not keep a stopped service alive.
+  setTimeout(() => process.exit(), 1_000).unref();
+}
+
+function readConfig(schema: z.ZodObject): unknown {
+  try {
+    return loadConfig(schema);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exit(78); // EX_CONFIG of sysexits.h: a supervisor need not try again
+  }
+}
+
+async function start<S extends z.ZodObject>(
+  { name, module, migrations, entities, create, listen }: ServiceDefinition<S>,
+  config: z.infer<S> & BaseConfig,
+  log: Logger,
+): Promise<() => Promise<void>> {
+  const telemetry = startTelemetry(name, config.otlpEndpoint);
+  const [database, bus] = await Promise.all([
+    Database.open({
+      url: config.databaseUrl,
+      password: config.databasePassword,
+      poolSize: config.databasePoolSize,
+      applicationName: `m2-${name}`,
+      migrations,
+      entities,
+    }),
+    Bus.open({ service: name, url: config.natsUrl, password: config.natsPassword }),
+  ]);
+  const relay = new OutboxRelay(database, bus, log, name);
+  const kit: Kit<z.infer<S> & BaseConfig> = {
+    service: name,
+    config,
+    log,
+    database,
+    bus,
+    secrets: new SecretBox(config.secretKey),
+    wakeOutbox: relay.wake,
+    readiness: [
+      { name: 'postgresql', check: async () => void (await database.query('SELECT 1')) },
+      { name: 'nats', check: () => bus.ping() },
+    ],
+  };
+  const root = rootModule(kit as Kit, module);
+  const app = create
+    ? await create(root, kit)
+    : await NestFactory.createApplicationContext(root, { logger: new NestLog(log), abortOnError: false });
+  await app.init();
+
+  const instances = app
+    .get(DiscoveryService)
+    .getProviders()
+    .map((wrapper) => wrapper.instance as unknown)
+    .filter((instance) => typeof instance === 'object' && instance !== null);
+  const handlers = findHandlers(name, instances);
+  const consumers = findConsumers(instances).map(
+    ({ subscription, handler }) => new EventConsumer(bus, database, log, subscription, handler),
+  );
+  if (name === 'gateway') await ensureEventStream(bus);
+  const calls = new CallServer(name, bus, database, log, relay.wake);
+  calls.start(handlers);
+  relay.start();
+  for (const consumer of consumers) consumer.start();
+  const stopRetention = startRetention(database, log);
+  await listen?.(app, kit);
+  const ops = await OpsServer.listen(config.opsListen, () => kit.readiness, telemetry.metricsText);
+
+  return async () => {
+    stopRetention();
+    await calls.stop();
+    await Promise.all(consumers.map((consumer) => consumer.stop()));
+    await app.close();
+    await relay.stop();
+    await ops.close();
+    await bus.close();
+    await database.close();
+    await telemetry.close();
+  };
+}
