@@ -8,6 +8,8 @@ interface ErrorKind {
   title: string;
   remedy: string;
   retryable?: boolean;
+  /** The command did not reach what it was for, so there is nothing to undo. */
+  untouched?: boolean;
 }
 
 const kind = (status: number, title: string, remedy: string, retryable = false): ErrorKind => ({
@@ -121,8 +123,14 @@ export const errorCatalogue = {
   'node.busy': kind(409, 'The node is reserved', 'Wait until it is released, or choose another node.'),
   'nic.not_found': kind(404, 'The node has no such nic', 'See its nics with m2 node show.'),
   'network.not_found': kind(404, 'There is no such network', 'Use the network that this installation has.'),
-  'bmc.unreachable': kind(504, 'The BMC does not answer', 'Check its address, its cable and its power.'),
-  'bmc.auth_failed': kind(502, 'The BMC refused the credentials', 'Correct them with m2 node set-bmc.'),
+  'bmc.unreachable': {
+    ...kind(504, 'The BMC does not answer', 'Check its address, its cable and its power.'),
+    untouched: true,
+  },
+  'bmc.auth_failed': {
+    ...kind(502, 'The BMC refused the credentials', 'Correct them with m2 node set-bmc.'),
+    untouched: true,
+  },
   'bmc.ignored_command': kind(502, 'The BMC said yes and did nothing', 'Reset the BMC, or power the node by hand.'),
   'bmc.timeout': kind(504, 'The BMC did not finish in time', 'Check the BMC; then resume or repeat the operation.'),
   'bmc.protocol': kind(502, 'The BMC answered something strange', 'Update its firmware, or try another cipher suite.'),
@@ -196,7 +204,11 @@ export class M2Error extends Error {
   }
 
   get retryable(): boolean {
-    return errorCatalogue[this.code].retryable ?? false;
+    return (errorCatalogue[this.code] as ErrorKind).retryable ?? false;
+  }
+
+  get untouched(): boolean {
+    return (errorCatalogue[this.code] as ErrorKind).untouched ?? false;
   }
 
   toValue(): ErrorValue {

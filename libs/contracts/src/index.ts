@@ -7,4 +7,7 @@ export * from './hil.js';
 export * from './image.js';
 export * from './iscsi.js';
 export * from './message.js';
+export * from './nats-permissions.js';
 export * from './rest.js';
+export { asyncApi } from './asyncapi.js';
+export { openApi } from './openapi.js';

@@ -18,10 +18,15 @@ import { disk, image, imageSource } from './image.js';
 /**
  * The REST door, as data: the gateway's controllers, the guard, OpenAPI and the `m2` command line are made from it.
  */
-export interface Route {
+export interface Route<
+  Param extends string = string,
+  Query extends z.ZodType = z.ZodType,
+  Body extends z.ZodType | null = z.ZodType | null,
+  Response extends z.ZodType | null = z.ZodType | null,
+> {
   /** OpenAPI's operationId. */
   name: string;
-  method: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  method: Method;
   /** OpenAPI form: `/v1/projects/{project}`. */
   path: string;
   summary: string;
@@ -30,11 +35,11 @@ export interface Route {
    * without a token. An admin may everything.
    */
   allow: readonly Role[] | 'public';
-  params: z.ZodObject;
-  query: z.ZodObject;
-  body: z.ZodType | null;
+  params: z.ZodType<Record<Param, string>>;
+  query: Query;
+  body: Body;
   /** What is answered; `null`: nothing (204). */
-  response: z.ZodType | null;
+  response: Response;
   status: 200 | 201 | 202 | 204;
   /** Server-sent events on `Accept: text/event-stream`. */
   stream: boolean;
@@ -42,27 +47,45 @@ export interface Route {
   errors: readonly ErrorCode[];
 }
 
+/** Any route; its parameters are read by name. */
+export type AnyRoute = Omit<Route, 'params'> & { params: z.ZodType<object> };
+
+type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
+type ParamsOf<Path extends string> = Path extends `${string}{${infer Param}}${infer Rest}`
+  ? Param | ParamsOf<Rest>
+  : never;
+
 const none = z.object({});
 
-type Given = Pick<Route, 'summary' | 'allow'> & Partial<Route>;
-const route = <const R extends Given>(name: string, line: `${Route['method']} /${string}`, given: R) => {
-  const [method, path] = line.split(' ') as [Route['method'], string];
-  const params = [...path.matchAll(/\{(\w+)\}/g)].map(([, param]) => param as string);
-  const filled = {
+function route<
+  const Line extends `${Method} /${string}`,
+  Query extends z.ZodType = typeof none,
+  Body extends z.ZodType | null = null,
+  Response extends z.ZodType | null = null,
+>(
+  name: string,
+  line: Line,
+  given: Pick<Route, 'summary' | 'allow'> &
+    Partial<Pick<Route, 'status' | 'stream' | 'errors'>> & { query?: Query; body?: Body; response?: Response },
+): Route<ParamsOf<Line>, Query, Body, Response> {
+  const [method, path] = line.split(' ') as [Method, string];
+  const names = [...path.matchAll(/\{(\w+)\}/g)].map(([, param]) => param as string);
+  const params = z.object(Object.fromEntries(names.map((param) => [param, param === 'id' ? id : nameOrId])));
+  return {
     name,
     method,
     path,
-    params: z.object(Object.fromEntries(params.map((param) => [param, param === 'id' ? id : nameOrId]))),
-    query: none,
-    body: null,
-    response: null,
-    status: given.response === undefined ? 204 : 200,
-    stream: false,
-    errors: [],
-    ...given,
+    summary: given.summary,
+    allow: given.allow,
+    params: params as unknown as z.ZodType<Record<ParamsOf<Line>, string>>,
+    query: given.query ?? (none as unknown as Query),
+    body: (given.body ?? null) as Body,
+    response: (given.response ?? null) as Response,
+    status: given.status ?? (given.response ? 200 : 204),
+    stream: given.stream ?? false,
+    errors: given.errors ?? [],
   };
-  return filled as Omit<typeof filled, keyof R> & R;
-};
+}
 
 const tenants = ['member', 'operator'] as const;
 const readers = ['member', 'operator', 'auditor'] as const;

@@ -1,5 +1,6 @@
 import { type DataOf, type EventContract, M2Error, type Call } from '@m2/contracts';
 import { channel } from 'node:diagnostics_channel';
+import type { QueryResultRow } from 'pg';
 import { v7 as uuidv7 } from 'uuid';
 import { type Database, isConnectionError, type Session, type Sql } from './database.js';
 import { currentTraceparent } from './telemetry.js';
@@ -70,7 +71,7 @@ async function writeOutbox(sql: Sql, pending: Pending[]): Promise<void> {
  * acts on the hardware, looking before it acts; then `commit` writes the end state, the events and the answer at once. A crash
  * at any point is followed by the same message again, which finds what is there and goes on.
  */
-export class Effect {
+export class Effect implements Sql {
   private committed = false;
 
   constructor(
@@ -85,6 +86,11 @@ export class Effect {
   /** Milliseconds that are left, never less than 1. */
   get remainingMs(): number {
     return Math.max(1, this.deadline - Date.now());
+  }
+
+  /** Reads on the effect's own connection: a handler that asks the pool for another one may wait for its like for ever. */
+  query<Row extends QueryResultRow>(text: string, values?: unknown[]): Promise<Row[]> {
+    return this.session.query<Row>(text, values);
   }
 
   transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> {

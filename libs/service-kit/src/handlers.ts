@@ -12,9 +12,10 @@ import { SpanKind } from '@opentelemetry/api';
 import { z } from 'zod';
 import type { Answer, Bus } from './bus.js';
 import type { Database } from './database.js';
-import { type Effect, runEffect } from './effects.js';
+import { type Effect, type EffectHeaders, runEffect } from './effects.js';
 import type { EventHandler, Subscription } from './inbox.js';
 import type { Logger } from './log.js';
+import { Slots } from './slots.js';
 import { contextOf, inSpan, meter } from './telemetry.js';
 
 type Method<A extends unknown[], R> = TypedPropertyDescriptor<(...args: A) => Promise<R>>;
@@ -79,10 +80,13 @@ export function findHandlers(service: ServiceName, instances: object[]): Map<Cal
   return new Map(found.map(({ call, run }) => [call, run as Handler]));
 }
 
+const connectionsForTheRest = 8;
+
 /** Listens for the service's commands and queries; replicas share the load through a queue group. */
 export class CallServer {
   private subscriptions: NatsSubscription[] = [];
   private readonly inFlight = new Set<Promise<void>>();
+  private readonly slots: Slots;
   private readonly seconds = meter().createHistogram('m2_call_seconds', {
     description: 'Time to answer a call',
     unit: 's',
@@ -94,7 +98,11 @@ export class CallServer {
     private readonly database: Database,
     private readonly log: Logger,
     private readonly onEvents: () => void,
-  ) {}
+    poolSize: number,
+  ) {
+    // Each command keeps a connection for as long as it works; some must be left for everything else.
+    this.slots = new Slots(Math.max(1, poolSize - connectionsForTheRest));
+  }
 
   start(handlers: Map<Call, Handler>): void {
     this.subscriptions = [...handlers].map(([call, handler]) =>
@@ -146,9 +154,22 @@ export class CallServer {
     const deadline = Number(header(names.deadline));
     if (!key || !deadline)
       throw new M2Error('request.invalid', `${call.subject} came without an effect key or a deadline`);
-    if (deadline < Date.now()) throw new M2Error('request.deadline', `${call.subject} came after its deadline`);
-    const headersOfEffect = { key, deadline, fence: Number(header(names.fence) ?? 0) };
-    return runEffect(this.database, call, headersOfEffect, this.onEvents, (effect) => handler(parsed.data, effect));
+    await this.slots.take();
+    try {
+      return await this.runCommand(call, handler, parsed.data, {
+        key,
+        deadline,
+        fence: Number(header(names.fence) ?? 0),
+      });
+    } finally {
+      this.slots.give();
+    }
+  }
+
+  private async runCommand(call: Call, handler: Handler, request: unknown, headers: EffectHeaders): Promise<unknown> {
+    if (headers.deadline < Date.now())
+      throw new M2Error('request.deadline', `${call.subject} was reached after its deadline`);
+    return runEffect(this.database, call, headers, this.onEvents, (effect) => handler(request, effect));
   }
 }
 

@@ -1,7 +1,7 @@
 export { Bus, type RequestOptions } from './bus.js';
 export { type BaseConfig, baseConfig, ConfigError, listenAddress, loadConfig } from './config.js';
 export { Database, isConnectionError, type Session, type Sql, violatesUnique } from './database.js';
-export { type Effect, type Emit, withEvents } from './effects.js';
+export type { Effect, Emit } from './effects.js';
 export { Answers, Consumes, Handles } from './handlers.js';
 export type { ReceivedEvent } from './inbox.js';
 export { type Logger, makeLog } from './log.js';

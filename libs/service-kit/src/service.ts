@@ -5,7 +5,8 @@ import { DiscoveryModule, DiscoveryService, NestFactory } from '@nestjs/core';
 import type { z } from 'zod';
 import { Bus } from './bus.js';
 import { type BaseConfig, ConfigError, loadConfig } from './config.js';
-import { Database, type EntityClass, type MigrationClass } from './database.js';
+import { Database, type EntityClass, isConnectionError, type MigrationClass, type Sql } from './database.js';
+import { type Emit, withEvents } from './effects.js';
 import { CallServer, findConsumers, findHandlers } from './handlers.js';
 import { ensureEventStream, EventConsumer } from './inbox.js';
 import { type Logger, makeLog } from './log.js';
@@ -26,8 +27,8 @@ export interface Kit<Config extends BaseConfig = BaseConfig> {
   database: Database;
   bus: Bus;
   secrets: SecretBox;
-  /** To be called after a transaction that wrote events outside an `Effect`. */
-  wakeOutbox: () => void;
+  /** A transaction outside an `Effect`, together with the events that it emits. */
+  transact<T>(work: (sql: Sql, emit: Emit) => Promise<T>): Promise<T>;
   /** Parts that the service needs to be ready, beside PostgreSQL and NATS. */
   readiness: ReadinessCheck[];
 }
@@ -115,7 +116,19 @@ async function start<S extends z.ZodObject>(
     database,
     bus,
     secrets: new SecretBox(config.secretKey),
-    wakeOutbox: relay.wake,
+    transact: async (work) => {
+      const session = await database.session();
+      let broken = false;
+      try {
+        return (await withEvents(session, work)).result;
+      } catch (error) {
+        broken = isConnectionError(error);
+        throw error;
+      } finally {
+        session.release(broken);
+        relay.wake();
+      }
+    },
     readiness: [
       { name: 'postgresql', check: async () => void (await database.query('SELECT 1')) },
       { name: 'nats', check: () => bus.ping() },
@@ -137,7 +150,7 @@ async function start<S extends z.ZodObject>(
     ({ subscription, handler }) => new EventConsumer(bus, database, log, subscription, handler),
   );
   if (name === 'gateway') await ensureEventStream(bus);
-  const calls = new CallServer(name, bus, database, log, relay.wake);
+  const calls = new CallServer(name, bus, database, log, relay.wake, config.databasePoolSize);
   calls.start(handlers);
   relay.start();
   for (const consumer of consumers) consumer.start();

@@ -1,0 +1,107 @@
+import { calls, eventsOf } from './catalogue.js';
+import { nodeBooted } from './boot.js';
+import { diskReattached } from './image.js';
+import { type EventContract, eventStream, type ServiceName, serviceNames } from './message.js';
+
+/**
+ * Who takes in which events, by which durable consumer. A durable that is not here is refused by the server: subjects have no
+ * wildcard inside a token, so "every durable whose name starts with mine" cannot be said.
+ */
+export const durables: Record<ServiceName, readonly { durable: string; of: EventContract | 'all' }[]> = {
+  gateway: [
+    { durable: 'gateway-audit', of: 'all' },
+    { durable: 'gateway-booted', of: nodeBooted },
+  ],
+  image: [],
+  iscsi: [{ durable: 'iscsi-reattached', of: diskReattached }],
+  boot: [],
+  hil: [],
+};
+
+/** Live progress: kept by nobody, heard by the gateway. */
+const live = 'm2.live.>';
+const tellsLive = new Set<ServiceName>(['gateway', 'image']);
+
+export interface NatsPermissions {
+  publish: string[];
+  subscribe: string[];
+}
+
+/** The subjects of one service: what it may send, and what it may hear. Everything else is refused by the server. */
+export function natsPermissions(service: ServiceName): NatsPermissions {
+  return {
+    publish: [
+      ...calls.filter((call) => call.callers.includes(service)).map((call) => call.subject),
+      ...(eventsOf(service).length > 0 ? [`m2.evt.${service}.>`] : []),
+      ...(tellsLive.has(service) ? [live] : []),
+      // One service makes the stream, the others wait for it: whoever may create streams may also capture any subject.
+      ...(service === 'gateway' ? ['INFO', 'CREATE'].map((verb) => `$JS.API.STREAM.${verb}.${eventStream}`) : []),
+      ...durables[service].flatMap(({ durable, of }) => [
+        // The filter is part of the subject, so a service cannot widen what its consumer takes in.
+        `$JS.API.CONSUMER.CREATE.${eventStream}.${durable}.${of === 'all' ? 'm2.evt.>' : of.subject}`,
+        `$JS.API.CONSUMER.INFO.${eventStream}.${durable}`,
+        `$JS.API.CONSUMER.MSG.NEXT.${eventStream}.${durable}`,
+        `$JS.ACK.${eventStream}.${durable}.>`,
+      ]),
+    ],
+    subscribe: [
+      ...['cmd', 'qry'].map((kind) => `m2.${kind}.${service}.>`),
+      `_INBOX_${service}.>`,
+      ...(service === 'gateway' ? [live] : []),
+    ],
+  };
+}
+
+/** The variable of the server's configuration that holds the password of a service's user. */
+export const natsPasswordVariable = (service: ServiceName): string => `M2_NATS_PASSWORD_${service.toUpperCase()}`;
+
+/**
+ * How long a service may take to answer a command: as long as the server keeps its right to publish to the asker's inbox. The
+ * server's default of two minutes would silently drop the answer of a BMC that is slow to power a node off.
+ */
+const answerWithin = '12h';
+
+const list = (subjects: string[]) => `[\n${subjects.map((subject) => `          "${subject}"\n`).join('')}        ]`;
+
+const user = (service: ServiceName) => {
+  const { publish, subscribe } = natsPermissions(service);
+  return `    {
+      user: "m2-${service}"
+      password: $${natsPasswordVariable(service)}
+      permissions: {
+        publish: { allow: ${list(publish)} }
+        subscribe: { allow: ${list(subscribe)} }
+        allow_responses: { max: 1, expires: "${answerWithin}" }
+      }
+    }`;
+};
+
+/**
+ * The configuration of a NATS server (2.9's syntax) with one account, one user per service and their permissions. The passwords are
+ * variables (`natsPasswordVariable`), set in the file `include` names, relative to the configuration; so this text holds no secret.
+ */
+export function natsConfig(options: { listen: string; storeDirectory: string; include: string }): string {
+  return `# Generated from the catalogue of messages: see libs/contracts/src/nats-permissions.ts.
+server_name: "m2"
+listen: ${JSON.stringify(options.listen)}
+include ${JSON.stringify(options.include)}
+# A machine that boots many nodes is busy; a client that is slow to log in is no attack.
+authorization { timeout: 10 }
+jetstream { store_dir: ${JSON.stringify(options.storeDirectory)} }
+accounts {
+  M2: {
+    jetstream: enabled
+    users: [
+${serviceNames.map(user).join('\n')}
+    ]
+  }
+}
+`;
+}
+
+/** The file that `natsConfig` includes: it is the secret part. Passwords of letters and digits only. */
+export function natsPasswords(passwords: Record<ServiceName, string>): string {
+  return serviceNames
+    .map((service) => `${natsPasswordVariable(service)}: ${JSON.stringify(passwords[service])}\n`)
+    .join('');
+}

@@ -1,0 +1,20 @@
+import { fields } from '@m2/contracts';
+import { baseConfig, listenAddress } from '@m2/service-kit';
+import { hostname } from 'node:os';
+import { z } from 'zod';
+
+export const gatewayConfig = baseConfig.extend({
+  listen: listenAddress.prefault('127.0.0.1:7400'),
+  /** The first admin token; kept as a hash. Without it, only the tokens that are in the database work. */
+  adminToken: z.string().min(32).optional(),
+  /** The network that a provision's nic joins when the request names none. */
+  network: fields.name.default('flat'),
+  /** Name of this replica; a replica that comes back under its name takes its own operations up at once. */
+  instance: z.string().min(1).default(hostname()),
+  /** Operations that run at the same time in this replica; more wait in the database. */
+  concurrency: z.coerce.number().int().min(1).default(64),
+  /** How long a provision waits for the node to phone home. Firmware is slow, and a lab's emulated one slower. */
+  bootDeadlineSeconds: z.coerce.number().int().min(1).default(600),
+});
+
+export type GatewayConfig = z.infer<typeof gatewayConfig>;

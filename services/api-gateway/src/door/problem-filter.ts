@@ -1,0 +1,56 @@
+import { M2Error, type AnyRoute, routes, toProblem } from '@m2/contracts';
+import { currentTraceId, type Logger } from '@m2/service-kit';
+import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException } from '@nestjs/common';
+import type { FastifyReply } from 'fastify';
+import type { M2Request } from './request.js';
+
+const patterns = (Object.values(routes) as AnyRoute[]).map((route) => ({
+  method: route.method,
+  path: new RegExp(`^${route.path.replaceAll('.', '\\.').replaceAll(/\{\w+\}/g, '[^/]+')}/?$`),
+}));
+
+const methodsOf = (url: string) => {
+  const [path = ''] = url.split('?');
+  return patterns.filter((pattern) => pattern.path.test(path)).map((pattern) => pattern.method);
+};
+
+/** Every failure leaves as problem details (RFC 9457) with a code of the catalogue. */
+@Catch()
+export class ProblemFilter implements ExceptionFilter {
+  constructor(private readonly log: Logger) {}
+
+  catch(error: unknown, host: ArgumentsHost): void {
+    const request = host.switchToHttp().getRequest<M2Request>();
+    const reply = host.switchToHttp().getResponse<FastifyReply>();
+    const failure = this.translate(error, request);
+    const status = failure.status;
+    if (status >= 500) this.log.error({ err: error, url: request.url.split('?')[0] }, 'a request failed');
+    if (status === 401) reply.header('www-authenticate', 'Bearer');
+    if (status === 405) reply.header('allow', methodsOf(request.url).join(', '));
+    void reply
+      .status(status)
+      .type('application/problem+json')
+      .send(JSON.stringify(toProblem(failure, currentTraceId())));
+  }
+
+  private translate(error: unknown, request: M2Request): M2Error {
+    if (!(error instanceof HttpException)) return fromFastify(error) ?? M2Error.from(error);
+    const status = error.getStatus();
+    if (status === 404)
+      return methodsOf(request.url).length > 0
+        ? new M2Error('request.method_not_allowed', `${request.method} is not for this path`)
+        : new M2Error('request.not_found', 'There is nothing at this path');
+    return status < 500 ? new M2Error('request.invalid', error.message) : M2Error.from(error);
+  }
+}
+
+/** Fastify's own refusals, by its codes (Fastify reference, Errors). */
+function fromFastify(error: unknown): M2Error | undefined {
+  const { code, statusCode, message } = (error ?? {}) as { code?: string; statusCode?: number; message?: string };
+  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE')
+    return new M2Error('request.unsupported_media_type', 'The body must be JSON');
+  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return new M2Error('request.too_large', 'The body is over one mebibyte');
+  if (statusCode && statusCode >= 400 && statusCode < 500)
+    return new M2Error('request.invalid', message ?? 'The request is not valid');
+  return undefined;
+}

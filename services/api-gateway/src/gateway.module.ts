@@ -1,0 +1,34 @@
+import { Module } from '@nestjs/common';
+import { APP_GUARD } from '@nestjs/core';
+import { AccessController } from './access/access.controller.js';
+import { AccessGuard } from './access/guard.js';
+import { Tokens } from './access/tokens.js';
+import { DisksController } from './disks/disks.controller.js';
+import { DescriptionController } from './door/description.controller.js';
+import { Audit } from './events/audit.js';
+import { EventsController } from './events/events.controller.js';
+import { ImagesController } from './images/images.controller.js';
+import { NodesController } from './nodes/nodes.controller.js';
+import { Live } from './operations/live.js';
+import { OperationsController } from './operations/operations.controller.js';
+import { Runner } from './operations/runner.js';
+import { Projects } from './projects/projects.js';
+import { ProjectsController } from './projects/projects.controller.js';
+import { Provisions } from './provisions/provisions.js';
+import { ProvisionsController } from './provisions/provisions.controller.js';
+
+@Module({
+  controllers: [
+    AccessController,
+    DescriptionController,
+    DisksController,
+    EventsController,
+    ImagesController,
+    NodesController,
+    OperationsController,
+    ProjectsController,
+    ProvisionsController,
+  ],
+  providers: [Tokens, Projects, Live, Runner, Provisions, Audit, { provide: APP_GUARD, useClass: AccessGuard }],
+})
+export class GatewayModule {}

@@ -1,0 +1,84 @@
+import { M2Error, type Operation, routes } from '@m2/contracts';
+import { Controller, Inject, Req, Res } from '@nestjs/common';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Caller } from '../access/caller.js';
+import { sendStream, wantsStream } from '../door/event-stream.js';
+import { Given, type Input, Serve, Who } from '../door/serve.js';
+import { Projects } from '../projects/projects.js';
+import { Live } from './live.js';
+import { Runner } from './runner.js';
+
+/** A change that nobody told of (a message was lost) is seen after this time. */
+const pollMs = 2_000;
+
+@Controller()
+export class OperationsController {
+  constructor(
+    @Inject(Runner) private readonly runner: Runner,
+    @Inject(Live) private readonly live: Live,
+    @Inject(Projects) private readonly projects: Projects,
+  ) {}
+
+  @Serve(routes.operationList)
+  async list(@Given(routes.operationList) { query }: Input<typeof routes.operationList>, @Who() caller: Caller) {
+    const { project, ...filter } = query;
+    const projects = project
+      ? [(await this.projects.visible(project, caller)).id]
+      : caller.project
+        ? [caller.project]
+        : 'all';
+    return this.runner.store.list({ ...filter, projects });
+  }
+
+  @Serve(routes.operationShow)
+  async show(
+    @Given(routes.operationShow) { params }: Input<typeof routes.operationShow>,
+    @Who() caller: Caller,
+    @Req() request: FastifyRequest,
+    @Res() reply: FastifyReply,
+  ): Promise<void> {
+    const operation = await this.visible(params.id, caller);
+    if (!wantsStream(request)) return void reply.send(operation);
+    await sendStream(request, reply, (signal) => this.follow(operation, signal));
+  }
+
+  private async *follow(operation: Operation, signal: AbortSignal) {
+    // Listen first, then look: what changes in between is seen.
+    const changes = this.live.changes(operation.id, pollMs, signal);
+    const pending = changes.next();
+    let seen = '';
+    let next: Promise<IteratorResult<void>> = pending;
+    for (;;) {
+      const current = await this.runner.store.show(operation.id);
+      const text = JSON.stringify(current);
+      if (text !== seen) yield { event: 'operation', data: current };
+      seen = text;
+      if (current.endedAt || current.state === 'needs_attention') break;
+      if ((await next).done) break;
+      next = changes.next();
+    }
+    await changes.return(undefined);
+  }
+
+  @Serve(routes.operationCancel)
+  async cancel(@Given(routes.operationCancel) { params }: Input<typeof routes.operationCancel>, @Who() caller: Caller) {
+    const { id } = await this.visible(params.id, caller);
+    await this.runner.cancel(id);
+    return this.runner.store.show(id);
+  }
+
+  @Serve(routes.operationResume)
+  async resume(@Given(routes.operationResume) { params }: Input<typeof routes.operationResume>, @Who() caller: Caller) {
+    const { id } = await this.visible(params.id, caller);
+    await this.runner.resume(id);
+    return this.runner.store.show(id);
+  }
+
+  /** Another project's operation is not there. */
+  private async visible(id: string, caller: Caller): Promise<Operation> {
+    const operation = await this.runner.store.show(id);
+    if (caller.project && operation.project !== caller.project)
+      throw new M2Error('operation.not_found', `There is no operation ${id}`);
+    return operation;
+  }
+}

@@ -1,0 +1,41 @@
+import { diskList, imageList, type Project, routes } from '@m2/contracts';
+import { type Kit, KIT } from '@m2/service-kit';
+import { Controller, Inject } from '@nestjs/common';
+import type { Caller } from '../access/caller.js';
+import { ask } from '../door/ask.js';
+import { Given, In, type Input, Serve, Who } from '../door/serve.js';
+import { Projects } from './projects.js';
+
+@Controller()
+export class ProjectsController {
+  constructor(
+    @Inject(KIT) private readonly kit: Kit,
+    @Inject(Projects) private readonly projects: Projects,
+  ) {}
+
+  @Serve(routes.projectList)
+  list(@Given(routes.projectList) { query }: Input<typeof routes.projectList>, @Who() caller: Caller) {
+    return this.projects.list(caller, query.cursor, query.limit);
+  }
+
+  @Serve(routes.projectCreate)
+  create(@Given(routes.projectCreate) { body }: Input<typeof routes.projectCreate>) {
+    return this.projects.create(body.name);
+  }
+
+  @Serve(routes.projectShow)
+  show(@In() project: Project) {
+    return project;
+  }
+
+  @Serve(routes.projectDelete)
+  async delete(@In() project: Project): Promise<void> {
+    await this.projects.delete(project, async () => {
+      const [images, disks] = await Promise.all([
+        ask(this.kit, imageList, { project: project.id, limit: 1 }),
+        ask(this.kit, diskList, { project: project.id, limit: 1 }),
+      ]);
+      return images.items.length + disks.items.length === 0;
+    });
+  }
+}

@@ -1,0 +1,81 @@
+import { M2Error, type Project, projectCreated, projectDeleted } from '@m2/contracts';
+import { type Kit, KIT, violatesUnique } from '@m2/service-kit';
+import { Inject, Injectable } from '@nestjs/common';
+import { v7 as uuidv7 } from 'uuid';
+import type { Caller } from '../access/caller.js';
+
+interface Row {
+  id: string;
+  name: string;
+  created_at: Date;
+}
+
+@Injectable()
+export class Projects {
+  constructor(@Inject(KIT) private readonly kit: Kit) {}
+
+  /**
+   * The project by its name or identifier, if the caller may reach it. One that the caller may not reach is not there: its name says
+   * something too. Throws M2Error `project.not_found`.
+   */
+  async visible(nameOrId: string, caller: Caller): Promise<Project> {
+    const [row] = await this.kit.database.query<Row>(
+      'SELECT * FROM projects WHERE (name = $1 OR id::text = $1) AND ($2::uuid IS NULL OR id = $2)',
+      [nameOrId, caller.project],
+    );
+    if (!row) throw new M2Error('project.not_found', `There is no project "${nameOrId}"`);
+    return toProject(row);
+  }
+
+  async list(caller: Caller, cursor: string | undefined, limit: number): Promise<{ items: Project[]; next?: string }> {
+    const rows = await this.kit.database.query<Row>(
+      `SELECT * FROM projects WHERE ($1::uuid IS NULL OR id = $1) AND ($2::text IS NULL OR name > $2) ORDER BY name LIMIT $3`,
+      [caller.project, cursor ?? null, limit + 1],
+    );
+    const items = rows.slice(0, limit).map(toProject);
+    return rows.length > limit ? { items, next: items.at(-1)!.name } : { items };
+  }
+
+  async create(name: string): Promise<Project> {
+    try {
+      return await this.kit.transact(async (sql, emit) => {
+        const [row] = await sql.query<Row>('INSERT INTO projects (id, name) VALUES ($1, $2) RETURNING *', [
+          uuidv7(),
+          name,
+        ]);
+        emit(projectCreated, { id: row!.id, project: row!.id, name }, { entity: row!.id, project: row!.id });
+        return toProject(row!);
+      });
+    } catch (error) {
+      if (violatesUnique(error, 'projects_name'))
+        throw new M2Error('project.exists', `There is a project "${name}" already`);
+      throw error;
+    }
+  }
+
+  /** `isEmpty` asks the services; the lock keeps an operation from starting in between. */
+  async delete(project: Project, isEmpty: () => Promise<boolean>): Promise<void> {
+    await this.kit.transact(async (sql, emit) => {
+      await sql.query('SELECT id FROM projects WHERE id = $1 FOR UPDATE', [project.id]);
+      const [busy] = await sql.query<{ busy: boolean }>(
+        `SELECT EXISTS (SELECT FROM operations WHERE project = $1 AND ended_at IS NULL)
+             OR EXISTS (SELECT FROM provisions WHERE project = $1 AND ended_at IS NULL) AS busy`,
+        [project.id],
+      );
+      if (busy?.busy || !(await isEmpty()))
+        throw new M2Error(
+          'project.not_empty',
+          `The project "${project.name}" still has provisions, disks, images or operations`,
+        );
+      await sql.query('DELETE FROM provisions WHERE project = $1', [project.id]);
+      await sql.query('DELETE FROM projects WHERE id = $1', [project.id]);
+      emit(
+        projectDeleted,
+        { id: project.id, project: project.id, name: project.name },
+        { entity: project.id, project: project.id },
+      );
+    });
+  }
+}
+
+const toProject = ({ id, name, created_at }: Row): Project => ({ id, name, createdAt: created_at.toISOString() });

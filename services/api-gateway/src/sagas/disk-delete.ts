@@ -1,0 +1,20 @@
+import { diskDelete } from '@m2/contracts';
+import { defineSaga, send } from '../operations/saga.js';
+
+export interface DiskDeleteInput {
+  disk: string;
+}
+
+/** One step, and not undone when it is refused: a disk that is in use stays as it is. */
+export const diskDeleteSaga = defineSaga<DiskDeleteInput>({
+  kind: 'disk.delete',
+  forwardOnly: false,
+  steps: [
+    {
+      name: 'delete-disk',
+      after: [],
+      do: ({ input, project }) => send(diskDelete, { diskId: input.disk, project }),
+      deadlineMs: 300_000,
+    },
+  ],
+});

@@ -1,0 +1,20 @@
+import { imageDelete } from '@m2/contracts';
+import { defineSaga, send } from '../operations/saga.js';
+
+export interface ImageDeleteInput {
+  image: string;
+}
+
+/** One step, and not undone when it is refused: an image that is in use stays as it is. */
+export const imageDeleteSaga = defineSaga<ImageDeleteInput>({
+  kind: 'image.delete',
+  forwardOnly: false,
+  steps: [
+    {
+      name: 'delete-image',
+      after: [],
+      do: ({ input, project }) => send(imageDelete, { imageId: input.image, project }),
+      deadlineMs: 300_000,
+    },
+  ],
+});

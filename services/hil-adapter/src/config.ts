@@ -1,0 +1,14 @@
+import { fields } from '@m2/contracts';
+import { baseConfig } from '@m2/service-kit';
+import { z } from 'zod';
+
+export const hilConfig = baseConfig.extend({
+  /** A command that talks to a BMC keeps its connection for seconds. */
+  databasePoolSize: z.coerce.number().int().min(2).max(200).default(72),
+  /** Name of the one network that every node is cabled to. */
+  flatNetwork: fields.name.default('flat'),
+  /** BMCs that are talked to at the same time; one BMC never has two conversations. */
+  bmcConcurrency: z.coerce.number().int().min(1).max(1000).default(64),
+});
+
+export type HilConfig = z.infer<typeof hilConfig>;

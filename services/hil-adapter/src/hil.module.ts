@@ -1,0 +1,37 @@
+import { type Kit, KIT } from '@m2/service-kit';
+import { Inject, Module, type OnApplicationShutdown } from '@nestjs/common';
+import type { HilConfig } from './config.js';
+import { FlatNetworkDriver } from './networks/flat/flat-driver.js';
+import { NetworkHandlers, NETWORKS } from './networks/network-handlers.js';
+import { NodeHandlers } from './nodes/node-handlers.js';
+import { NodeStore } from './nodes/node-store.js';
+import { IpmiDriver } from './power/ipmi/ipmi-driver.js';
+import { POWER, PowerHandlers } from './power/power-handlers.js';
+import type { PowerDriver } from './power/power.port.js';
+
+/** The one place that knows which drivers there are. */
+@Module({
+  providers: [
+    NodeStore,
+    NodeHandlers,
+    PowerHandlers,
+    NetworkHandlers,
+    {
+      provide: POWER,
+      inject: [KIT],
+      useFactory: ({ config }: Kit<HilConfig>) => new IpmiDriver({ concurrency: config.bmcConcurrency }),
+    },
+    {
+      provide: NETWORKS,
+      inject: [KIT],
+      useFactory: ({ config }: Kit<HilConfig>) => new FlatNetworkDriver(config.flatNetwork),
+    },
+  ],
+})
+export class HilModule implements OnApplicationShutdown {
+  constructor(@Inject(POWER) private readonly power: PowerDriver) {}
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.power.close();
+  }
+}

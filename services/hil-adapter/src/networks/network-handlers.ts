@@ -1,0 +1,73 @@
+import { M2Error, networkAttach, networkAttached, networkDetach, networkDetached, type RequestOf } from '@m2/contracts';
+import { type Effect, Handles, type Sql } from '@m2/service-kit';
+import { Inject, Injectable } from '@nestjs/common';
+import { type HeldNode, NodeStore } from '../nodes/node-store.js';
+import type { NetworkDriver } from './network.port.js';
+
+export const NETWORKS = Symbol('network driver');
+
+interface NicRow {
+  mac: string;
+  network: string | null;
+}
+
+type Request = RequestOf<typeof networkAttach>;
+
+/** Moves the nics of those who hold the nodes. */
+@Injectable()
+export class NetworkHandlers {
+  constructor(
+    @Inject(NodeStore) private readonly nodes: NodeStore,
+    @Inject(NETWORKS) private readonly networks: NetworkDriver,
+  ) {}
+
+  @Handles(networkAttach)
+  async attach(request: Request, effect: Effect) {
+    const { row, nic } = await this.find(effect, request);
+    if (row.holder !== request.holder)
+      throw new M2Error('node.busy', `The node "${row.name}" is not held by provision ${request.holder}`);
+    await this.networks.ensureAttached({ node: row.name, nic: request.nic, mac: nic.mac, network: request.network });
+    return effect.commit(async (sql, emit) => {
+      await this.record(sql, request, request.network);
+      if (nic.network !== request.network)
+        emit(networkAttached, this.eventOf(row, request), { entity: row.id, project: row.holder_project });
+      return {};
+    });
+  }
+
+  @Handles(networkDetach)
+  async detach(request: Request, effect: Effect) {
+    const { row, nic } = await this.find(effect, request);
+    const ours = row.holder === request.holder && nic.network !== null;
+    if (ours)
+      await this.networks.ensureDetached({ node: row.name, nic: request.nic, mac: nic.mac, network: nic.network! });
+    return effect.commit(async (sql, emit) => {
+      if (!ours) return {};
+      await this.record(sql, request, null);
+      emit(networkDetached, this.eventOf(row, request), { entity: row.id, project: row.holder_project });
+      return {};
+    });
+  }
+
+  private async record(
+    sql: Parameters<Parameters<Effect['commit']>[0]>[0],
+    { nodeId, nic }: Request,
+    network: string | null,
+  ) {
+    await sql.query('UPDATE nics SET network = $3 WHERE node = $1 AND label = $2', [nodeId, nic, network]);
+  }
+
+  private async find(sql: Sql, { nodeId, nic: label }: Request): Promise<{ row: HeldNode; nic: NicRow }> {
+    const row = await this.nodes.row(sql, nodeId);
+    const [nic] = await sql.query<NicRow & Record<string, unknown>>(
+      'SELECT mac, network FROM nics WHERE node = $1 AND label = $2',
+      [nodeId, label],
+    );
+    if (!nic) throw new M2Error('nic.not_found', `The node "${row.name}" has no nic "${label}"`);
+    return { row, nic };
+  }
+
+  private eventOf(row: HeldNode, { holder, nic, network }: Request) {
+    return { id: row.id, name: row.name, project: row.holder_project!, holder, nic, network };
+  }
+}

@@ -1,0 +1,75 @@
+import { M2Error, powerBoot, powerOff, powerShow, powerTurnedOff, powerTurnedOn, type RequestOf } from '@m2/contracts';
+import { Answers, type Effect, Handles, type Kit, KIT } from '@m2/service-kit';
+import { Inject, Injectable } from '@nestjs/common';
+import { type HeldNode, NodeStore } from '../nodes/node-store.js';
+import type { PowerDriver } from './power.port.js';
+
+export const POWER = Symbol('power driver');
+
+/** A BMC that needs longer than this to say whether the node is on is broken. */
+const showMs = 8_000;
+
+/** Powers the nodes of those who hold them. */
+@Injectable()
+export class PowerHandlers {
+  constructor(
+    @Inject(KIT) private readonly kit: Kit,
+    @Inject(NodeStore) private readonly nodes: NodeStore,
+    @Inject(POWER) private readonly power: PowerDriver,
+  ) {}
+
+  @Answers(powerShow)
+  async show({ nodeId }: RequestOf<typeof powerShow>) {
+    const row = await this.nodes.row(this.kit.database, nodeId);
+    return { power: await this.power.state(this.nodes.bmcOf(row), { deadlineMs: showMs }) };
+  }
+
+  /**
+   * A node is booted once for one effect, whatever dies in between: that it was seen off goes on record before the power-on. Who
+   * repeats the effect and finds the node on knows that the power-on was its own; without the record, it would have to cycle a node that
+   * may be in the middle of its boot.
+   */
+  @Handles(powerBoot)
+  async boot({ nodeId, holder }: RequestOf<typeof powerBoot>, effect: Effect) {
+    const row = await this.nodes.row(effect, nodeId);
+    if (row.holder !== holder)
+      throw new M2Error('node.busy', `The node "${row.name}" is not held by provision ${holder}`);
+    const bmc = this.nodes.bmcOf(row);
+    const isOurs =
+      row.power_effect === effect.key && (await this.power.state(bmc, { deadlineMs: effect.remainingMs })) === 'on';
+    if (!isOurs)
+      await this.power.bootFromNetwork(bmc, {
+        deadlineMs: effect.remainingMs,
+        firmware: row.firmware,
+        whenOff: () =>
+          effect.transaction(async (sql) => {
+            await sql.query('UPDATE nodes SET power_effect = $2 WHERE id = $1', [nodeId, effect.key]);
+          }),
+      });
+    return effect.commit(async (_sql, emit) => {
+      emit(powerTurnedOn, eventOf(row, holder), { entity: nodeId, project: row.holder_project });
+      return {};
+    });
+  }
+
+  /** A node that the provision does not hold is not its to power off, so there is nothing to do. */
+  @Handles(powerOff)
+  async off({ nodeId, holder }: RequestOf<typeof powerOff>, effect: Effect) {
+    const row = await this.nodes.row(effect, nodeId);
+    const held = row.holder === holder;
+    if (held) await this.power.ensureOff(this.nodes.bmcOf(row), { deadlineMs: effect.remainingMs });
+    return effect.commit(async (sql, emit) => {
+      if (!held) return {};
+      await sql.query('UPDATE nodes SET power_effect = NULL WHERE id = $1', [nodeId]);
+      emit(powerTurnedOff, eventOf(row, holder), { entity: nodeId, project: row.holder_project });
+      return {};
+    });
+  }
+}
+
+const eventOf = (row: HeldNode, holder: string) => ({
+  id: row.id,
+  name: row.name,
+  project: row.holder_project!,
+  holder,
+});

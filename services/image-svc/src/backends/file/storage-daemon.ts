@@ -1,0 +1,172 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { StorageError, asStorageError } from '../storage.port.js';
+import { identify, isAlive } from './process-identity.js';
+import type { ProcessIdentity } from './process-identity.js';
+import { Qmp } from './qmp.js';
+
+/** unix(7): sun_path has 108 bytes, the last of them zero. */
+const maxSocketPath = 107;
+const startDeadlineMs = 15_000;
+
+/**
+ * The qemu-storage-daemon behind one state directory. It is a process of its own, in its own session, so that disks
+ * stay attached while image-svc restarts; `daemon.json` names it, `daemon.sock` speaks QMP, `daemon.log` has its words.
+ * Only the directory's owner may use this class (see `DirectoryOwner`): so a daemon that does not answer is a hung one.
+ */
+export class StorageDaemon {
+  private readonly socketPath: string;
+  private readonly recordPath: string;
+  private readonly logPath: string;
+
+  constructor(directory: string) {
+    this.socketPath = join(directory, 'daemon.sock');
+    this.recordPath = join(directory, 'daemon.json');
+    this.logPath = join(directory, 'daemon.log');
+    const length = Buffer.byteLength(this.socketPath);
+    if (length > maxSocketPath) {
+      throw new StorageError(
+        'storage.misconfigured',
+        `The socket's path ${this.socketPath} has ${length} bytes and UNIX allows ${maxSocketPath}. ` +
+          'Choose a state directory with a shorter path.',
+      );
+    }
+  }
+
+  /** Connects to the daemon that runs already; undefined, and nothing left of it, when it is dead or does not answer. */
+  async adopt(): Promise<Qmp | undefined> {
+    const recorded = await this.recorded();
+    const alive = recorded !== undefined && (await isAlive(recorded));
+    let qmp: Qmp | undefined;
+    try {
+      qmp = await Qmp.connect(this.socketPath, 10_000);
+    } catch {
+      // Nobody there, or hung.
+    }
+    if (qmp && alive) return qmp;
+    if (qmp) await this.sendQuit(qmp); // started just before its starter died: it serves nothing yet
+    if (alive) await this.kill(recorded);
+    await this.forget();
+    return undefined;
+  }
+
+  /** Starts a new daemon; the caller has made sure with `adopt` that there is none. */
+  async start(): Promise<Qmp> {
+    const log = await open(this.logPath, 'w', 0o600);
+    try {
+      const child = spawn(
+        'qemu-storage-daemon',
+        // In QEMU's option syntax a comma within a value is doubled.
+        [
+          '--chardev',
+          `socket,id=qmp,server=on,wait=off,path=${this.socketPath.replaceAll(',', ',,')}`,
+          '--monitor',
+          'chardev=qmp',
+        ],
+        // Its own session: a signal to image-svc's group (Ctrl-C) must not take the disks away.
+        {
+          detached: true,
+          stdio: ['ignore', log.fd, log.fd],
+          cwd: '/',
+          env: { PATH: process.env['PATH'], LC_ALL: 'C' },
+        },
+      );
+      const ended = once(child, 'exit').then(
+        () => this.startFailure(),
+        (error: unknown) => startError(error),
+      );
+      child.unref();
+      const started = this.recordAndConnect(child.pid);
+      const outcome = await Promise.race([started, ended]);
+      if (outcome instanceof Error) {
+        void started.catch(() => {});
+        throw outcome;
+      }
+      return outcome;
+    } finally {
+      await log.close();
+    }
+  }
+
+  /** Ends the daemon, politely and then not; its exports are unmounted by itself when it goes politely. */
+  async quit(): Promise<void> {
+    const recorded = await this.recorded();
+    const qmp = await Qmp.connect(this.socketPath, 2_000).catch(() => undefined);
+    if (qmp) await this.sendQuit(qmp);
+    if (recorded && (await isAlive(recorded))) await this.kill(recorded);
+    await this.forget();
+  }
+
+  /** The daemon's process, for whoever has to tell an operator (or a test) which one it is. */
+  async recorded(): Promise<ProcessIdentity | undefined> {
+    try {
+      return JSON.parse(await readFile(this.recordPath, 'utf8')) as ProcessIdentity;
+    } catch {
+      return undefined;
+    }
+  }
+
+  private async recordAndConnect(pid: number | undefined): Promise<Qmp> {
+    const who = pid === undefined ? undefined : await identify(pid);
+    if (!who) return new Promise(() => {}); // it died at once: `exit` says why
+    await writeFile(`${this.recordPath}.new`, JSON.stringify(who), { mode: 0o600 });
+    await rename(`${this.recordPath}.new`, this.recordPath);
+    const deadline = Date.now() + startDeadlineMs;
+    for (;;) {
+      try {
+        return await Qmp.connect(this.socketPath, startDeadlineMs);
+      } catch (error) {
+        if (Date.now() > deadline || !(await isAlive(who))) throw asStorageError(error, 'reach the storage daemon');
+        await pause(5);
+      }
+    }
+  }
+
+  private async sendQuit(qmp: Qmp): Promise<void> {
+    await qmp.execute('quit', {}, 5_000).catch(() => undefined);
+    await Promise.race([qmp.closed, pause(5_000, undefined, { ref: false })]);
+    qmp.close();
+  }
+
+  /** Waits until it is gone: a second daemon would find the disks' files locked by the first. */
+  private async kill(who: ProcessIdentity): Promise<void> {
+    const deadline = Date.now() + 10_000;
+    const forceAt = Date.now() + 500; // it may be on its way out after `quit`
+    while (await isAlive(who)) {
+      if (Date.now() > deadline) {
+        throw new StorageError(
+          'storage.timeout',
+          `The storage daemon ${who.pid} does not die. Check the disks below it.`,
+        );
+      }
+      if (Date.now() > forceAt) {
+        try {
+          process.kill(who.pid, 'SIGKILL');
+        } catch {
+          // gone in between
+        }
+      }
+      await pause(10);
+    }
+  }
+
+  private async forget(): Promise<void> {
+    await Promise.all([rm(this.socketPath, { force: true }), rm(this.recordPath, { force: true })]);
+  }
+
+  private async startFailure(): Promise<StorageError> {
+    const words = (await readFile(this.logPath, 'utf8').catch(() => '')).trim().split('\n').at(-1);
+    return new StorageError('storage.unavailable', `qemu-storage-daemon did not start: ${words || 'it said nothing'}.`);
+  }
+}
+
+function startError(error: unknown): StorageError {
+  return new StorageError(
+    'storage.misconfigured',
+    'qemu-storage-daemon cannot be started. Install it (Debian: qemu-system-common, and fuse3), or use a file system with reflinks.',
+    { cause: error },
+  );
+}

@@ -1,0 +1,78 @@
+/** What a file's first bytes (and its end) say it is. */
+export type Sniffed =
+  | { kind: 'qcow2' }
+  | { kind: 'disk'; sign: string }
+  | { kind: 'other'; name: string; remedy: string }
+  | { kind: 'unknown' };
+
+/** Bytes from the start that the signs below need: the btrfs superblock's magic is the farthest. */
+export const headBytes = 0x10048;
+/** Bytes from the end: the footer of a fixed VHD, which otherwise looks like a raw disk. */
+export const tailBytes = 512;
+
+interface Sign {
+  name: string;
+  at: number;
+  bytes: string;
+}
+
+const convert = 'Convert it: qemu-img convert -O qcow2 IMAGE image.qcow2.';
+const unpack = 'Unpack it and import the disk image in it.';
+
+/** Other disk image formats. They are refused and not converted: their parsers have a long history of holes. */
+const formats: Sign[] = [
+  { name: 'VMDK', at: 0, bytes: 'KDMV' },
+  { name: 'VMDK', at: 0, bytes: 'COWD' },
+  { name: 'VMDK descriptor', at: 0, bytes: '# Disk DescriptorFile' },
+  { name: 'VHDX', at: 0, bytes: 'vhdxfile' },
+  { name: 'VHD', at: 0, bytes: 'conectix' },
+  { name: 'VDI', at: 0x40, bytes: '\x7f\x10\xda\xbe' },
+  { name: 'QED', at: 0, bytes: 'QED\0' },
+  { name: 'Parallels', at: 0, bytes: 'WithoutFreeSpace' },
+  { name: 'Parallels', at: 0, bytes: 'WithouFreSpacExt' },
+  { name: 'LUKS', at: 0, bytes: 'LUKS\xba\xbe' },
+];
+
+const archives: Sign[] = [
+  { name: 'gzip', at: 0, bytes: '\x1f\x8b' },
+  { name: 'xz', at: 0, bytes: '\xfd7zXZ\0' },
+  { name: 'zstd', at: 0, bytes: '\x28\xb5\x2f\xfd' },
+  { name: 'bzip2', at: 0, bytes: 'BZh' },
+  { name: 'lz4', at: 0, bytes: '\x04\x22\x4d\x18' },
+  { name: 'zip', at: 0, bytes: 'PK\x03\x04' },
+  { name: '7z', at: 0, bytes: '7z\xbc\xaf\x27\x1c' },
+  { name: 'tar (or OVA)', at: 257, bytes: 'ustar' },
+];
+
+/**
+ * What a raw file must show to be taken for a disk: a boot sector's signature (firmware starts nothing without it), a
+ * partition table, or a file system on the whole disk, which boots with a kernel from elsewhere.
+ */
+const disks: Sign[] = [
+  { name: 'GPT', at: 512, bytes: 'EFI PART' },
+  { name: 'GPT with 4 KiB sectors', at: 4096, bytes: 'EFI PART' },
+  { name: 'MBR', at: 510, bytes: '\x55\xaa' },
+  { name: 'ext', at: 1024 + 56, bytes: '\x53\xef' },
+  { name: 'XFS', at: 0, bytes: 'XFSB' },
+  { name: 'btrfs', at: 0x10040, bytes: '_BHRfS_M' },
+];
+
+/**
+ * Says what a file is by its magic bytes; QEMU's own probing is never asked. Container formats are looked for first: the
+ * bytes of a boot sector are the author's to choose, and "qcow2 that also looks like a disk" is an attack, not a disk.
+ */
+export function sniff(head: Buffer, tail: Buffer): Sniffed {
+  if (has(head, { name: 'qcow2', at: 0, bytes: 'QFI\xfb' })) return { kind: 'qcow2' };
+  const format = formats.find((sign) => has(head, sign));
+  if (format) return { kind: 'other', name: format.name, remedy: convert };
+  if (has(tail, { name: 'VHD', at: 0, bytes: 'conectix' })) return { kind: 'other', name: 'VHD', remedy: convert };
+  const disk = disks.find((sign) => has(head, sign));
+  if (disk) return { kind: 'disk', sign: disk.name };
+  const archive = archives.find((sign) => has(head, sign));
+  if (archive) return { kind: 'other', name: archive.name, remedy: unpack };
+  return { kind: 'unknown' };
+}
+
+function has(bytes: Buffer, { at, bytes: sign }: Sign): boolean {
+  return bytes.subarray(at, at + sign.length).equals(Buffer.from(sign, 'latin1'));
+}

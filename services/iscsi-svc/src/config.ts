@@ -1,0 +1,26 @@
+import { baseConfig } from '@m2/service-kit';
+import { z } from 'zod';
+
+const addresses = z
+  .string()
+  .min(1)
+  .transform((value) => value.split(',').map((address) => address.trim()));
+
+export const iscsiConfig = baseConfig
+  .extend({
+    /** Sockets and records of the tgtd instances. */
+    targetDirectory: z.string().min(1),
+    /** Addresses of this machine that targets listen on, separated by commas. */
+    portalAddresses: addresses.prefault('127.0.0.1'),
+    /** The same portals as the nodes see them, in the same order; absent: as they are. */
+    portalAdvertised: addresses.optional(),
+    portalPortBase: z.coerce.number().int().min(1).max(65_000).default(3260),
+    /** How often what the target has is compared with what it should have. */
+    reconcileSeconds: z.coerce.number().int().min(1).default(30),
+  })
+  .refine((config) => !config.portalAdvertised || config.portalAdvertised.length === config.portalAddresses.length, {
+    path: ['portalAdvertised'],
+    message: 'must name as many addresses as M2_PORTAL_ADDRESSES',
+  });
+
+export type IscsiConfig = z.infer<typeof iscsiConfig>;

@@ -1,0 +1,100 @@
+import { M2Error } from '@m2/contracts';
+import { type Kit, KIT, type Sql } from '@m2/service-kit';
+import { Inject, Injectable } from '@nestjs/common';
+import { randomBytes } from 'node:crypto';
+import { LessThan } from 'typeorm';
+import type { IscsiConfig } from '../config.js';
+import type { BackingStore, ExportSpec, Portal } from '../targets/target.port.js';
+import { ExportEntity, toExport } from './export.entity.js';
+
+export interface ExportRow {
+  id: string;
+  project: string;
+  disk: string;
+  iqn: string;
+  initiator: string;
+  backing: BackingStore;
+  chap_user: string;
+  chap_secret: Buffer;
+  portals: Portal[];
+  state: 'creating' | 'ready' | 'deleting';
+  created_at: Date;
+}
+
+const columns = 'id, project, disk, iqn, initiator, backing, chap_user, chap_secret, portals, state, created_at';
+
+@Injectable()
+export class ExportStore {
+  constructor(@Inject(KIT) private readonly kit: Kit<IscsiConfig>) {}
+
+  async row(sql: Sql, id: string): Promise<ExportRow | undefined> {
+    const [row] = await sql.query<ExportRow & Record<string, unknown>>(`SELECT ${columns} FROM exports WHERE id = $1`, [
+      id,
+    ]);
+    return row;
+  }
+
+  /** One export of a project; that of another is not there. Throws M2Error `export.not_found`. */
+  async find(id: string, project: string): Promise<ExportRow> {
+    const row = await this.row(this.kit.database, id);
+    if (!row || row.project !== project) throw new M2Error('export.not_found', `There is no export ${id}`);
+    return row;
+  }
+
+  async list(filter: { project: string; cursor?: string | undefined; limit: number }) {
+    const entities = await this.kit.database.orm.getRepository(ExportEntity).find({
+      where: { project: filter.project, ...(filter.cursor && { id: LessThan(filter.cursor) }) },
+      order: { id: 'DESC' },
+      take: filter.limit + 1,
+    });
+    const items = entities.slice(0, filter.limit).map(toExport);
+    return entities.length > filter.limit ? { items, next: items.at(-1)!.id } : { items };
+  }
+
+  /** All that should be there, of one tenant or of all. */
+  wanted(project?: string): Promise<(ExportRow & Record<string, unknown>)[]> {
+    return this.kit.database.query(
+      `SELECT ${columns} FROM exports WHERE state <> 'deleting' AND ($1::uuid IS NULL OR project = $1)`,
+      [project ?? null],
+    );
+  }
+
+  /** What the driver is told, with the secret opened. */
+  specOf(row: ExportRow): ExportSpec {
+    const secret = this.kit.secrets.open(row.chap_secret, `chap ${row.id}`);
+    const { project: pool, iqn, backing, initiator, chap_user: user } = row;
+    return { pool, iqn, backing, initiator, chap: { user, secret } };
+  }
+
+  /**
+   * CHAP user and secret of an export, new. 16 characters: some initiators' firmware takes no longer secret, and RFC 7143 section
+   * 12.1.3 wants at least 96 random bits; base64url gives six for each character.
+   */
+  newChap(id: string): { user: string; sealed: Buffer } {
+    return {
+      user: `m2-${id.replaceAll('-', '').slice(-16)}`,
+      sealed: this.kit.secrets.seal(randomBytes(12).toString('base64url'), `chap ${id}`),
+    };
+  }
+
+  /** The portals as the nodes see them. */
+  advertised(portals: Portal[]): Portal[] {
+    const { portalAddresses, portalAdvertised } = this.kit.config;
+    return portals.map(({ address, port }) => {
+      const at = portalAddresses.indexOf(address);
+      return { address: portalAdvertised?.[at] ?? address, port };
+    });
+  }
+}
+
+export const toReply = (row: ExportRow) => ({
+  id: row.id,
+  project: row.project,
+  disk: row.disk,
+  iqn: row.iqn,
+  lun: 1 as const,
+  initiator: row.initiator,
+  portals: row.portals,
+  state: row.state,
+  createdAt: row.created_at.toISOString(),
+});

@@ -1,0 +1,81 @@
+/** What lies behind a LUN, as the storage hands it over. */
+export type BackingStore = { type: 'file'; path: string };
+
+/** One iSCSI target with one LUN, for one initiator. Its state, whole: a driver keeps none of its own. */
+export interface ExportSpec {
+  /** The tenant: exports of different pools never share a target process, so one tenant cannot take down another's. */
+  pool: string;
+  iqn: string;
+  backing: BackingStore;
+  /** The only initiator (IQN) that may log in. */
+  initiator: string;
+  /** What that initiator proves itself with. The user belongs to this export alone. */
+  chap: { user: string; secret: string };
+  readOnly?: boolean;
+}
+
+export interface Portal {
+  address: string;
+  port: number;
+}
+
+/** A target as it was found, whoever made it. `backingPath` is null where the LUN is missing or its file is gone. */
+export interface ObservedExport {
+  iqn: string;
+  tid: number;
+  pool: string;
+  backingPath: string | null;
+  initiators: string[];
+  accounts: string[];
+  sessions: { initiator: string; address?: string }[];
+}
+
+/**
+ * Something that serves disks over iSCSI. All calls are idempotent and safe to repeat after a crash at any point; they
+ * throw `TargetError`. `targetConformance` is what every driver must pass.
+ */
+export interface TargetDriver {
+  /** Makes the export, or repairs it: what is half made or different is made again. Live sessions of a right one stay. */
+  ensureExport(spec: ExportSpec): Promise<{ portals: Portal[]; lun: 1 }>;
+  /** Cuts the sessions and removes LUN, target and account. Resolves only when the export is gone. */
+  ensureNoExport(pool: string, iqn: string): Promise<void>;
+  /** Cuts the sessions that are open now and says how many; the initiator may log in again. */
+  dropSessions(pool: string, iqn: string): Promise<number>;
+  /** What the hardware has, in all pools. */
+  observe(): Promise<ObservedExport[]>;
+  /** A pool's targets are gone, for example because their process died, until `ensureExport` puts each back. */
+  onInstanceLost(listener: (pool: string) => void): void;
+  /** Lets go of timers and sockets. The exports stay: they outlive a restart of the service. */
+  close(): Promise<void>;
+}
+
+export type TargetErrorCode =
+  /** The target process does not answer, or died during the call: the same call may succeed later. */
+  | 'target.unreachable'
+  /** A value that the target has no way to hold. */
+  | 'target.invalid_value'
+  /** The backing store cannot be opened. */
+  | 'target.no_backing'
+  /** No port, or not the port the initiators know, is free. */
+  | 'target.no_port'
+  /** The target software is not on this machine. */
+  | 'target.not_installed'
+  /** I/O that does not end keeps the target alive. */
+  | 'target.busy'
+  | 'target.exists'
+  | 'target.not_found'
+  /** The target refused a command. */
+  | 'target.failed';
+
+/** An error of a target driver: a stable code, and a sentence that says what to do next. */
+export class TargetError extends Error {
+  override readonly name = 'TargetError';
+
+  constructor(
+    readonly code: TargetErrorCode,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}

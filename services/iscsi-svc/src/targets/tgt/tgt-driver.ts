@@ -1,0 +1,184 @@
+import { createHash } from 'node:crypto';
+import { TargetError, type ExportSpec, type ObservedExport, type Portal, type TargetDriver } from '../target.port.js';
+import { checkIqn, checkSpec } from './export-values.js';
+import { holdsFile, openFiles } from './backing-file.js';
+import {
+  createTarget,
+  cutSessions,
+  ensureNoTarget,
+  isAsSpecified,
+  listConnections,
+  listTargets,
+  replaceSecret,
+} from './tgt-export.js';
+import type { TgtInstance } from './tgt-instance.js';
+import { stopAllTgtd, TgtPool, type TgtConfig } from './tgt-pool.js';
+
+/** Exports files through tgtd (package tgt): a process per pool, spoken to over its management socket. */
+export class TgtDriver implements TargetDriver {
+  /** The end of the queue of each pool: its calls run one after the other, those of different pools side by side. */
+  private readonly queues = new Map<string, Promise<unknown>>();
+  /** Digests of the secrets that this process gave to each tgtd, which keeps them to itself. */
+  private readonly secrets = new WeakMap<TgtInstance, Map<string, string>>();
+  /** The exports that each pool should have: while its tgtd is dead, nobody else knows whether any is left. */
+  private readonly expected = new Map<string, Set<string>>();
+
+  private constructor(
+    private readonly config: TgtConfig,
+    private readonly pool: TgtPool,
+  ) {}
+
+  /**
+   * Takes over the tgtd that run already with this state directory. One driver per state directory at a time.
+   * Throws `target.invalid_value` for a configuration that cannot work.
+   */
+  static async open(config: TgtConfig): Promise<TgtDriver> {
+    return new TgtDriver(config, await TgtPool.open(config));
+  }
+
+  async ensureExport(spec: ExportSpec): Promise<{ portals: Portal[]; lun: 1 }> {
+    checkSpec(spec);
+    return this.inTurn(spec.pool, async () => {
+      this.expectedOf(spec.pool).add(spec.iqn);
+      const instance = await this.pool.claim(spec.pool);
+      await this.ensureTarget(instance, spec);
+      return { portals: this.pool.portals(instance), lun: 1 };
+    });
+  }
+
+  async ensureNoExport(pool: string, iqn: string): Promise<void> {
+    checkIqn(iqn);
+    await this.inTurn(pool, async () => {
+      const expected = this.expectedOf(pool);
+      expected.delete(iqn);
+      const instance = this.pool.find(pool);
+      if (!instance) return;
+      if (instance.alive) await this.removeTarget(instance, iqn);
+      if (expected.size === 0) this.expected.delete(pool);
+      // A dead one keeps its port for the exports that will be put back. A live one refuses to end while it has others.
+      if (instance.alive || expected.size === 0) await this.pool.release(pool);
+    });
+  }
+
+  async dropSessions(pool: string, iqn: string): Promise<number> {
+    return this.inTurn(pool, async () => {
+      const instance = this.pool.find(pool);
+      if (!instance?.alive) return 0;
+      let dropped = 0;
+      for (const target of await listTargets(instance.client)) {
+        if (target.iqn !== iqn) continue;
+        const cut = await cutSessions(instance.client, target.tid);
+        dropped += cut ?? target.sessions;
+        if (cut === undefined) await this.abandon(instance);
+      }
+      return dropped;
+    });
+  }
+
+  async observe(): Promise<ObservedExport[]> {
+    const found = await Promise.all(this.pool.pools().map((pool) => this.inTurn(pool, () => this.observePool(pool))));
+    return found.flat();
+  }
+
+  onInstanceLost(listener: (pool: string) => void): void {
+    this.pool.onLost(listener);
+  }
+
+  async close(): Promise<void> {
+    await Promise.allSettled(this.queues.values());
+    await this.pool.close();
+  }
+
+  /** Closes the driver and ends every tgtd with all exports: for the end of an installation, or of a test. */
+  async stopAll(): Promise<void> {
+    await this.close();
+    await stopAllTgtd(this.config.stateDir);
+  }
+
+  private async ensureTarget(instance: TgtInstance, spec: ExportSpec): Promise<void> {
+    const { client } = instance;
+    const secrets = this.secrets.get(instance) ?? new Map<string, string>();
+    this.secrets.set(instance, secrets);
+    const secret = createHash('sha256').update(`${spec.chap.user}\0${spec.chap.secret}`).digest('hex');
+    // Try first, look then: a new export, the common case, costs no listing, whose length grows with the pool.
+    if (!(await createTarget(client, spec))) {
+      const found = (await listTargets(client)).filter(({ iqn }) => iqn === spec.iqn);
+      const right = found.length === 1 && isAsSpecified(found[0]!, spec) ? found[0] : undefined;
+      if (right && (await holdsFile(openFiles(instance.pid), spec.backing.path))) {
+        if (secrets.get(spec.iqn) !== secret) await replaceSecret(client, right.tid, spec);
+      } else {
+        // Half made, or different: made again rather than edited, so that there is one order of steps to trust.
+        await this.removeTarget(instance, spec.iqn);
+        if (!(await createTarget(client, spec))) {
+          throw new TargetError('target.exists', `tgtd ${instance.pid} has another target of this name: ${spec.iqn}`);
+        }
+      }
+    }
+    secrets.set(spec.iqn, secret);
+  }
+
+  private async removeTarget(instance: TgtInstance, iqn: string): Promise<void> {
+    this.secrets.get(instance)?.delete(iqn);
+    await ensureNoTarget(instance.client, iqn, () => this.abandon(instance));
+  }
+
+  /**
+   * Ends a tgtd that cannot let go of a session: the initiator died with data on the way to it, so that tgtd waits for TCP
+   * to give up (a quarter of an hour), or storage does not finish a command. The pool's other exports come back as after
+   * any death, and their initiators with them; a disk that two nodes write to does not.
+   */
+  private async abandon(instance: TgtInstance): Promise<void> {
+    await instance.kill();
+    this.pool.watch();
+  }
+
+  private async observePool(pool: string): Promise<ObservedExport[]> {
+    const instance = this.pool.find(pool);
+    if (!instance?.alive) return [];
+    try {
+      const targets = await listTargets(instance.client);
+      this.expected.set(pool, new Set(targets.map(({ iqn }) => iqn)));
+      const files = openFiles(instance.pid);
+      const observed: ObservedExport[] = [];
+      for (const { tid, iqn, luns, acl, accounts, sessions } of targets) {
+        const path = luns.find(({ lun }) => lun === 1)?.path ?? null;
+        // From a request of its own: in the listing, initiators write into this part.
+        const connections = sessions > 0 ? await listConnections(instance.client, tid) : [];
+        observed.push({
+          iqn,
+          tid,
+          pool,
+          backingPath: path !== null && (await holdsFile(files, path)) ? path : null,
+          initiators: acl,
+          accounts,
+          sessions: connections.map(({ initiator, address }) => ({ initiator, ...(address && { address }) })),
+        });
+      }
+      return observed;
+    } catch (error) {
+      // One tgtd that hangs must not hide all others; whoever wants an export of it is told.
+      if (error instanceof TargetError && error.code === 'target.unreachable') return [];
+      throw error;
+    }
+  }
+
+  private expectedOf(pool: string): Set<string> {
+    const expected = this.expected.get(pool) ?? new Set<string>();
+    this.expected.set(pool, expected);
+    return expected;
+  }
+
+  private async inTurn<Result>(pool: string, work: () => Promise<Result>): Promise<Result> {
+    const turn = (this.queues.get(pool) ?? Promise.resolve()).then(work);
+    const settled = turn.catch((error: unknown) => {
+      // Most likely it died: whoever listens hears of it now and not at the next look.
+      if (error instanceof TargetError && error.code === 'target.unreachable') this.pool.watch();
+    });
+    this.queues.set(pool, settled);
+    try {
+      return await turn;
+    } finally {
+      if (this.queues.get(pool) === settled) this.queues.delete(pool);
+    }
+  }
+}

@@ -1,0 +1,238 @@
+import { spawn } from 'node:child_process';
+import { closeSync, openSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { TargetError, type Portal } from '../target.port.js';
+import { killVerified, processIdentity } from './process-identity.js';
+import { TgtClient } from './tgt-client.js';
+import { parsePortals } from './tgt-listing.js';
+
+/** sun_path of struct sockaddr_un holds 108 bytes with its NUL (unix(7)). */
+const MAX_SOCKET_PATH = 107;
+const START_DEADLINE_MS = 10_000;
+const STOP_DEADLINE_MS = 5_000;
+const MAX_LOG_BYTES = 1024 * 1024;
+/** Each LUN has this many threads: the I/O that one node can have under way at the medium. */
+const THREADS_PER_LUN = 4;
+
+/** What is known about one tgtd across restarts of the service: the content of its `tgtd.N.json`. */
+export interface TgtRecord {
+  /** tgtd's control number (`-C`): the N of all its files. */
+  control: number;
+  /** Whose exports it holds; null for the spare. It never changes hands. */
+  pool: string | null;
+  /** Null until its portals are open. */
+  port: number | null;
+  pid: number;
+  /** See `processIdentity`. */
+  identity: string;
+}
+
+/** The files of tgtd number `control`. The lock is tgtd's own. */
+export function instanceFiles(stateDir: string, control: number) {
+  const base = join(stateDir, `tgtd.${control}`);
+  return { record: `${base}.json`, log: `${base}.log`, socket: base, lock: `${base}.lock` };
+}
+
+export function removeFiles(stateDir: string, control: number): void {
+  const { record, ...others } = instanceFiles(stateDir, control);
+  // The record last: as long as it is there, the next start of the service finds the rest.
+  for (const file of [...Object.values(others), record]) rmSync(file, { force: true });
+}
+
+/** Refuses a state directory that is too deep for a UNIX socket; tgtd would only say so in its log. */
+export function checkStateDir(stateDir: string): void {
+  const longest = instanceFiles(stateDir, 32_767).socket;
+  if (Buffer.byteLength(longest) > MAX_SOCKET_PATH) {
+    throw new TargetError(
+      'target.invalid_value',
+      `the state directory ${stateDir} is too long for a UNIX socket (${MAX_SOCKET_PATH} bytes with its name): use a shorter one`,
+    );
+  }
+}
+
+/** One tgtd process: start, portals, death, end. Which pool has which is the business of `TgtPool`. */
+export class TgtInstance {
+  readonly client: TgtClient;
+
+  private constructor(
+    private readonly stateDir: string,
+    private record: TgtRecord,
+  ) {
+    this.client = new TgtClient(instanceFiles(stateDir, record.control).socket);
+  }
+
+  static adopt(stateDir: string, record: TgtRecord): TgtInstance {
+    return new TgtInstance(stateDir, record);
+  }
+
+  /**
+   * Starts a tgtd that outlives this process, without portals; `onExit` is called when it dies while we live.
+   * Throws `target.not_installed`, or `target.unreachable` with the end of its log.
+   */
+  static async start(
+    stateDir: string,
+    control: number,
+    pool: string | null,
+    port: number | null,
+    onExit: () => void,
+  ): Promise<TgtInstance> {
+    const files = instanceFiles(stateDir, control);
+    rmSync(files.log, { force: true });
+    // For appending, so that `trimLog` can cut it under tgtd's hands.
+    const log = openSync(files.log, 'ax', 0o600);
+    try {
+      const child = spawn(
+        'tgtd',
+        // A portal that cannot fail: when none of its portals opens, tgtd listens on 0.0.0.0:3260 instead
+        // (usr/iscsi/iscsi_tcp.c, iscsi_tcp_init). `openPortals` replaces it.
+        ['-f', '-t', `${THREADS_PER_LUN}`, '-C', `${control}`, '--iscsi', 'portal=127.0.0.1:0'],
+        {
+          detached: true,
+          cwd: '/',
+          // Nothing else of our environment: it holds secrets, and Debian keeps tgtd where users have no PATH to.
+          env: { PATH: `${process.env.PATH}:/usr/sbin:/sbin`, TGT_IPC_SOCKET: join(stateDir, 'tgtd') },
+          stdio: ['ignore', 'ignore', log],
+        },
+      );
+      child.unref();
+      const failed = new Promise<never>((_, reject) => child.once('error', reject));
+      if (child.pid === undefined) await failed;
+      failed.catch(() => {});
+      child.once('exit', onExit);
+      const pid = child.pid!;
+      const instance = new TgtInstance(stateDir, { control, pool, port, pid, identity: processIdentity(pid) ?? '' });
+      // At once, so that a crash of ours right here leaves no process that nobody knows.
+      instance.save();
+      await instance.untilAnswering();
+      return instance;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
+        throw new TargetError('target.not_installed', 'there is no tgtd on this machine: install the package tgt', {
+          cause: error,
+        });
+      }
+      throw error;
+    } finally {
+      closeSync(log);
+    }
+  }
+
+  get control(): number {
+    return this.record.control;
+  }
+
+  get pool(): string | null {
+    return this.record.pool;
+  }
+
+  get port(): number | null {
+    return this.record.port;
+  }
+
+  get pid(): number {
+    return this.record.pid;
+  }
+
+  get alive(): boolean {
+    return processIdentity(this.record.pid) === this.record.identity;
+  }
+
+  /** Gives the spare to a pool. */
+  assign(pool: string): void {
+    this.record = { ...this.record, pool };
+    this.save();
+  }
+
+  /**
+   * Makes tgtd listen on `port` of all addresses and nowhere else. False when somebody else listens there: tgtd then has
+   * none of these portals.
+   */
+  async openPortals(addresses: string[], port: number): Promise<boolean> {
+    const wanted = addresses.map((address) => formatPortal({ address, port }));
+    const open = parsePortals(await this.client.call({ mode: 'portal', op: 'show' }));
+    const opened: string[] = [];
+    for (const portal of wanted.filter((portal) => !open.includes(portal))) {
+      try {
+        await this.client.call({ mode: 'portal', op: 'new', params: { portal } });
+        opened.push(portal);
+      } catch (error) {
+        if (!(error instanceof TargetError) || error.code !== 'target.failed') throw error;
+        for (const portal of opened) await this.closePortal(portal);
+        return false;
+      }
+    }
+    for (const portal of open.filter((portal) => !wanted.includes(portal))) await this.closePortal(portal);
+    this.record = { ...this.record, port };
+    this.save();
+    return true;
+  }
+
+  /** Ends tgtd if it has no targets, without harm if it has: true when it is gone, its files too. */
+  async end(): Promise<boolean> {
+    if (this.alive) {
+      try {
+        // Refused while there is a target (usr/mgmt.c, sys_mgmt); SIGTERM does nothing at all (usr/tgtd.c).
+        await this.client.call({ mode: 'system', op: 'delete' });
+      } catch (error) {
+        if (error instanceof TargetError && error.code === 'target.failed') return false;
+        if (this.alive) throw error;
+      }
+    }
+    await this.kill();
+    this.forget();
+    return true;
+  }
+
+  /** Kills tgtd, whatever it does; resolves when the process is gone. Throws `target.busy` when it does not die. */
+  async kill(): Promise<void> {
+    for (const deadline = Date.now() + STOP_DEADLINE_MS; this.alive; await delay(5)) {
+      killVerified(this.record.pid, this.record.identity);
+      if (Date.now() > deadline) {
+        throw new TargetError(
+          'target.busy',
+          `tgtd ${this.pid} does not die: its storage hangs; repair or abort that first`,
+        );
+      }
+    }
+  }
+
+  /** Removes the files of a tgtd that is gone. */
+  forget(): void {
+    removeFiles(this.stateDir, this.control);
+  }
+
+  /** Keeps the log small: what tgtd says of bad logins, anybody on the network can make it say for ever. */
+  trimLog(): void {
+    const { log } = instanceFiles(this.stateDir, this.control);
+    if ((statSync(log, { throwIfNoEntry: false })?.size ?? 0) > MAX_LOG_BYTES) truncateSync(log);
+  }
+
+  private async closePortal(portal: string): Promise<void> {
+    await this.client.call({ mode: 'portal', op: 'delete', params: { portal } });
+  }
+
+  private save(): void {
+    const { record } = instanceFiles(this.stateDir, this.control);
+    writeFileSync(`${record}.new`, JSON.stringify(this.record), { mode: 0o600 });
+    renameSync(`${record}.new`, record);
+  }
+
+  private async untilAnswering(): Promise<void> {
+    for (const deadline = Date.now() + START_DEADLINE_MS; ; await delay(2)) {
+      try {
+        await this.client.call({ mode: 'portal', op: 'show' });
+        return;
+      } catch (error) {
+        if (this.alive && Date.now() < deadline) continue;
+        await this.kill();
+        const log = readFileSync(instanceFiles(this.stateDir, this.control).log, 'utf8').trim().slice(-300);
+        throw new TargetError('target.unreachable', `tgtd did not start; its log ends: ${log}`, { cause: error });
+      }
+    }
+  }
+}
+
+function formatPortal({ address, port }: Portal): string {
+  return `${address.includes(':') ? `[${address}]` : address}:${port}`;
+}
