@@ -1,5 +1,4 @@
 import { calls, eventsOf } from './catalogue.js';
-import { nodeBooted } from './boot.js';
 import { diskReattached } from './image.js';
 import { type EventContract, eventStream, type ServiceName, serviceNames } from './message.js';
 
@@ -8,10 +7,7 @@ import { type EventContract, eventStream, type ServiceName, serviceNames } from 
  * wildcard inside a token, so "every durable whose name starts with mine" cannot be said.
  */
 export const durables: Record<ServiceName, readonly { durable: string; of: EventContract | 'all' }[]> = {
-  gateway: [
-    { durable: 'gateway-audit', of: 'all' },
-    { durable: 'gateway-booted', of: nodeBooted },
-  ],
+  gateway: [{ durable: 'gateway-audit', of: 'all' }],
   image: [],
   iscsi: [{ durable: 'iscsi-reattached', of: diskReattached }],
   boot: [],

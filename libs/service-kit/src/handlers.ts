@@ -18,7 +18,8 @@ import type { Logger } from './log.js';
 import { Slots } from './slots.js';
 import { contextOf, inSpan, meter } from './telemetry.js';
 
-type Method<A extends unknown[], R> = TypedPropertyDescriptor<(...args: A) => Promise<R>>;
+/** A property descriptor of a method, without the setter that would make it invariant. */
+type Method<A extends unknown[], R> = { value?: (...args: A) => Promise<R> };
 
 const handlersOf = new WeakMap<object, { call: Call; method: string }[]>();
 const consumersOf = new WeakMap<object, { subscription: Subscription; method: string }[]>();
@@ -43,7 +44,7 @@ export const Handles =
 /** Marks the method that takes in events, once each. */
 export const Consumes =
   (subscription: Subscription) =>
-  (target: object, method: string, _: TypedPropertyDescriptor<EventHandler>): void => {
+  (target: object, method: string, _: { value?: EventHandler }): void => {
     remember(consumersOf, target, { subscription, method });
   };
 

@@ -42,7 +42,7 @@ export async function inspectImage(path: string, options: InspectOptions): Promi
       `The image has ${size} bytes, allowed are ${options.maxVirtualBytes}. Shrink it, or ask the operator to raise the limit.`,
     );
   }
-  return { format: 'raw', virtualSizeBytes: size };
+  return { format: 'raw', virtualSizeBytes: Math.ceil(size / 512) * 512 }; // as QEMU counts: in whole sectors
 }
 
 async function readEnds(path: string): Promise<{ head: Buffer; tail: Buffer; size: number }> {

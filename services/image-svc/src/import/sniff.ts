@@ -16,14 +16,11 @@ interface Sign {
   bytes: string;
 }
 
-const convert = 'Convert it: qemu-img convert -O qcow2 IMAGE image.qcow2.';
-const unpack = 'Unpack it and import the disk image in it.';
-
 /** Other disk image formats. They are refused and not converted: their parsers have a long history of holes. */
 const formats: Sign[] = [
   { name: 'VMDK', at: 0, bytes: 'KDMV' },
   { name: 'VMDK', at: 0, bytes: 'COWD' },
-  { name: 'VMDK descriptor', at: 0, bytes: '# Disk DescriptorFile' },
+  { name: 'VMDK', at: 0, bytes: '# Disk DescriptorFile' },
   { name: 'VHDX', at: 0, bytes: 'vhdxfile' },
   { name: 'VHD', at: 0, bytes: 'conectix' },
   { name: 'VDI', at: 0x40, bytes: '\x7f\x10\xda\xbe' },
@@ -32,6 +29,7 @@ const formats: Sign[] = [
   { name: 'Parallels', at: 0, bytes: 'WithouFreSpacExt' },
   { name: 'LUKS', at: 0, bytes: 'LUKS\xba\xbe' },
 ];
+const convert = 'Convert it: qemu-img convert -O qcow2 IMAGE image.qcow2.';
 
 const archives: Sign[] = [
   { name: 'gzip', at: 0, bytes: '\x1f\x8b' },
@@ -43,6 +41,10 @@ const archives: Sign[] = [
   { name: '7z', at: 0, bytes: '7z\xbc\xaf\x27\x1c' },
   { name: 'tar (or OVA)', at: 257, bytes: 'ustar' },
 ];
+const unpack = 'Unpack it and import the disk image in it.';
+
+const medium: Sign = { name: 'ISO 9660', at: 0x8001, bytes: 'CD001' };
+const install = 'It is no disk that a node can write to: install from it onto a disk image, and import that.';
 
 /**
  * What a raw file must show to be taken for a disk: a boot sector's signature (firmware starts nothing without it), a
@@ -70,6 +72,7 @@ export function sniff(head: Buffer, tail: Buffer): Sniffed {
   if (disk) return { kind: 'disk', sign: disk.name };
   const archive = archives.find((sign) => has(head, sign));
   if (archive) return { kind: 'other', name: archive.name, remedy: unpack };
+  if (has(head, medium)) return { kind: 'other', name: medium.name, remedy: install };
   return { kind: 'unknown' };
 }
 

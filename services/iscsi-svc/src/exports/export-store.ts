@@ -71,10 +71,10 @@ export class ExportStore {
    * 12.1.3 wants at least 96 random bits; base64url gives six for each character.
    */
   newChap(id: string): { user: string; sealed: Buffer } {
-    return {
-      user: `m2-${id.replaceAll('-', '').slice(-16)}`,
-      sealed: this.kit.secrets.seal(randomBytes(12).toString('base64url'), `chap ${id}`),
-    };
+    const secret = randomBytes(12).toString('base64url');
+    // A word that starts with a dash is an option in a boot script.
+    if (secret.startsWith('-')) return this.newChap(id);
+    return { user: `m2-${id.replaceAll('-', '').slice(-16)}`, sealed: this.kit.secrets.seal(secret, `chap ${id}`) };
   }
 
   /** The portals as the nodes see them. */
