@@ -1,4 +1,13 @@
-import { type BootConfig, bootRefused, bootReport, bootScriptServed, exportCredentials, M2Error, nodeBooted, type ReplyOf } from '@m2/contracts';
+import {
+  type BootConfig,
+  bootRefused,
+  bootReport,
+  bootScriptServed,
+  exportCredentials,
+  M2Error,
+  nodeBooted,
+  type ReplyOf,
+} from '@m2/contracts';
 import { type Kit, KIT } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import { createHash, randomBytes } from 'node:crypto';
@@ -10,9 +19,7 @@ const credentialsMs = 5_000;
 export type Refusal = 'unknown' | 'other-address';
 
 export type ScriptAnswer =
-  | { boot: { config: ConfigRow; login: ReplyOf<typeof exportCredentials> } }
-  | { refused: Refusal }
-  | { later: string };
+  { boot: { config: ConfigRow; login: ReplyOf<typeof exportCredentials> } } | { refused: Refusal } | { later: string };
 
 /**
  * The boots in progress, as the nodes live them: script, metadata, phone-home.

@@ -11,7 +11,8 @@ export class ConfigHandlers {
   @Answers(bootConfigShow)
   async show({ configId, project }: RequestOf<typeof bootConfigShow>) {
     const row = await configById(this.kit.database, configId);
-    if (!row || row.project !== project) throw new M2Error('boot.config_not_found', `There is no boot configuration ${configId}`);
+    if (!row || row.project !== project)
+      throw new M2Error('boot.config_not_found', `There is no boot configuration ${configId}`);
     return toConfig(row);
   }
 
@@ -36,7 +37,8 @@ export class ConfigHandlers {
         return toConfig((await configById(sql, request.configId)) as ConfigRow);
       });
     } catch (error) {
-      if (violatesUnique(error, 'boot_configs_mac')) throw new M2Error('boot.conflict', `The nic ${request.mac} has a boot armed already`);
+      if (violatesUnique(error, 'boot_configs_mac'))
+        throw new M2Error('boot.conflict', `The nic ${request.mac} has a boot armed already`);
       throw error;
     }
   }

@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { bootFromDisk, type DiskBoot } from './boot-from-disk.js';
-import { refuse } from './refusals.js';
+import { askAgain, refuse } from './refusals.js';
 
 const boot: DiskBoot = {
   node: 'web-1',
@@ -19,8 +19,8 @@ describe('scripts', () => {
   it.each([
     ['boot-from-disk', bootFromDisk(boot)],
     ['boot-from-disk-two-portals', bootFromDisk({ ...boot, portals }, { rounds: 3, pauseSeconds: 2, finally: 'exit' })],
-    ['refused-unknown-nic', refuse('unknown_nic')],
-    ['refused-no-boot', refuse('no_boot_in_progress', 'local-disk')],
+    ['refused', refuse()],
+    ['ask-again', askAgain('http://10.77.5.1:7401/boot/ipxe')],
   ])('%s', async (name, script) => {
     await expect(script).toMatchFileSnapshot(golden(name));
   });

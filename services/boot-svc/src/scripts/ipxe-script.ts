@@ -44,8 +44,10 @@ export type Statement =
   /** Adds one to a number. */
   | { do: 'inc'; setting: 'm2-round' }
   | { do: 'echo'; text: Value[] }
-  /** Returns only when it failed. Without a path: boots the disk that the BIOS has under this number. */
-  | { do: 'sanboot'; drive: '0x80'; path?: Value }
+  /** Returns only when it failed. */
+  | { do: 'sanboot'; drive: '0x80'; path: Value }
+  /** Fetches another script and goes on with it; `to` is written together. */
+  | { do: 'chain'; to: Value[] }
   | { do: 'label'; name: string }
   | { do: 'goto'; label: string }
   | { do: 'sleep'; seconds: number }
@@ -88,9 +90,9 @@ function render(statement: Statement): string {
     case 'echo':
       return `echo ${statement.text.map((part) => sentence(part)).join(' ')}`;
     case 'sanboot':
-      return statement.path === undefined
-        ? `sanboot --no-describe --drive ${statement.drive}`
-        : `sanboot --drive ${statement.drive} ${word(statement.path, 'path of the disk')}`;
+      return `sanboot --drive ${statement.drive} ${word(statement.path, 'path of the disk')}`;
+    case 'chain':
+      return `chain ${statement.to.map((part) => word(part, 'address')).join('')}`;
     case 'label':
       return `:${word(statement.name, 'label')}`;
     case 'goto':

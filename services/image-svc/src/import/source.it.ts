@@ -63,7 +63,7 @@ function sendImage(
     ...(from > 0 && { 'Content-Range': `bytes ${from}-${image.length - 1}/${image.length}` }),
   });
   if (body.length <= breakAfter) response.end(body);
-  else response.write(body.subarray(0, breakAfter), () => response.destroy());
+  else response.write(body.subarray(0, breakAfter), () => response.socket?.end());
 }
 
 async function fetch(
@@ -85,6 +85,7 @@ async function fetch(
 }
 
 const localhost: Resolve = async () => [{ address: '127.0.0.1', family: 4 }];
+const elsewhere: Resolve = async () => [{ address: '127.0.0.2', family: 4 }];
 const quick = { connectTimeoutMs: 100, stallTimeoutMs: 100, retries: 1 };
 const isStaged = () =>
   stat(staged()).then(
@@ -109,7 +110,6 @@ describe('an image from a URL', () => {
     const { port, requests } = await serve((request, response) => sendImage(request, response, '"1"', 400_000));
     expect(await fetch(`http://127.0.0.1:${port}/`, { sha256 })).toMatchObject({ bytes: image.length });
     const starts = requests.map((request) => Number(/\d+/.exec(request.headers.range ?? '0')?.[0]));
-    expect(starts).toHaveLength(3);
     expect(starts).toEqual([0, 400_000, 800_000]);
     expect((await readFile(staged())).equals(image)).toBe(true);
   });
@@ -255,8 +255,7 @@ describe('where a URL may lead', () => {
       response.writeHead(302, { Location: location.replace('PORT', String(port)) }).end(),
     );
     const inside = await serve((request, response) => sendImage(request, response, undefined), '127.0.0.2', port);
-    const resolve: Resolve = async () => [{ address: '127.0.0.2', family: 4 }];
-    await expect(fetch(`http://127.0.0.1:${port}/`, { resolve })).rejects.toMatchObject({
+    await expect(fetch(`http://127.0.0.1:${port}/`, { resolve: elsewhere })).rejects.toMatchObject({
       code: 'image.source_forbidden',
     });
     expect([requests.length, inside.requests.length]).toEqual([1, 0]);
@@ -303,11 +302,9 @@ describe('where a URL may lead', () => {
 
   it('over HTTPS the certificate must be that of the name, and a redirect to HTTP is refused', async () => {
     const key = join(base, 'key.pem');
-    const subject = ['-subj', '/CN=mirror.test', '-addext', 'subjectAltName=DNS:mirror.test'];
-    const { stdout: cert } = await promisify(execFile)('openssl', [
-      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1'],
-      ...['-keyout', key, ...subject],
-    ]);
+    const args = 'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=mirror.test'.split(' ');
+    args.push('-addext', 'subjectAltName=DNS:mirror.test', '-keyout', key);
+    const { stdout: cert } = await promisify(execFile)('openssl', args);
     const { port } = await serve(
       (request, response) => {
         if (request.url === '/down') response.writeHead(302, { Location: 'http://127.0.0.1/' }).end();

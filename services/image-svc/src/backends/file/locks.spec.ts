@@ -1,0 +1,68 @@
+import { describe, expect, it } from 'vitest';
+import { Locks } from './locks.js';
+
+/** Work that goes on until it is told to end, and notes when it begins. */
+function work(name: string, began: string[]) {
+  let end: () => void = () => {};
+  const ended = new Promise<void>((resolve) => (end = resolve));
+  return {
+    end,
+    run: async () => {
+      began.push(name);
+      await ended;
+      return name;
+    },
+  };
+}
+
+const settle = () => new Promise((resolve) => setImmediate(resolve));
+
+describe('Locks', () => {
+  it('lets one in at a time, in the order they came, and each key by itself', async () => {
+    const locks = new Locks();
+    const began: string[] = [];
+    const [a, b, other] = [work('a', began), work('b', began), work('other', began)];
+    const runs = [locks.exclusive('k', a.run), locks.exclusive('k', b.run), locks.exclusive('l', other.run)];
+    await settle();
+    expect(began).toEqual(['a', 'other']);
+    a.end();
+    await settle();
+    expect(began).toEqual(['a', 'other', 'b']);
+    b.end();
+    other.end();
+    expect(await Promise.all(runs)).toEqual(['a', 'b', 'other']);
+  });
+
+  it('lets readers in together, and none past a writer who waits', async () => {
+    const locks = new Locks();
+    const began: string[] = [];
+    const [r1, r2, w, r3, r4] = ['r1', 'r2', 'w', 'r3', 'r4'].map((name) => work(name, began)) as ReturnType<typeof work>[];
+    const runs = [
+      locks.shared('k', r1!.run),
+      locks.shared('k', r2!.run),
+      locks.exclusive('k', w!.run),
+      locks.shared('k', r3!.run),
+      locks.shared('k', r4!.run),
+    ];
+    await settle();
+    expect(began).toEqual(['r1', 'r2']);
+    r1!.end();
+    await settle();
+    expect(began).toEqual(['r1', 'r2']);
+    r2!.end();
+    await settle();
+    expect(began).toEqual(['r1', 'r2', 'w']);
+    w!.end();
+    await settle();
+    expect(began).toEqual(['r1', 'r2', 'w', 'r3', 'r4']);
+    r3!.end();
+    r4!.end();
+    await Promise.all(runs);
+  });
+
+  it('lets go after an error', async () => {
+    const locks = new Locks();
+    await expect(locks.exclusive('k', () => Promise.reject(new Error('broken')))).rejects.toThrow('broken');
+    expect(await locks.exclusive('k', async () => 'in')).toBe('in');
+  });
+});
