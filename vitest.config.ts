@@ -20,7 +20,7 @@ const tier = (name: string, include: string[], timeout: number) => ({
 export default defineConfig({
   test: {
     projects: [
-      tier('unit', ['{libs,services,apps,lab,bench}/**/src/**/*.spec.ts'], 20_000),
+      tier('unit', ['{libs,services,apps,lab,bench}/**/src/**/*.spec.ts', '{tools,deploy}/*.spec.ts'], 20_000),
       tier('it', ['{libs,services,apps,lab,bench}/**/src/**/*.it.ts'], 120_000),
       tier('e2e', ['e2e/src/**/*.e2e.ts'], 900_000),
       tier('faults', ['faults/src/**/*.faults.ts'], 900_000),

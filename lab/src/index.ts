@@ -1,1 +1,13 @@
-export {};
+export type { BmcAddress, BmcMode, BmcOptions } from './bmc/bmc.js';
+export { ensureNoBmc, setBmcMode, startBmc } from './bmc/bmc.js';
+export type { LabImage } from './image/build-lab-image.js';
+export { buildLabImage } from './image/build-lab-image.js';
+export type { Lab, LabDescription, LabNode, LabNodeRequest, LabOptions } from './lab.js';
+export { createLab, destroyLab, openLab } from './lab.js';
+export type { LabNetwork } from './network/lab-network.js';
+export { createLabNetwork, destroyLabNetwork } from './network/lab-network.js';
+export type { Firmware, NodeNetwork, QemuNode } from './node/qemu-args.js';
+export type { RunningNode } from './node/qemu-node.js';
+export { startQemuNode } from './node/qemu-node.js';
+export type { DebianPackage } from './debian-packages.js';
+export { labPackages } from './debian-packages.js';

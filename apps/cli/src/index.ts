@@ -1,1 +1,5 @@
-export {};
+export { type Answer, type Call, type ClientOptions, M2Client } from './client.js';
+export { ApiError, CliError, UnreachableError } from './errors.js';
+export { exitCodes } from './exit-codes.js';
+export { run } from './program.js';
+export { Exit, type World } from './world.js';

@@ -4,10 +4,11 @@ import { Boots } from './configs/boots.js';
 import { ConfigHandlers } from './configs/config-handlers.js';
 import { Dhcp } from './dhcp/dhcp.js';
 import { BootController } from './door/boot.controller.js';
+import { ProgramsController } from './door/programs.controller.js';
 import { NodesOnlyGuard } from './door/nodes-only.js';
 
 @Module({
-  controllers: [BootController],
+  controllers: [BootController, ProgramsController],
   providers: [Boots, ConfigHandlers, Dhcp, { provide: APP_GUARD, useClass: NodesOnlyGuard }],
 })
 export class BootModule {}

@@ -67,7 +67,8 @@ export const deprovisionSaga = defineSaga<DeprovisionInput>({
     },
     {
       name: 'release-node',
-      after: ['disarm-boot', 'delete-disk', 'detach-network'],
+      // The disk is named twice: a step that is skipped keeps nobody waiting.
+      after: ['disarm-boot', 'detach-disk', 'delete-disk', 'detach-network'],
       do: (s) => send(nodeRelease, held(s)),
       deadlineMs: minutes,
     },

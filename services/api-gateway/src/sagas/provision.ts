@@ -138,7 +138,7 @@ export const provisionSaga = defineSaga<ProvisionInput>({
         query: ({ input, project }) => send(bootConfigShow, { project, configId: input.bootConfig }),
         look: (reply) => {
           const config = reply as BootConfig;
-          if (config.state === 'booted') return { done: config.report ?? {} };
+          if (config.state === 'booted') return { done: config };
           const text = config.state === 'armed' ? 'waiting for the firmware' : 'the firmware has its boot script';
           return { progress: { done: config.state === 'armed' ? 0 : 1, total: 2, text } };
         },
@@ -153,7 +153,7 @@ export const provisionSaga = defineSaga<ProvisionInput>({
       await sql.query('UPDATE provisions SET state = $2, report = $3 WHERE id = $1', [
         input.provision,
         input.waitFor === 'booted' ? 'booted' : 'ready',
-        input.waitFor === 'booted' ? JSON.stringify(reply(bootConfigShow, 'wait-for-boot')) : null,
+        input.waitFor === 'booted' ? JSON.stringify(reply(bootConfigShow, 'wait-for-boot').report) : null,
       ]);
     else if (outcome === 'failed' || outcome === 'cancelled')
       await sql.query(`UPDATE provisions SET state = 'failed', ended_at = now() WHERE id = $1`, [input.provision]);

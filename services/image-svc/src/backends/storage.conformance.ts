@@ -1,16 +1,10 @@
-import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, open, rm, stat, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { open, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { BackingStore, StorageBackend } from './storage.port.js';
-
-const run = promisify(execFile);
-const MiB = 2 ** 20;
-const imageBytes = 24 * MiB;
+import { differs, imageBytes, makeImages, MiB, pathOf, pathStore, read, sizeOf, until, write } from './storage.conformance-io.js';
+import type { TestImages } from './storage.conformance-io.js';
+import type { StorageBackend } from './storage.port.js';
 
 /** What the suite needs from a backend's own test file. Each `open` is on the same storage. */
 export interface StorageHarness {
@@ -28,7 +22,7 @@ export function describeStorageBackend(title: string, setUp: () => Promise<Stora
   describe(`storage backend conformance: ${title}`, () => {
     let harness: StorageHarness;
     let backend: StorageBackend;
-    let images: { directory: string; raw: string; qcow2: string };
+    let images: TestImages;
     let tests = 0;
 
     /** Names of its own for each test: `name(0)` is its golden volume by custom. */
@@ -333,65 +327,4 @@ export function describeStorageBackend(title: string, setUp: () => Promise<Stora
       await expect(backend.health()).resolves.toBeUndefined();
     });
   });
-}
-
-/** A raw image with data in its first quarter and last quarter and a hole between, and the same as compressed qcow2. */
-async function makeImages(): Promise<{ directory: string; raw: string; qcow2: string }> {
-  const directory = await mkdtemp(join(tmpdir(), 'm2-images-'));
-  const [raw, qcow2] = [join(directory, 'image.raw'), join(directory, 'image.qcow2')];
-  const file = await open(raw, 'w');
-  try {
-    await file.write(randomBytes(imageBytes / 4), 0, undefined, 0);
-    await file.write(randomBytes(imageBytes / 4), 0, undefined, (imageBytes / 4) * 3);
-  } finally {
-    await file.close();
-  }
-  await run('qemu-img', ['convert', '-c', '-f', 'raw', '-O', 'qcow2', raw, qcow2]);
-  return { directory, raw, qcow2 };
-}
-
-const pathStore = (path: string): BackingStore => ({ type: 'file', path });
-const pathOf = (store: BackingStore): string => store.path;
-
-async function differs(store: BackingStore, image: string): Promise<boolean> {
-  try {
-    await run('qemu-img', ['compare', '-f', 'raw', '-F', 'raw', pathOf(store), image]);
-    return false;
-  } catch (error) {
-    if ((error as { code?: unknown }).code === 1) return true; // 1: they differ, more: could not compare
-    throw error;
-  }
-}
-
-async function sizeOf(store: BackingStore): Promise<number> {
-  return (await stat(pathOf(store))).size;
-}
-
-async function read(store: BackingStore, offset: number, length: number): Promise<Buffer> {
-  const file = await open(pathOf(store), 'r');
-  try {
-    const { bytesRead, buffer } = await file.read(Buffer.alloc(length), 0, length, offset);
-    return buffer.subarray(0, bytesRead);
-  } finally {
-    await file.close();
-  }
-}
-
-/** Writes and flushes, as a node does before it relies on it. */
-async function write(store: BackingStore, offset: number, bytes: Buffer): Promise<void> {
-  const file = await open(pathOf(store), 'r+');
-  try {
-    await file.write(bytes, 0, bytes.length, offset);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
-async function until(condition: () => boolean, deadlineMs = 60_000): Promise<void> {
-  const deadline = Date.now() + deadlineMs;
-  while (!condition()) {
-    if (Date.now() > deadline) throw new Error(`not within ${deadlineMs} ms: ${condition.toString()}`);
-    await pause(10);
-  }
 }

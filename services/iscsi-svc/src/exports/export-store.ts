@@ -67,13 +67,11 @@ export class ExportStore {
   }
 
   /**
-   * CHAP user and secret of an export, new. 16 characters: some initiators' firmware takes no longer secret, and RFC 7143 section
-   * 12.1.3 wants at least 96 random bits; base64url gives six for each character.
+   * CHAP user and secret of an export, new: 96 random bits, what RFC 7143 section 12.1.3 asks for at least. In hexadecimal, because the
+   * secret goes through boot scripts, where a dash or a blank would mean something.
    */
   newChap(id: string): { user: string; sealed: Buffer } {
-    const secret = randomBytes(12).toString('base64url');
-    // A word that starts with a dash is an option in a boot script.
-    if (secret.startsWith('-')) return this.newChap(id);
+    const secret = randomBytes(12).toString('hex');
     return { user: `m2-${id.replaceAll('-', '').slice(-16)}`, sealed: this.kit.secrets.seal(secret, `chap ${id}`) };
   }
 

@@ -1,4 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,6 +19,15 @@ export interface TargetHarness {
 }
 
 const IMAGE_BYTES = 4 * 1024 * 1024;
+/** Bytes that wait on the connections of a local port (proc_net_tcp(5): local address, state, tx_queue, all hexadecimal). */
+function unsentBytes(port: number): number {
+  const local = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  const lines = readFileSync('/proc/net/tcp', 'latin1')
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/));
+  return Math.max(0, ...lines.filter((f) => f[1]?.endsWith(local)).map((f) => Number.parseInt(f[4]!, 16)));
+}
+
 const LOGIN_REFUSED = { auth: 0x0201, notFound: 0x0203 };
 
 /** What every target driver must pass, with real initiators. */
@@ -277,9 +287,19 @@ export function targetConformance(name: string, makeHarness: (dir: string) => Ta
 
       it('removes an export whose initiator died with data on the way', async () => {
         const spec = await newSpec();
-        const session = await logIn(await ensure(spec));
-        session.stall(32, 4096);
-        await vi.waitFor(async () => expect(await driver.observe()).toMatchObject([{ sessions: [{}] }]));
+        const login = await ensure(spec);
+        const session = await logIn(login);
+        session.stall(64, 4096);
+        // As much as TCP takes: then the target waits for an acknowledgement that does not come.
+        const queued = [-1, 0];
+        await vi.waitFor(
+          () => {
+            queued.push(unsentBytes(login.portal.port));
+            expect(queued.at(-1)).toBeGreaterThan(1_000_000);
+            expect(queued.at(-1)).toBe(queued.at(-2));
+          },
+          { timeout: 20_000 },
+        );
         await driver.ensureNoExport(spec.pool, spec.iqn);
         expect(await driver.observe()).toEqual([]);
       });

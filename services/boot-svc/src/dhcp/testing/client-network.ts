@@ -42,8 +42,9 @@ export async function makeClientNetwork(): Promise<ClientNetwork> {
     const link = await ip('-n', namespace, '-o', 'link', 'show', 'client');
     const clientMac = /link\/ether (\S+)/.exec(link)?.[1] ?? '';
     const dir = await mkdtemp(join(tmpdir(), 'm2-dhcp-client-'));
+    const env = { PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
     const run = async (file: string, ...args: string[]) =>
-      (await execute('ip', ['netns', 'exec', namespace, file, ...args], { cwd: dir })).stdout;
+      (await execute('ip', ['netns', 'exec', namespace, file, ...args], { cwd: dir, env })).stdout;
     return {
       serverInterface,
       serverAddress,

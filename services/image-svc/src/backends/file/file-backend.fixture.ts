@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, realpath, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { mountsIn, unmountLazily } from './mounts.js';
 import { StorageDaemon } from './storage-daemon.js';
@@ -15,7 +16,8 @@ export interface TestPlace {
   teardown(): Promise<void>;
 }
 
-export const isRoot = process.getuid?.() === 0;
+/** Mounting a file system of our own needs root. */
+export const canMount = process.getuid?.() === 0;
 
 /** A directory wherever temporary files are. */
 export async function temporaryPlace(): Promise<TestPlace> {
@@ -38,7 +40,7 @@ export async function loopPlace(type: 'ext4' | 'xfs'): Promise<TestPlace> {
   const [directory, ballast] = [join(mountpoint, 'state'), join(mountpoint, 'ballast')];
   const teardown = async () => {
     await endDaemon(directory);
-    if ((await mountsIn(base)).includes(mountpoint)) await run('umount', [mountpoint]);
+    await unmount(base, mountpoint);
     await rm(base, { recursive: true, force: true });
   };
   try {
@@ -61,6 +63,15 @@ export async function loopPlace(type: 'ext4' | 'xfs'): Promise<TestPlace> {
     },
     teardown,
   };
+}
+
+/** Lazily detached FUSE mounts keep the file system below them busy until the kernel has dropped them. */
+async function unmount(parent: string, mountpoint: string): Promise<void> {
+  for (const deadline = Date.now() + 30_000; (await mountsIn(parent)).includes(mountpoint); await pause(20)) {
+    await run('umount', [mountpoint]).catch((error: unknown) => {
+      if (Date.now() > deadline) throw error;
+    });
+  }
 }
 
 /** kill -9 to the storage daemon of a state directory. */

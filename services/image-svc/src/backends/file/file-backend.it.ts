@@ -1,14 +1,14 @@
 import { describeStorageBackend } from '../storage.conformance.js';
 import { FileBackend } from './file-backend.js';
-import { isRoot, killDaemon, loopPlace, temporaryPlace } from './file-backend.fixture.js';
+import { canMount, killDaemon, loopPlace, temporaryPlace } from './file-backend.fixture.js';
 import type { TestPlace } from './file-backend.fixture.js';
 
-const harness = (makePlace: () => Promise<TestPlace>, daemon: boolean) => async () => {
+const harness = (makePlace: () => Promise<TestPlace>, clones: 'overlays' | 'reflinks') => async () => {
   const place = await makePlace();
   let backend: FileBackend | undefined;
   return {
     open: async () => (backend = await FileBackend.open({ directory: place.directory })),
-    ...(daemon && { killDaemon: () => killDaemon(place.directory) }),
+    ...(clones === 'overlays' && { killDaemon: () => killDaemon(place.directory) }),
     fill: place.fill,
     teardown: async () => {
       await backend?.close();
@@ -17,15 +17,16 @@ const harness = (makePlace: () => Promise<TestPlace>, daemon: boolean) => async 
   };
 };
 
-if (isRoot) {
+if (canMount) {
   describeStorageBackend(
     'file, overlays on ext4',
-    harness(() => loopPlace('ext4'), true),
+    harness(() => loopPlace('ext4'), 'overlays'),
   );
   describeStorageBackend(
     'file, reflinks on XFS',
-    harness(() => loopPlace('xfs'), false),
+    harness(() => loopPlace('xfs'), 'reflinks'),
   );
 } else {
-  describeStorageBackend('file, unprivileged', harness(temporaryPlace, false));
+  // Without root wherever temporary files are, which is seldom a file system with reflinks.
+  describeStorageBackend('file, unprivileged', harness(temporaryPlace, 'overlays'));
 }

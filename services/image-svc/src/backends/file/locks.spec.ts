@@ -1,12 +1,13 @@
+import { EventEmitter, once } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { Locks } from './locks.js';
 
 /** Work that goes on until it is told to end, and notes when it begins. */
 function work(name: string, began: string[]) {
-  let end: () => void = () => {};
-  const ended = new Promise<void>((resolve) => (end = resolve));
+  const gate = new EventEmitter();
+  const ended = once(gate, 'end');
   return {
-    end,
+    end: () => gate.emit('end'),
     run: async () => {
       began.push(name);
       await ended;
@@ -36,7 +37,9 @@ describe('Locks', () => {
   it('lets readers in together, and none past a writer who waits', async () => {
     const locks = new Locks();
     const began: string[] = [];
-    const [r1, r2, w, r3, r4] = ['r1', 'r2', 'w', 'r3', 'r4'].map((name) => work(name, began)) as ReturnType<typeof work>[];
+    const [r1, r2, w, r3, r4] = ['r1', 'r2', 'w', 'r3', 'r4'].map((name) => work(name, began)) as ReturnType<
+      typeof work
+    >[];
     const runs = [
       locks.shared('k', r1!.run),
       locks.shared('k', r2!.run),

@@ -17,8 +17,9 @@ export async function identify(pid: number): Promise<ProcessIdentity | undefined
     ]);
     // The command's name, in parentheses, may hold spaces and parentheses itself: count from its end.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    const [state, startTime] = [fields[0], fields[19]];
-    if (startTime === undefined || state === 'Z' || state === 'X') return undefined;
+    const [state, threads, startTime] = [fields[0], Number(fields[17]), fields[19]];
+    // A zombie whose other threads still run has its files open, and their locks.
+    if (startTime === undefined || (state === 'Z' && threads <= 1) || state === 'X') return undefined;
     return { pid, startTime, bootId: bootId.trim() };
   } catch {
     return undefined;

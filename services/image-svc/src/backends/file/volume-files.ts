@@ -103,7 +103,7 @@ export class VolumeFiles {
 }
 
 /** A rename or an unlink is on disk only when its directory is. */
-export async function syncDirectory(path: string): Promise<void> {
+async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, 'r');
   try {
     await directory.sync();

@@ -1,27 +1,24 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { once } from 'node:events';
-import { createServer, type AddressInfo } from 'node:net';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { freePorts } from '../conformance/free-ports.js';
+import { FuseDisk } from '../conformance/fuse-disk.js';
+import { Initiator } from '../conformance/initiator.js';
+import { fill } from '../conformance/tools.js';
 import { targetConformance } from '../target.conformance.js';
+import type { ExportSpec } from '../target.port.js';
 import { TgtDriver } from './tgt-driver.js';
 import type { TgtRecord } from './tgt-instance.js';
 import { stopAllTgtd, type TgtConfig } from './tgt-pool.js';
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 targetConformance('tgt', (dir) => {
   const stateDir = join(dir, 'tgt');
   let config: TgtConfig | undefined;
   return {
     async open() {
-      config ??= { stateDir, addresses: ['127.0.0.1'], portBase: await freePort() };
+      config ??= { stateDir, addresses: ['127.0.0.1'], portBase: await freePorts(50) };
       return TgtDriver.open(config);
     },
     processOf(pool) {
@@ -31,4 +28,49 @@ targetConformance('tgt', (dir) => {
     },
     stop: () => stopAllTgtd(stateDir),
   };
+});
+
+describe('tgt on a FUSE file', () => {
+  const undo: (() => Promise<void>)[] = [];
+  afterEach(async () => {
+    for (const step of undo.splice(0).toReversed()) await step();
+  });
+
+  async function setUp() {
+    const dir = await mkdtemp(join(tmpdir(), 'm2-target-'));
+    undo.push(() => rm(dir, { recursive: true, force: true }));
+    const disk = await FuseDisk.create(join(dir, 'disk.qcow2'), join(dir, 'disk.raw'), 64 * 1024 * 1024);
+    undo.push(() => disk.crash());
+    const stateDir = join(dir, 'tgt');
+    const driver = await TgtDriver.open({ stateDir, addresses: ['127.0.0.1'], portBase: await freePorts(20) });
+    undo.push(() => driver.stopAll());
+    const spec: ExportSpec = {
+      pool: 'tenant',
+      iqn: 'iqn.2024-01.org.m2:disk',
+      backing: { type: 'file', path: disk.path },
+      initiator: 'iqn.2024-01.org.m2:node',
+      chap: { user: 'node', secret: 'a-secret-of-this-test' },
+    };
+    const { portals } = await driver.ensureExport(spec);
+    return { dir, disk, driver, spec, login: { portal: portals[0]!, ...spec } };
+  }
+
+  it('has on the disk what the node has flushed, when the daemon is killed', async () => {
+    const { dir, disk, login } = await setUp();
+    await fill(login, 0x5a, 1024 * 1024, join(dir, 'secret'));
+    await disk.crash();
+    expect(await disk.holds(0x5a, 1024 * 1024)).toBe(true);
+  });
+
+  it('opens the file anew after its daemon came back', async () => {
+    const { disk, driver, spec, login } = await setUp();
+    await disk.crash();
+    await disk.start();
+    expect(await driver.observe()).toMatchObject([{ iqn: spec.iqn, backingPath: null }]);
+    await driver.ensureExport(spec);
+    const initiator = await Initiator.login(login);
+    undo.push(async () => initiator.close());
+    expect((await initiator.read(0, 8)).status).toBe(0);
+    expect(await driver.observe()).toMatchObject([{ iqn: spec.iqn, backingPath: spec.backing.path }]);
+  });
 });

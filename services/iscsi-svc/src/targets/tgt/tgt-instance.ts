@@ -224,7 +224,8 @@ export class TgtInstance {
         await this.client.call({ mode: 'portal', op: 'show' });
         return;
       } catch (error) {
-        if (this.alive && Date.now() < deadline) continue;
+        const notYet = error instanceof TargetError && error.code === 'target.unreachable';
+        if (notYet && this.alive && Date.now() < deadline) continue;
         await this.kill();
         const log = readFileSync(instanceFiles(this.stateDir, this.control).log, 'utf8').trim().slice(-300);
         throw new TargetError('target.unreachable', `tgtd did not start; its log ends: ${log}`, { cause: error });

@@ -1,0 +1,109 @@
+/**
+ * Who may import whom. docs/architecture: door → operation → contract → service → domain → port; a driver implements a port.
+ * tools/boundaries.spec.ts shows that each rule bites.
+ *
+ * A path of ours is seen in two ways: as a file of this repository, and, where nothing is built, as the name `@m2/…`.
+ */
+const services = '(api-gateway|image-svc|iscsi-svc|boot-svc|hil-adapter)';
+const tests = '\\.(spec|it|fixture|conformance)\\.ts$|/(testing|test|conformance)/';
+/** One folder per driver, below the folder of its port. */
+const driver = '/src/(?:backends|targets|power|networks|switches)/(?!testing/|conformance/)[^/]+/';
+/** The files that may start a lab: the commands that show and measure M2 with one. */
+const labCommands = '^apps/cli/src/(stage|demo|bench)/';
+
+module.exports = {
+  forbidden: [
+    {
+      name: 'services-do-not-know-each-other',
+      comment:
+        'A service is asked over NATS, by the messages of @m2/contracts; else it could not be replaced or replicated alone.',
+      severity: 'error',
+      from: { path: `^services/${services}/` },
+      to: { path: `^(services/${services}/|@m2/${services}$)`, pathNot: '^(services|@m2)/$1' },
+    },
+    {
+      name: 'services-share-two-libraries',
+      comment: 'What services share is what they say (contracts) and their plumbing (service-kit).',
+      severity: 'error',
+      from: { path: '^services/' },
+      to: { path: '^(apps/|@m2/(cli|supervisor)$)' },
+    },
+    {
+      name: 'contracts-know-nothing-of-ours',
+      comment: 'Everybody imports the contracts, so whatever they import, everybody does.',
+      severity: 'error',
+      from: { path: '^libs/contracts/' },
+      to: { path: '^(services|apps|lab|e2e|faults|bench)/|^libs/(?!contracts/)|^@m2/' },
+    },
+    {
+      name: 'service-kit-knows-the-contracts-only',
+      severity: 'error',
+      from: { path: '^libs/service-kit/' },
+      to: { path: '^(services|apps|lab|e2e|faults|bench)/|^@m2/(?!contracts$)' },
+    },
+    {
+      name: 'no-lab-in-the-product',
+      comment: 'The lab makes what a real site has. A product that needs it works nowhere else.',
+      severity: 'error',
+      from: { path: '^(services|libs|apps)/', pathNot: [labCommands, tests] },
+      to: { path: '^(lab|e2e|faults|bench)/|^@m2/(lab|e2e|faults|bench)$' },
+    },
+    {
+      name: 'the-command-line-speaks-rest',
+      comment: 'What m2 can do, every program can: through the API, with a token.',
+      severity: 'error',
+      from: { path: '^apps/cli/', pathNot: tests },
+      to: {
+        path: `^services/|^libs/service-kit/|^@m2/(service-kit|${services})$|^node_modules/(@nats-io|@nestjs|pg|typeorm)/`,
+      },
+    },
+    {
+      name: 'the-supervisor-starts-programs',
+      comment: 'It knows services by their programs and their environment, not by their code.',
+      severity: 'error',
+      from: { path: '^apps/supervisor/', pathNot: tests },
+      to: { path: `^services/|^libs/service-kit/|^@m2/(service-kit|${services}|cli)$|^apps/cli/` },
+    },
+    {
+      name: 'nobody-imports-a-driver',
+      comment: 'Drivers are found through their port; only the module that wires a driver, and tests, know its name.',
+      severity: 'error',
+      from: { path: '^services/', pathNot: [driver, '\\.module\\.ts$', tests] },
+      to: { path: `^services/[^/]+${driver}` },
+    },
+    {
+      name: 'drivers-do-not-know-each-other',
+      severity: 'error',
+      from: { path: `^(services/[^/]+${driver})`, pathNot: tests },
+      to: { path: `^services/[^/]+${driver}`, pathNot: '^$1' },
+    },
+    {
+      name: 'ports-and-drivers-know-no-framework',
+      comment:
+        'A port is what the domain needs, in its own words; a driver is one way to have it. Both outlive a framework.',
+      severity: 'error',
+      from: { path: ['\\.(port|domain)\\.ts$', '/domain/', `^services/[^/]+${driver}`], pathNot: tests },
+      to: {
+        path: '^libs/service-kit/|^@m2/service-kit$|^node_modules/(@nestjs|typeorm|pg|@nats-io|fastify|rxjs|reflect-metadata)/|^(@nestjs/|typeorm$|pg$|@nats-io/|fastify$|rxjs$)',
+      },
+    },
+    {
+      name: 'no-cycles',
+      comment: 'Files that import each other are one file in pieces.',
+      severity: 'error',
+      from: {},
+      to: { circular: true },
+    },
+  ],
+  options: {
+    doNotFollow: { path: ['node_modules', '/dist/'] },
+    // Imports of types count: knowing a shape is knowing.
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.base.json' },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'types', 'default'],
+      extensions: ['.ts', '.js'],
+    },
+  },
+};

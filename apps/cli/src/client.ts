@@ -1,0 +1,237 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
+import { type AnyRoute, auditEvent, operation, type RouteName, routes } from '@m2/contracts';
+import { z } from 'zod';
+import { ApiError, CliError, protocolError, UnreachableError } from './errors.js';
+import { ServerSentEvents } from './sse.js';
+
+type Routes = typeof routes;
+type Input<Schema> = Schema extends z.ZodType ? z.input<Schema> : undefined;
+export type Answer<Name extends RouteName> = Routes[Name]['response'] extends z.ZodType
+  ? z.output<Routes[Name]['response']>
+  : undefined;
+
+export interface Call<Name extends RouteName> {
+  params?: z.output<Routes[Name]['params']>;
+  query?: { [Key in keyof Input<Routes[Name]['query']>]?: string | number | undefined };
+  body?: Input<Routes[Name]['body']>;
+}
+
+export interface ClientOptions {
+  /** Where the gateway is, without `/v1`. */
+  url: string;
+  token?: string | undefined;
+  /** For one try, in milliseconds. */
+  deadline?: number;
+  /** Tries of a call that may be repeated. */
+  attempts?: number;
+  /** How long a stream tries to come back after it lost the gateway, in milliseconds. */
+  patience?: number;
+}
+
+const streamed = { operationShow: operation, eventList: auditEvent } as const;
+export type StreamName = keyof typeof streamed;
+
+/** Routes that answer in pages, and what one item of them is. */
+type Paged = { [Name in RouteName]: Answer<Name> extends { items: unknown[] } ? Name : never }[RouteName];
+export type Item<Name extends Paged> = Answer<Name> extends { items: (infer One)[] } ? One : never;
+
+/**
+ * The REST door, typed by the catalogue of routes. What is sent is checked here first, so that a wrong name costs no round trip;
+ * what comes back is checked and handed on exactly as it came.
+ */
+export class M2Client {
+  readonly #base: string;
+  readonly #options: Required<Omit<ClientOptions, 'url' | 'token'>>;
+  readonly #token: string | undefined;
+
+  constructor({ url, token, deadline = 30_000, attempts = 5, patience = 120_000 }: ClientOptions) {
+    this.#base = url.replace(/\/+$/, '');
+    this.#token = token;
+    this.#options = { deadline, attempts, patience };
+  }
+
+  /**
+   * Calls a route. A call that starts an operation carries an Idempotency-Key, the same in each try: when the answer was lost,
+   * the next try gets the operation that the first one started. Throws ApiError, UnreachableError or CliError.
+   */
+  async call<Name extends RouteName>(name: Name, call: Call<Name> = {}, signal?: AbortSignal): Promise<Answer<Name>> {
+    const route: AnyRoute = routes[name];
+    const { url, body } = this.#prepare(route, call as Call<RouteName>);
+    const key = route.status === 202 ? randomUUID() : undefined;
+    // A repeated DELETE that answers 204 would say "not found" of what it deleted itself; a POST that makes something, "exists".
+    const repeatable = route.method === 'GET' || route.method === 'PUT' || key !== undefined;
+    const init: RequestInit = {
+      method: route.method,
+      headers: {
+        ...this.#headers('application/json'),
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+        ...(key && { 'idempotency-key': key }),
+      },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+      // The token goes to the address that was given and nowhere else.
+      redirect: 'error',
+    };
+    const response = await this.#send(url, init, repeatable, signal);
+    return this.#parse(route.response, response) as Answer<Name>;
+  }
+
+  /** All pages of a list (or `limit` items of it), as one page; `next` is there only when `limit` cut it short. */
+  async list<Name extends Paged>(
+    name: Name,
+    call: Call<Name> = {},
+    limit = Number.POSITIVE_INFINITY,
+  ): Promise<{ items: Item<Name>[]; next?: string | undefined }> {
+    const items: Item<Name>[] = [];
+    let cursor: string | undefined;
+    do {
+      const query = { ...call.query, cursor, limit: Math.min(500, limit - items.length) };
+      const page = (await this.call(name, { ...call, query })) as { items: Item<Name>[]; next?: string };
+      items.push(...page.items);
+      if (page.next === cursor) return { items };
+      cursor = page.next;
+    } while (cursor !== undefined && items.length < limit);
+    return { items, ...(cursor !== undefined && { next: cursor }) };
+  }
+
+  /**
+   * What a route streams, one value after the other. A lost connection is taken up again where it broke (`Last-Event-ID`); it
+   * ends when `signal` says so, and throws when the gateway stays away for longer than `patience` or refuses.
+   */
+  async *stream<Name extends StreamName>(
+    name: Name,
+    call: Call<Name> = {},
+    signal?: AbortSignal,
+  ): AsyncGenerator<z.output<(typeof streamed)[Name]>, void, void> {
+    const { url } = this.#prepare(routes[name], call as Call<RouteName>);
+    const source = new ServerSentEvents({
+      patience: this.#options.patience,
+      connect: (lastEventId, signal) =>
+        fetch(url, {
+          headers: { ...this.#headers('text/event-stream'), ...(lastEventId && { 'last-event-id': lastEventId }) },
+          redirect: 'error',
+          signal,
+        }),
+      refuse: problemOf,
+      unreachable: (cause) => new UnreachableError(this.#base, cause),
+    });
+    for await (const { data } of source.read(signal)) yield check(streamed[name], parseJson(data)) as never;
+  }
+
+  #headers(accept: string): Record<string, string> {
+    return { accept, ...(this.#token && { authorization: `Bearer ${this.#token}` }) };
+  }
+
+  #prepare(route: AnyRoute, { params = {}, query = {}, body }: Call<RouteName>): { url: string; body: unknown } {
+    const checked = ask(route.params, params) as Record<string, string>;
+    const path = route.path.replaceAll(/\{(\w+)\}/g, (_, key: string) => encodeURIComponent(checked[key] as string));
+    const url = new URL(this.#base + path);
+    const given = Object.entries(query).filter(([, value]) => value !== undefined);
+    ask(route.query, Object.fromEntries(given));
+    for (const [key, value] of given) url.searchParams.set(key, String(value));
+    return { url: url.href, body: route.body === null ? undefined : ask(route.body, body) };
+  }
+
+  async #send(url: string, init: RequestInit, repeatable: boolean, signal?: AbortSignal): Promise<Response> {
+    const { attempts, deadline } = this.#options;
+    for (let attempt = 1; ; attempt += 1) {
+      const timeout = AbortSignal.timeout(deadline);
+      try {
+        const response = await fetch(url, { ...init, signal: signal ? AbortSignal.any([signal, timeout]) : timeout });
+        if (response.ok) return response;
+        const again = repeatable && response.status === 503 && attempt < attempts;
+        if (!again) throw await problemOf(response);
+        await response.body?.cancel();
+      } catch (error) {
+        if (error instanceof CliError) throw error;
+        signal?.throwIfAborted();
+        // A refused connection carried nothing: even a call that must not be repeated was not made yet.
+        if (attempt >= attempts || !(repeatable || wasRefused(error))) throw new UnreachableError(this.#base, error);
+      }
+      await pause(Math.min(2000, 100 * 2 ** attempt), undefined, { signal });
+    }
+  }
+
+  async #parse(schema: z.ZodType | null, response: Response): Promise<unknown> {
+    if (schema === null) {
+      await response.body?.cancel();
+      return undefined;
+    }
+    try {
+      return check(schema, parseJson(await response.text()));
+    } catch (error) {
+      throw error instanceof CliError ? error : new UnreachableError(this.#base, error);
+    }
+  }
+}
+
+/** Checks what we send, and says what is wrong with it in the words of the API. */
+function ask(schema: z.ZodType, value: unknown): unknown {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const detail = result.error.issues
+    .map(({ path, message }) => (path.length > 0 ? `${path.join('.')}: ${message}` : message))
+    .join('; ');
+  throw new ApiError(400, {
+    code: 'request.invalid',
+    title: 'The request is not valid',
+    detail,
+    remedy: 'Correct the values that are named and try again.',
+  });
+}
+
+/** Checks an answer and returns it untouched: `--json` shows what the API said, fields that we do not know included. */
+function check(schema: z.ZodType, value: unknown): unknown {
+  const result = schema.safeParse(value);
+  if (!result.success) throw protocolError(z.prettifyError(result.error), result.error);
+  return value;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw protocolError('it is not JSON', error);
+  }
+}
+
+const problem = z.object({
+  code: z.string(),
+  title: z.string(),
+  detail: z.string(),
+  remedy: z.string(),
+  about: z.record(z.string(), z.unknown()).optional(),
+  traceId: z.string().optional(),
+});
+
+/** The error that a refusal stands for; one that M2 did not write (a proxy's page) becomes a plain one. */
+async function problemOf(response: Response): Promise<ApiError> {
+  const text = await response.text().catch(() => '');
+  const parsed = problem.safeParse(tryJson(text));
+  if (parsed.success) {
+    const { about, traceId, ...fields } = parsed.data;
+    return new ApiError(response.status, fields, about, traceId);
+  }
+  return new ApiError(response.status, {
+    code: `http.${response.status}`,
+    title: 'The answer is not one of M2',
+    detail: `HTTP ${response.status} ${response.statusText}`.trim(),
+    remedy: 'Check that the address is that of an M2 gateway, and what stands between.',
+  });
+}
+
+function tryJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function wasRefused(error: unknown): boolean {
+  const { code, cause, errors } = (error ?? {}) as { code?: unknown; cause?: unknown; errors?: unknown[] };
+  if (code === 'ECONNREFUSED') return true;
+  // A name with several addresses fails with one error for each.
+  if (errors) return errors.length > 0 && errors.every(wasRefused);
+  return cause !== undefined && wasRefused(cause);
+}

@@ -1,0 +1,122 @@
+import { type Operation, operationKinds, operationStates } from '@m2/contracts';
+import { type Command, Option } from 'commander';
+import type { Act, App } from '../app.js';
+import { operationError } from '../errors.js';
+import { formatAge, formatDuration } from '../output/units.js';
+import { formatProgress } from '../output/steps.js';
+import { concluded, follow, watchOperation } from '../watch.js';
+import { group, limitOption, type ListOptions, noWaitOption, type WaitOptions } from './parts.js';
+
+interface OperationListOptions extends ListOptions {
+  kind?: Operation['kind'];
+  in?: Operation['state'];
+}
+
+export function operationCommands(program: Command, act: Act): void {
+  const operation = group(program, 'operation', 'operations: what is being done, and what was');
+
+  operation
+    .command('list')
+    .description('operations, newest first; of one project with --project')
+    .addOption(new Option('--kind <kind>', 'only these').choices(operationKinds))
+    .addOption(new Option('--in <state>', 'only those in this state').choices(operationStates))
+    .addOption(limitOption())
+    .action(
+      act(async (app, { kind, in: state, limit }: OperationListOptions) => {
+        const query = { project: app.common.project, kind, state };
+        app.print(await (await app.client()).list('operationList', { query }, limit), ({ items }) =>
+          app.table(
+            ['ID', 'KIND', 'STATE', 'STEPS', 'TOOK', 'STARTED', 'BY'],
+            items.map((one) => [
+              one.id,
+              one.kind,
+              one.state,
+              done(one),
+              took(one),
+              formatAge(one.createdAt),
+              one.createdBy,
+            ]),
+          ),
+        );
+      }),
+    );
+
+  operation
+    .command('show <operation>')
+    .description('one operation with its steps')
+    .option('--watch', 'live, until it ends')
+    .action(
+      act(async (app, { watch }: { watch?: boolean }, id: string) => {
+        if (!watch) return app.print(await app.call('operationShow', { params: { id } }), card(app));
+        const ended = await watchOperation(app, id, app.json ? (one) => app.printLine(one, String) : undefined);
+        if (!app.json) app.print(ended, card(app));
+        concluded(app, ended);
+      }),
+    );
+
+  operation
+    .command('cancel <operation>')
+    .description('stop an operation and undo what it did')
+    .addOption(noWaitOption())
+    .action(
+      act(async (app, { wait }: WaitOptions, id: string) => {
+        const asked = await app.call('operationCancel', { params: { id } });
+        if (!wait) return app.print(asked, ({ id }) => `${id}\n`);
+        const ended = await watchOperation(app, id);
+        if (app.json) app.print(ended, String);
+        if (ended.state !== 'cancelled') throw notCancelled(ended);
+        app.note(`${ended.kind}: cancelled, and what it did is undone`);
+      }),
+    );
+
+  operation
+    .command('resume <operation>')
+    .description('let an operation that needs attention go on, when its cause is mended')
+    .addOption(noWaitOption())
+    .action(
+      act(async (app, options: WaitOptions, id: string) => {
+        await follow(app, await app.call('operationResume', { params: { id } }), options);
+      }),
+    );
+}
+
+/** The cancellation came too late, or its undo is stuck. */
+function notCancelled(operation: Operation) {
+  return operation.state === 'succeeded'
+    ? operationError({ ...operation, error: { code: 'operation.not_cancellable', detail: 'it had succeeded before' } })
+    : operationError(operation);
+}
+
+const done = ({ steps }: Operation) =>
+  `${steps.filter(({ state }) => state === 'done' || state === 'skipped').length}/${steps.length}`;
+
+const took = ({ startedAt, endedAt }: Pick<Operation, 'startedAt' | 'endedAt'>) =>
+  startedAt === null || endedAt === null ? null : formatDuration(Date.parse(endedAt) - Date.parse(startedAt));
+
+const card = (app: App) => (operation: Operation) => {
+  const { steps, error, attention, kind } = operation;
+  const fields = app.card({
+    id: operation.id,
+    kind,
+    state: operation.state,
+    about: Object.entries(operation.about)
+      .map(([what, id]) => `${what} ${id}`)
+      .join(', '),
+    by: operation.createdBy,
+    started: operation.startedAt,
+    took: took(operation),
+    ...(error && { error: `${error.detail} (${error.code})` }),
+    ...(attention && { attention }),
+  });
+  const rows = steps.map((step) => {
+    const { name, state, attempts, progress, error } = step;
+    return [
+      name,
+      state,
+      took(step),
+      attempts,
+      error ? `${error.detail} (${error.code})` : progress && formatProgress(progress, kind),
+    ];
+  });
+  return `${fields}\n${app.table(['STEP', 'STATE', 'TOOK', 'ATTEMPTS', 'SAYS'], rows)}`;
+};

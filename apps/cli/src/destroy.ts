@@ -1,0 +1,48 @@
+import type { App } from './app.js';
+import { CliError, usageError } from './errors.js';
+import { exitCodes } from './exit-codes.js';
+import { canAsk, confirm } from './prompt.js';
+
+export interface DestroyOptions {
+  yes?: boolean;
+  dryRun?: boolean;
+}
+
+/** What would be destroyed, and what keeps it from being destroyed. */
+export interface Doomed {
+  /** `disk web-1 (20 GiB) and its data` */
+  what: string;
+  object: unknown;
+  /** `provision 0198…`, `disk web-1`: each makes the API refuse. */
+  usedBy: string[];
+}
+
+/**
+ * Asks before something is lost. Returns false when nothing is to be done: it was a dry run. Without a person to ask, `--yes` is
+ * needed; a person who says no ends the command as refused.
+ */
+export async function mayDestroy(app: App, options: DestroyOptions, look: () => Promise<Doomed>): Promise<boolean> {
+  if (options.yes && !options.dryRun) return true;
+  if (!options.dryRun && !canAsk(app.world)) {
+    throw usageError(
+      'this destroys something, and nobody is there to ask',
+      'Give --yes, or see with --dry-run what would happen.',
+    );
+  }
+  const doomed = await look();
+  if (options.dryRun) {
+    app.print({ dryRun: true, ...doomed }, ({ what, usedBy }) => {
+      const blocked = usedBy.map((user) => `  used by ${user}\n`).join('');
+      return usedBy.length > 0 ? `would be refused: ${what}\n${blocked}` : `would delete ${what}\n`;
+    });
+    return false;
+  }
+  if (await confirm(app.world, `Delete ${doomed.what}?`)) return true;
+  throw new CliError({
+    code: 'cli.declined',
+    title: 'Nothing was done',
+    detail: '',
+    remedy: '',
+    exitCode: exitCodes.failed,
+  });
+}

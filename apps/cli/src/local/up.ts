@@ -1,0 +1,58 @@
+import type { UpOptions } from '@m2/supervisor';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { Act } from '../app.js';
+import { parseCount } from '../output/units.js';
+import { withSupervisor } from './installation.js';
+
+interface UpFlags extends Omit<UpOptions, 'importDirectories' | 'importHosts' | 'state'> {
+  importFrom?: string[];
+  importHost?: string[];
+}
+
+const several = (text: string, before: string[] = []) => [...before, text];
+
+/** `INTERFACE:FIRST,LAST` */
+function parseDhcp(text: string): { interface: string; range: string } {
+  const [name, range, ...rest] = text.split(':');
+  if (!name || !range || rest.length > 0) throw new InvalidArgumentError('Give INTERFACE:FIRST,LAST.');
+  return { interface: name, range };
+}
+
+/** `m2 up`: what is given is remembered in the state directory for the next start. */
+export function upCommand(program: Command, act: Act): void {
+  program
+    .command('up')
+    .description('start M2 on this machine; Ctrl-C stops it')
+    .addOption(new Option('--port <port>', 'the first port; the API is there (7400)').argParser(parseCount))
+    .option('--detach', 'return when it is ready, and leave it running')
+    .option('--listen <address>', 'where the API listens (127.0.0.1)')
+    .option('--provisioning-address <address>', 'where nodes reach the boot server and iSCSI (127.0.0.1)')
+    .option('--advertise <address>', 'what nodes are told to reach us at (the provisioning address)')
+    .addOption(
+      new Option('--dhcp <interface:range>', 'serve DHCP and TFTP on a network that is ours').argParser(parseDhcp),
+    )
+    .addOption(new Option('--import-from <dir>', 'images may be imported from here (repeatable)').argParser(several))
+    .addOption(new Option('--import-host <host>', 'images may be downloaded from here (repeatable)').argParser(several))
+    .addOption(
+      new Option('--log-level <level>', 'how much is logged (info)').choices([
+        'trace',
+        'debug',
+        'info',
+        'warn',
+        'error',
+      ]),
+    )
+    .action(
+      act(async (app, { importFrom, importHost, ...flags }: UpFlags) => {
+        await withSupervisor(app, 'M2 cannot be started', async ({ up }, state) => {
+          const options: UpOptions = { ...flags, state, importDirectories: importFrom, importHosts: importHost };
+          const { ended, ...running } = await up(options, (line) => app.note(line));
+          app.print(running, ({ url, state, adminTokenFile }) =>
+            app.card({ url, state, 'admin token': adminTokenFile }),
+          );
+          if (!flags.detach) app.note('Ctrl-C stops it.');
+          await ended;
+        });
+      }),
+    );
+}

@@ -1,0 +1,59 @@
+import { describe, expect, it } from 'vitest';
+import { ids, operationOf, refuse, samples } from '../test/gateway.js';
+import { Person } from '../test/person.js';
+import { operationPath, start } from '../test/setup.js';
+
+const colourful = async (env: Record<string, string>, terminal: boolean) =>
+  (await new Person({ env, terminal }).m2(['node', 'list'])).err.includes('\u001b[31m');
+
+describe('output', () => {
+  it.each([
+    [['whoami'], 'GET /v1/whoami', samples.whoami],
+    [['project', 'list'], 'GET /v1/projects', { items: [samples.project] }],
+    [['project', 'show', 'lab'], 'GET /v1/projects/lab', samples.project],
+    [['image', 'list'], 'GET /v1/projects/lab/images', { items: [samples.image] }],
+    [['image', 'show', 'debian'], 'GET /v1/projects/lab/images/debian', samples.image],
+    [['disk', 'list'], 'GET /v1/projects/lab/disks', { items: [samples.disk] }],
+    [['disk', 'show', 'web-1'], 'GET /v1/projects/lab/disks/web-1', samples.disk],
+    [['node', 'list'], 'GET /v1/nodes', { items: [samples.node] }],
+    [['node', 'show', 'node-1'], 'GET /v1/nodes/node-1', samples.node],
+    [['node', 'power', 'node-1'], 'GET /v1/nodes/node-1/power', { power: 'on' }],
+    [['provision', 'list'], 'GET /v1/projects/lab/provisions', { items: [samples.provision] }],
+    [['provision', 'show', ids.provision], `GET /v1/projects/lab/provisions/${ids.provision}`, samples.provision],
+    [['operation', 'list'], 'GET /v1/operations', { items: [operationOf('succeeded')] }],
+    [['operation', 'show', ids.operation], operationPath, operationOf('succeeded', { 'clone-disk': 'done' })],
+  ])('%j --json is what the API said and nothing else', async (args, line, answer) => {
+    const { gateway, person } = await start();
+    gateway.on(line, () => answer);
+    const { code, out, err } = await person.m2([...args, '--json']);
+    expect({ code, err }).toEqual({ code: 0, err: '' });
+    expect(JSON.parse(out)).toEqual(answer);
+    // The option is understood before the words, too.
+    expect((await person.m2(['--json', ...args])).out).toBe(out);
+  });
+
+  it('shows people names where the API has identifiers', async () => {
+    const { gateway, person } = await start();
+    gateway.on('GET /v1/projects/lab/disks', () => ({ items: [samples.disk] }));
+    gateway.on('GET /v1/projects/lab/images', () => ({ items: [samples.image] }));
+    const { out } = await person.m2(['disk', 'list']);
+    expect(out).toMatch(/^NAME +STATE +SIZE +IMAGE +HELD BY +CREATED\nweb-1 +ready +2 GiB +debian +- +\d+ \w+ ago\n$/);
+  });
+
+  it('keeps escape sequences from the terminal', async () => {
+    const { gateway, person } = await start();
+    const report = { hostname: '\u001b]0;owned\u0007\u001b[2J' };
+    gateway.on(`GET /v1/projects/lab/provisions/${ids.provision}`, () => ({ ...samples.provision, report }));
+    gateway.on('GET /v1/whoami', refuse('auth.forbidden', 'a\u001b[31mb\u202e'));
+    expect((await person.m2(['provision', 'show', ids.provision])).out).not.toContain('\u001b');
+    const { err } = await person.m2(['whoami']);
+    expect(err).toContain('a [31mb');
+    for (const evil of ['\u001b', '\u202e']) expect(err).not.toContain(evil);
+  });
+
+  it('colours the screen of a terminal only, and not with NO_COLOR', async () => {
+    expect(await colourful({}, true)).toBe(true);
+    expect(await colourful({}, false)).toBe(false);
+    expect(await colourful({ NO_COLOR: '1' }, true)).toBe(false);
+  });
+});

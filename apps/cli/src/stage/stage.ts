@@ -1,0 +1,111 @@
+import { buildLabImage, createLab, destroyLab, type Lab, type LabNodeRequest, type LabOptions } from '@m2/lab';
+import type { Node, Operation } from '@m2/contracts';
+import { down, findFreeBasePort, type Running, type ServiceEnvironments, up } from '@m2/supervisor';
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { M2Client } from '../client.js';
+import { hasEnded } from '../watch.js';
+
+export interface StageOptions {
+  nodes: LabNodeRequest[];
+  /** `user`: QEMU's user networking, without root. `netns`: a network of the lab's own, with DHCP and TFTP by M2; needs root. */
+  network: 'user' | 'netns';
+  /** More environment for single services. */
+  env?: ServiceEnvironments;
+  report?: (line: string) => void;
+}
+
+/** A whole installation with a rack of its own: what the demo, the end-to-end tests and the benchmark play on. */
+export interface Stage {
+  dir: string;
+  state: string;
+  client: M2Client;
+  running: Running;
+  lab: Lab;
+  /** The lab's nodes as M2 knows them, in the same order. */
+  nodes: Node[];
+  project: string;
+  /** Path and checksum of the lab's image. */
+  image: { path: string; sha256: string };
+  /** Takes everything down and away. */
+  close(): Promise<void>;
+}
+
+export const stageProject = 'demo';
+/** What a node's firmware asks for, seen from QEMU's user network; iPXE fills in the braces. */
+const scriptUrl = (port: number) => `http://10.0.2.2:${port}/boot/ipxe?mac=\${net0/mac}`;
+
+/** Starts the lab's rack and M2 beside it, and registers the nodes. Leaves nothing behind when it fails. */
+export async function startStage(options: StageOptions): Promise<Stage> {
+  const { report = () => {}, env = {} } = options;
+  const dir = await mkdtemp(join(tmpdir(), 'm2-stage-'));
+  // As root, PostgreSQL runs as another user and has to get through.
+  await chmod(dir, 0o711);
+  const [state, labDir] = [join(dir, 'state'), join(dir, 'lab')];
+  const close = () => closeStage(dir);
+  try {
+    report('the image');
+    const image = await buildLabImage();
+    const port = await findFreeBasePort();
+    report('the rack');
+    const network: Pick<LabOptions, 'network'> & { bootUrl?: string } =
+      options.network === 'user' ? { network: 'user', bootUrl: scriptUrl(port + 1) } : { network: 'netns' };
+    const lab = await createLab({ dir: labDir, nodes: options.nodes, ...network } as LabOptions);
+    report('M2');
+    const running = await up({
+      state,
+      port,
+      detach: true,
+      env,
+      importDirectories: [dirname(image.path)],
+      ...provisioningNetwork(lab),
+    });
+    const token = (await readFile(running.adminTokenFile, 'utf8')).trim();
+    const client = new M2Client({ url: running.url, token });
+    await client.call('projectCreate', { body: { name: stageProject } });
+    const nodes: Node[] = [];
+    for (const node of lab.nodes) nodes.push(await register(client, node));
+    return { dir, state, client, running, lab, nodes, project: stageProject, image, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** Ends and removes a stage; needs only its directory. */
+export async function closeStage(dir: string): Promise<void> {
+  // The nodes first: they have their disks from what is stopped next.
+  await destroyLab(join(dir, 'lab'));
+  await down({ state: join(dir, 'state') });
+  await rm(dir, { recursive: true, force: true });
+}
+
+function provisioningNetwork({ network }: Lab) {
+  if (!network) return { advertise: '10.0.2.2' };
+  const { from, to } = network.dhcpRange;
+  return {
+    provisioningAddress: network.serverAddress,
+    dhcp: { interface: network.serverInterface, range: `${from},${to}` },
+  };
+}
+
+async function register(client: M2Client, { name, mac, bmc }: Lab['nodes'][number]): Promise<Node> {
+  const { address, port, user, password } = bmc;
+  return client.call('nodeRegister', {
+    body: { name, nics: [{ label: 'eth0', mac }], bmc: { address, port, user, password, cipherSuites: [3] } },
+  });
+}
+
+/** Follows an operation to its end. `each` sees every state that the stream brings. */
+export async function untilEnded(
+  client: M2Client,
+  id: string,
+  each?: (operation: Operation) => void,
+): Promise<Operation> {
+  for await (const operation of client.stream('operationShow', { params: { id } })) {
+    each?.(operation);
+    if (hasEnded(operation)) return operation;
+  }
+  return client.call('operationShow', { params: { id } });
+}

@@ -1,0 +1,106 @@
+import { once } from 'node:events';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { SupervisorError } from './errors.js';
+import { portsOf, type Settings } from './options.js';
+
+interface WantedPort {
+  host: string;
+  port: number;
+  what: string;
+}
+
+const wantedPorts = (settings: Settings): WantedPort[] => {
+  const ports = portsOf(settings.port);
+  return [
+    { host: settings.listen, port: ports.gateway, what: 'the API' },
+    { host: settings.provisioningAddress, port: ports.boot, what: 'the boot server' },
+    { host: '127.0.0.1', port: ports.nats, what: 'NATS' },
+    ...Object.entries(ports.ops).map(([service, port]) => ({ host: '127.0.0.1', port, what: `health of ${service}` })),
+  ];
+};
+
+/**
+ * Refuses to start when a port is not ours to have. The portals are not looked at: a tgtd of the last start may still serve there, and
+ * iscsi-svc passes over a port that is taken.
+ * Throws `supervisor.port_taken` with the port, what it is for and who has it; `supervisor.bad_option` for an address that is not ours.
+ */
+export async function checkPorts(settings: Settings): Promise<void> {
+  for (const { host, port, what } of wantedPorts(settings)) {
+    const code = await tryListen(host, port);
+    if (code === 'EADDRINUSE') {
+      const holder = portHolder(port);
+      throw new SupervisorError(
+        'supervisor.port_taken',
+        `Port ${port} of ${host}, for ${what}, is taken${holder ? ` by ${holder}` : ' by a process of another user'}`,
+        'Stop that process, or give another base port with --port.',
+      );
+    }
+    if (code !== undefined)
+      throw new SupervisorError(
+        'supervisor.bad_option',
+        `Nothing can listen on ${host}:${port}, for ${what}: ${code}`,
+        'Give an address that this machine has.',
+      );
+  }
+}
+
+/**
+ * A base port whose whole range is free right now, portals included. It is chosen below the range from which the kernel
+ * takes the ports of outgoing connections, so that none of those gets in between; by chance, so that two who ask get two answers.
+ */
+export async function findFreeBasePort(): Promise<number> {
+  const [low] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8').split(/\s+/).map(Number) as [number];
+  const highest = Math.max(low, 20_000) - 100;
+  for (let attempt = 0; attempt < 200; attempt++) {
+    const base = 10_000 + Math.floor((Math.random() * (highest - 10_000)) / 50) * 50;
+    const range = Array.from({ length: 50 }, (_, offset) => base + offset);
+    const codes = await Promise.all(range.map((port) => tryListen('0.0.0.0', port)));
+    if (codes.every((code) => code === undefined)) return base;
+  }
+  throw new Error(`no 50 ports in a row are free between 10000 and ${highest}`);
+}
+
+/** Undefined when it worked, else the error's code. */
+async function tryListen(host: string, port: number): Promise<string | undefined> {
+  const server = createServer();
+  server.listen({ host, port, exclusive: true });
+  try {
+    await once(server, 'listening');
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? String(error);
+  }
+  server.close();
+  await once(server, 'close');
+  return undefined;
+}
+
+/** The program and number of the process that listens on a TCP port, as far as we may see; proc(5), /proc/net/tcp. */
+function portHolder(port: number): string | undefined {
+  const listening = '0A';
+  const hexPort = port.toString(16).toUpperCase().padStart(4, '0');
+  const sockets = new Set(
+    ['/proc/net/tcp', '/proc/net/tcp6']
+      .flatMap((file) => readFileSync(file, 'utf8').split('\n').slice(1))
+      .map((line) => line.trim().split(/\s+/))
+      .filter(([, local, , state]) => local?.endsWith(`:${hexPort}`) && state === listening)
+      .map((fields) => `socket:[${fields[9]}]`),
+  );
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      if (readdirSync(`/proc/${pid}/fd`).some((fd) => sockets.has(safeReadlink(`/proc/${pid}/fd/${fd}`))))
+        return `${readFileSync(`/proc/${pid}/comm`, 'utf8').trim()} (process ${pid})`;
+    } catch {
+      // It ended, or it is another user's.
+    }
+  }
+  return undefined;
+}
+
+function safeReadlink(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
+  }
+}
