@@ -1,13 +1,14 @@
 import type { Command } from 'commander';
 import type { Act } from '../app.js';
 import { checkCommand } from './check.js';
+import { demoCommand } from './demo.js';
 import { downCommand } from './down.js';
 import { logsCommand } from './logs.js';
 import { statusCommand } from './status.js';
 import { testCommand } from './test.js';
 import { upCommand } from './up.js';
 
-const local = [upCommand, downCommand, statusCommand, logsCommand, testCommand, checkCommand];
+const local = [demoCommand, upCommand, downCommand, statusCommand, logsCommand, testCommand, checkCommand];
 
 /** Commands for this machine; everything else talks to a gateway. */
 export function localCommands(program: Command, act: Act): void {

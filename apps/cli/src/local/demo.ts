@@ -1,0 +1,96 @@
+import { labPackages } from '@m2/lab';
+import { type Command, Option } from 'commander';
+import type { Act, App } from '../app.js';
+import { type DemoOptions, type DemoResult, type DemoView, runDemo } from '../demo/demo.js';
+import { Exit } from '../world.js';
+import { exitCodes } from '../exit-codes.js';
+import { stepView } from '../output/steps.js';
+import { styleOf } from '../output/style.js';
+import { formatDuration, parseCount } from '../output/units.js';
+import { closeStage, type Stage } from '../stage/stage.js';
+import { withSupervisor } from './installation.js';
+import { untilInterrupt } from '../watch.js';
+
+type Flags = DemoOptions & { remove?: string };
+
+/** `m2 demo`: the main job from nothing to a booted node and back, on this machine. */
+export function demoCommand(program: Command, act: Act): void {
+  program
+    .command('demo')
+    .description('boot a node from a network disk on this machine, from nothing, and show each step')
+    .addOption(new Option('--nodes <n>', 'how many nodes').argParser(parseCount).default(1))
+    .addOption(
+      new Option('--network <kind>', "user: QEMU's own; netns: a network with DHCP by M2 (root)")
+        .choices(['user', 'netns'])
+        .default('user'),
+    )
+    .option('--keep', 'leave it running, and say how to reach it', false)
+    .option('--remove <dir>', 'take down what --keep left')
+    .action(
+      act(async (app, { remove, ...flags }: Flags) => {
+        if (remove) return closeStage(remove);
+        const result = await withSupervisor(app, 'The demo cannot run', async ({ ensurePackages, servicePackages }) => {
+          await ensurePackages([...servicePackages, ...labPackages], (line) => app.note(line));
+          return demo(app, flags);
+        });
+        app.print(result, (shown) => summary(app, shown));
+        if (!result.booted || !result.diskKept) throw new Exit(exitCodes.failed);
+      }),
+    );
+}
+
+async function demo(app: App, flags: DemoOptions): Promise<DemoResult> {
+  let stage: Stage | undefined;
+  return untilInterrupt(app, '', async (signal) => {
+    // Ctrl-C: whoever waits for a node is torn out of it by the stage's end.
+    const interrupted = new Promise<never>((_, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    });
+    try {
+      const result = await Promise.race([runDemo(flags, viewOf(app), (started) => (stage = started)), interrupted]);
+      if (flags.keep && stage) app.note(howToReach(stage));
+      return result;
+    } catch (error) {
+      if (signal.aborted && stage) {
+        app.note('Cleaning up…');
+        await stage.close();
+      }
+      throw error;
+    }
+  });
+}
+
+function viewOf(app: App): DemoView {
+  const { stderr, env } = app.world;
+  let view: ReturnType<typeof stepView> | undefined;
+  return {
+    note: (line) => app.note(line),
+    operation: (operation) => (view ??= stepView(stderr, styleOf(stderr, env), env)).update(operation),
+    operationEnded: () => {
+      view?.end();
+      view = undefined;
+    },
+  };
+}
+
+const howToReach = ({ state, running, lab, dir }: Stage) =>
+  [
+    `The API is at ${running.url}; the admin token is in ${running.adminTokenFile}.`,
+    `Look around:   ./m2 --state ${state} node list`,
+    `Consoles:      ${lab.nodes.map(({ serialLog }) => serialLog).join(' ')}`,
+    `Take it down:  ./m2 demo --remove ${dir}`,
+  ].join('\n');
+
+function summary(app: App, { booted, diskKept, phases, nodes }: DemoResult): string {
+  const total = phases.reduce((sum, { seconds }) => sum + seconds, 0);
+  const rows = [...phases, { name: 'total', seconds: total }].map(({ name, seconds }) => [
+    name,
+    formatDuration(seconds * 1000),
+  ]);
+  const lines = nodes.map(
+    ({ name, boots, root, kernel }) =>
+      `${name}: root ${root} over iSCSI, Linux ${kernel}, boots on this disk: ${boots}\n`,
+  );
+  const verdict = `booted: ${booted ? 'yes' : 'no'}; the disk was kept: ${diskKept ? 'yes' : 'no'}\n`;
+  return `${app.table(['PHASE', 'TIME'], rows)}${lines.join('')}${verdict}`;
+}
