@@ -15,7 +15,12 @@ await runService({
   migrations: [Gateway1795000000001],
   entities: [],
   create: async (module, kit) => {
-    const adapter = new FastifyAdapter({ bodyLimit: 1024 * 1024, routerOptions: { ignoreTrailingSlash: true } });
+    // Streams that are followed have no end of their own; who follows comes back to the next life of the gateway.
+    const adapter = new FastifyAdapter({
+      forceCloseConnections: true,
+      bodyLimit: 1024 * 1024,
+      routerOptions: { ignoreTrailingSlash: true },
+    });
     const app = await NestFactory.create<NestFastifyApplication>(module, adapter, {
       logger: new NestLog(kit.log),
       abortOnError: false,

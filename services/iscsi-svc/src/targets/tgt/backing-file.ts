@@ -1,4 +1,4 @@
-import { constants, readdirSync, readlinkSync } from 'node:fs';
+import { constants, existsSync, readdirSync, readlinkSync } from 'node:fs';
 import { access, realpath, stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { TargetError, type ExportSpec } from '../target.port.js';
@@ -32,12 +32,12 @@ export function noBacking(path: string, cause: unknown): TargetError {
 /** The paths that a process has open, each with its entry in /proc/PID/fd. Never touches the files: those may hang. */
 export function openFiles(pid: number): Map<string, string> {
   const files = new Map<string, string>();
-  for (const fd of readdirSync(`/proc/${pid}/fd`)) {
-    const entry = `/proc/${pid}/fd/${fd}`;
+  const directory = `/proc/${pid}/fd`;
+  for (const fd of existsSync(directory) ? readdirSync(directory) : []) {
     try {
-      files.set(readlinkSync(entry), entry);
+      files.set(readlinkSync(`${directory}/${fd}`), `${directory}/${fd}`);
     } catch {
-      // Closed since the directory was read.
+      // A connection that was closed since the directory was read.
     }
   }
   return files;

@@ -123,9 +123,9 @@ export class TgtDriver implements TargetDriver {
   }
 
   /**
-   * Ends a tgtd that cannot let go of a session: the initiator died with data on the way to it, so that tgtd waits for TCP
-   * to give up (a quarter of an hour), or storage does not finish a command. The pool's other exports come back as after
-   * any death, and their initiators with them; a disk that two nodes write to does not.
+   * Ends a tgtd that hangs, or cannot let go of a session: the initiator died with data on the way to it, so that tgtd
+   * waits for TCP to give up (a quarter of an hour), or storage does not finish a command. The pool's other exports come
+   * back as after any death, and their initiators with them; a disk that two nodes have written to does not.
    */
   private async abandon(instance: TgtInstance): Promise<void> {
     await instance.kill();
@@ -137,7 +137,7 @@ export class TgtDriver implements TargetDriver {
     if (!instance?.alive) return [];
     try {
       const targets = await listTargets(instance.client);
-      this.expected.set(pool, new Set(targets.map(({ iqn }) => iqn)));
+      for (const { iqn } of targets) this.expectedOf(pool).add(iqn);
       const files = openFiles(instance.pid);
       const observed: ObservedExport[] = [];
       for (const { tid, iqn, luns, acl, accounts, sessions } of targets) {
@@ -169,16 +169,25 @@ export class TgtDriver implements TargetDriver {
   }
 
   private async inTurn<Result>(pool: string, work: () => Promise<Result>): Promise<Result> {
-    const turn = (this.queues.get(pool) ?? Promise.resolve()).then(work);
-    const settled = turn.catch((error: unknown) => {
-      // Most likely it died: whoever listens hears of it now and not at the next look.
-      if (error instanceof TargetError && error.code === 'target.unreachable') this.pool.watch();
+    const turn = (this.queues.get(pool) ?? Promise.resolve()).then(work).catch(async (error: unknown) => {
+      if (error instanceof TargetError && error.code === 'target.unreachable') await this.endHung(pool);
+      throw error;
     });
+    const settled = turn.catch(() => undefined);
     this.queues.set(pool, settled);
     try {
       return await turn;
     } finally {
       if (this.queues.get(pool) === settled) this.queues.delete(pool);
     }
+  }
+
+  /**
+   * A tgtd that was asked in vain is dead, or its only thread for all targets hangs and never comes back. Either way it is
+   * reported as lost now, and started again when an export is put back.
+   */
+  private async endHung(pool: string): Promise<void> {
+    const instance = this.pool.find(pool);
+    if (instance) await this.abandon(instance);
   }
 }

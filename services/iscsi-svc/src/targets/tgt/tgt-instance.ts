@@ -1,4 +1,5 @@
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, openSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -31,7 +32,13 @@ export interface TgtRecord {
 /** The files of tgtd number `control`. The lock is tgtd's own. */
 export function instanceFiles(stateDir: string, control: number) {
   const base = join(stateDir, `tgtd.${control}`);
-  return { record: `${base}.json`, log: `${base}.log`, socket: base, lock: `${base}.lock` };
+  return {
+    record: `${base}.json`,
+    newRecord: `${base}.json.new`,
+    log: `${base}.log`,
+    socket: base,
+    lock: `${base}.lock`,
+  };
 }
 
 export function removeFiles(stateDir: string, control: number): void {
@@ -77,44 +84,18 @@ export class TgtInstance {
     port: number | null,
     onExit: () => void,
   ): Promise<TgtInstance> {
-    const files = instanceFiles(stateDir, control);
-    rmSync(files.log, { force: true });
-    // For appending, so that `trimLog` can cut it under tgtd's hands.
-    const log = openSync(files.log, 'ax', 0o600);
+    const child = await spawnTgtd(stateDir, control);
+    child.once('exit', onExit);
+    const pid = child.pid!;
+    const instance = new TgtInstance(stateDir, { control, pool, port, pid, identity: processIdentity(pid) ?? '' });
     try {
-      const child = spawn(
-        'tgtd',
-        // A portal that cannot fail: when none of its portals opens, tgtd listens on 0.0.0.0:3260 instead
-        // (usr/iscsi/iscsi_tcp.c, iscsi_tcp_init). `openPortals` replaces it.
-        ['-f', '-t', `${THREADS_PER_LUN}`, '-C', `${control}`, '--iscsi', 'portal=127.0.0.1:0'],
-        {
-          detached: true,
-          cwd: '/',
-          // Nothing else of our environment: it holds secrets, and Debian keeps tgtd where users have no PATH to.
-          env: { PATH: `${process.env.PATH}:/usr/sbin:/sbin`, TGT_IPC_SOCKET: join(stateDir, 'tgtd') },
-          stdio: ['ignore', 'ignore', log],
-        },
-      );
-      child.unref();
-      const failed = new Promise<never>((_, reject) => child.once('error', reject));
-      if (child.pid === undefined) await failed;
-      failed.catch(() => {});
-      child.once('exit', onExit);
-      const pid = child.pid!;
-      const instance = new TgtInstance(stateDir, { control, pool, port, pid, identity: processIdentity(pid) ?? '' });
       // At once, so that a crash of ours right here leaves no process that nobody knows.
-      instance.save();
+      instance.save(instance.record);
       await instance.untilAnswering();
       return instance;
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
-        throw new TargetError('target.not_installed', 'there is no tgtd on this machine: install the package tgt', {
-          cause: error,
-        });
-      }
+      await instance.kill();
       throw error;
-    } finally {
-      closeSync(log);
     }
   }
 
@@ -140,8 +121,7 @@ export class TgtInstance {
 
   /** Gives the spare to a pool. */
   assign(pool: string): void {
-    this.record = { ...this.record, pool };
-    this.save();
+    this.save({ ...this.record, pool });
   }
 
   /**
@@ -163,8 +143,7 @@ export class TgtInstance {
       }
     }
     for (const portal of open.filter((portal) => !wanted.includes(portal))) await this.closePortal(portal);
-    this.record = { ...this.record, port };
-    this.save();
+    this.save({ ...this.record, port });
     return true;
   }
 
@@ -212,10 +191,12 @@ export class TgtInstance {
     await this.client.call({ mode: 'portal', op: 'delete', params: { portal } });
   }
 
-  private save(): void {
-    const { record } = instanceFiles(this.stateDir, this.control);
-    writeFileSync(`${record}.new`, JSON.stringify(this.record), { mode: 0o600 });
-    renameSync(`${record}.new`, record);
+  /** Written down before it is so here: what the disk did not take must not be built upon. */
+  private save(record: TgtRecord): void {
+    const files = instanceFiles(this.stateDir, this.control);
+    writeFileSync(files.newRecord, JSON.stringify(record), { mode: 0o600 });
+    renameSync(files.newRecord, files.record);
+    this.record = record;
   }
 
   private async untilAnswering(): Promise<void> {
@@ -226,7 +207,6 @@ export class TgtInstance {
       } catch (error) {
         const notYet = error instanceof TargetError && error.code === 'target.unreachable';
         if (notYet && this.alive && Date.now() < deadline) continue;
-        await this.kill();
         const log = readFileSync(instanceFiles(this.stateDir, this.control).log, 'utf8').trim().slice(-300);
         throw new TargetError('target.unreachable', `tgtd did not start; its log ends: ${log}`, { cause: error });
       }
@@ -236,4 +216,29 @@ export class TgtInstance {
 
 function formatPortal({ address, port }: Portal): string {
   return `${address.includes(':') ? `[${address}]` : address}:${port}`;
+}
+
+async function spawnTgtd(stateDir: string, control: number): Promise<ChildProcess> {
+  const files = instanceFiles(stateDir, control);
+  rmSync(files.log, { force: true });
+  // For appending, so that `trimLog` can cut it under tgtd's hands.
+  const log = openSync(files.log, 'ax', 0o600);
+  // A portal that cannot fail: when none of its portals opens, tgtd listens on 0.0.0.0:3260 instead
+  // (usr/iscsi/iscsi_tcp.c, iscsi_tcp_init). `openPortals` replaces it.
+  const args = ['-f', '-t', `${THREADS_PER_LUN}`, '-C', `${control}`, '--iscsi', 'portal=127.0.0.1:0'];
+  // Nothing else of our environment, which holds secrets. Debian keeps tgtd where users have no PATH to.
+  const env = { PATH: `${process.env.PATH}:/usr/sbin:/sbin`, TGT_IPC_SOCKET: join(stateDir, 'tgtd') };
+  const child = spawn('tgtd', args, { detached: true, cwd: '/', env, stdio: ['ignore', 'ignore', log] });
+  child.unref();
+  try {
+    await once(child, 'spawn');
+    return child;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    throw new TargetError('target.not_installed', 'there is no tgtd on this machine: install the package tgt', {
+      cause: error,
+    });
+  } finally {
+    closeSync(log);
+  }
 }

@@ -18,6 +18,11 @@ async function kill({ pid }: { pid: number }): Promise<void> {
   await vi.waitFor(() => expect(processIdentity(pid)).toBeUndefined());
 }
 
+async function vacate(server: Server): Promise<void> {
+  server.close();
+  await once(server, 'close');
+}
+
 describe('TgtPool', () => {
   let stateDir: string;
   let config: TgtConfig;
@@ -47,11 +52,6 @@ describe('TgtPool', () => {
     servers.push(server);
     await once(server, 'listening');
     return server;
-  }
-
-  async function vacate(server: Server): Promise<void> {
-    server.close();
-    await once(server, 'close');
   }
 
   const records = () =>

@@ -70,6 +70,7 @@ export class TgtPool {
   async claim(pool: string): Promise<TgtInstance> {
     const known = this.byPool.get(pool);
     if (known?.alive) {
+      if (known.pool === null) known.assign(pool);
       if (!this.listening.has(known)) await this.listen(known, known.port!);
       return known;
     }
@@ -87,9 +88,10 @@ export class TgtPool {
       return restarted;
     }
     const instance = (await this.takeSpare()) ?? (await this.startNew(pool));
-    if (instance.pool === null) instance.assign(pool);
     this.byPool.set(pool, instance);
     this.refill();
+    // Before it has a target: while its record calls it the spare, a restarted service would give it to anybody.
+    if (instance.pool === null) instance.assign(pool);
     return instance;
   }
 

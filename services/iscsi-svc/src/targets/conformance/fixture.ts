@@ -1,0 +1,94 @@
+import assert from 'node:assert/strict';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, vi } from 'vitest';
+import type { ExportSpec, TargetDriver } from '../target.port.js';
+import { Initiator, type Login } from './initiator.js';
+
+/** A driver's own part of the suite: one for each test, with hardware of its own. */
+export interface TargetHarness {
+  /** Opens a driver. After the close() of the one before it is what a restart of the service is. */
+  open(): Promise<TargetDriver>;
+  /** The process that serves a pool. */
+  processOf(pool: string): number;
+  /** Leaves nothing behind, whatever happened. */
+  stop(): Promise<void>;
+}
+
+export const IMAGE_BYTES = 4 * 1024 * 1024;
+/** Status class and detail of a login response (RFC 7143 section 11.13.5). */
+export const LOGIN_REFUSED = { auth: 0x0201, notFound: 0x0203 };
+
+/** What each test of the suite has at hand: a driver, exports of copies of an image, initiators that end with the test. */
+export class TargetFixture {
+  dir!: string;
+  harness!: TargetHarness;
+  driver!: TargetDriver;
+  image!: Buffer;
+  private readonly initiators: Initiator[] = [];
+
+  constructor(makeHarness: (dir: string) => TargetHarness) {
+    beforeEach(async () => {
+      this.dir = await mkdtemp(join(tmpdir(), 'm2-target-'));
+      this.image = randomBytes(IMAGE_BYTES);
+      this.harness = makeHarness(this.dir);
+      this.driver = await this.harness.open();
+    });
+    afterEach(async () => {
+      for (const initiator of this.initiators.splice(0)) initiator.close();
+      // The hardware first, so that nothing is left even when the driver hangs; again for what it started meanwhile.
+      await this.harness.stop();
+      await this.driver.close();
+      await this.harness.stop();
+      await rm(this.dir, { recursive: true, force: true });
+    });
+  }
+
+  /** An export of a copy of the image, not made yet. */
+  async newSpec(pool = 'tenant-a', readOnly = false): Promise<ExportSpec> {
+    const id = randomUUID();
+    const path = join(this.dir, `${id}.raw`);
+    await writeFile(path, this.image);
+    return {
+      pool,
+      iqn: `iqn.2024-01.org.m2:${id}`,
+      backing: { type: 'file', path },
+      initiator: `iqn.2024-01.org.m2:node-${id}`,
+      chap: { user: id, secret: randomBytes(12).toString('base64url') },
+      readOnly,
+    };
+  }
+
+  async ensure(spec: ExportSpec): Promise<Login> {
+    const { portals } = await this.driver.ensureExport(spec);
+    return { portal: portals[0]!, iqn: spec.iqn, initiator: spec.initiator, chap: spec.chap };
+  }
+
+  async logIn(login: Login): Promise<Initiator> {
+    const initiator = await Initiator.login(login);
+    this.initiators.push(initiator);
+    return initiator;
+  }
+
+  async expectServed(login: Login): Promise<void> {
+    const initiator = await this.logIn(login);
+    const { status, data } = await initiator.read(0, 8);
+    assert.equal(status, 0);
+    assert.ok(data.equals(this.image.subarray(0, 4096)), 'the LUN has another content');
+  }
+
+  async restartService(): Promise<void> {
+    await this.driver.close();
+    this.driver = await this.harness.open();
+  }
+
+  /** Kills what serves the pool and waits until the driver has said so. */
+  async crash(pool: string): Promise<void> {
+    const lost = vi.fn<(pool: string) => void>();
+    this.driver.onInstanceLost(lost);
+    process.kill(this.harness.processOf(pool), 'SIGKILL');
+    await vi.waitFor(() => assert.deepEqual(lost.mock.calls, [[pool]]), { timeout: 20_000 });
+  }
+}
