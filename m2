@@ -30,6 +30,8 @@ checksum() { cksum <"$1"; }
 # A folder of npm packages is up to date when the checksum beside it is that of its lock file.
 is_installed() { [ -f "$1/node_modules/.m2-stamp" ] && [ "$(cat "$1/node_modules/.m2-stamp")" = "$(checksum "$1/package-lock.json")" ]; }
 
+# Not "npm ci": it refuses a lock file that lacks an optional package for another platform, as one has that was made with a mirror
+# that does not carry it. This takes the versions of the lock file just the same, and leaves the file alone.
 install_packages() {
   command -v npm >/dev/null || die "npm is missing: install it (on Debian: apt-get install npm), then run this again."
   npm ci --prefix "$1" --no-audit --no-fund --loglevel=error >&2 || die "npm could not install the packages of $1; see above."
@@ -65,7 +67,7 @@ fi
 if ! is_installed "$root"; then
   lock
   if ! is_installed "$root"; then
-    say "installing the npm packages (npm ci)"
+    say "installing the npm packages"
     install_packages "$root"
   fi
   unlock

@@ -4,13 +4,17 @@ import { defineConfig } from 'vitest/config';
 
 /** Tests read the workspace's sources, so no build has to be fresh before `vitest` runs. */
 const root = fileURLToPath(new URL('.', import.meta.url));
-const packages = ['libs', 'services', 'apps'].flatMap((dir) => readdirSync(root + dir).map((name) => [name, `${dir}/${name}`]));
-const alias = Object.fromEntries(
-  [...packages, ['lab', 'lab'], ['e2e', 'e2e'], ['faults', 'faults'], ['bench', 'bench']].map(([name, dir]) => [
+const packages = ['libs', 'services', 'apps'].flatMap((dir) =>
+  readdirSync(root + dir).map((name) => [name, `${dir}/${name}`]),
+);
+const alias = Object.fromEntries([
+  // Before the package itself: an alias takes everything that begins with it.
+  ['@m2/service-kit/testing', `${root}libs/service-kit/src/testing/index.ts`],
+  ...[...packages, ['lab', 'lab'], ['e2e', 'e2e'], ['faults', 'faults'], ['bench', 'bench']].map(([name, dir]) => [
     `@m2/${name}`,
     `${root}${dir}/src/index.ts`,
   ]),
-);
+]);
 
 const tier = (name: string, include: string[], timeout: number) => ({
   resolve: { alias },
@@ -21,7 +25,7 @@ export default defineConfig({
   test: {
     projects: [
       tier('unit', ['{libs,services,apps,lab,bench}/**/src/**/*.spec.ts', '{tools,deploy}/*.spec.ts'], 20_000),
-      tier('it', ['{libs,services,apps,lab,bench}/**/src/**/*.it.ts'], 120_000),
+      tier('it', ['{libs,services,apps,lab,bench}/**/src/**/*.it.ts', '{tools,deploy}/*.it.ts'], 120_000),
       tier('e2e', ['e2e/src/**/*.e2e.ts'], 900_000),
       tier('faults', ['faults/src/**/*.faults.ts'], 900_000),
     ],

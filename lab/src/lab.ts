@@ -48,6 +48,8 @@ export interface LabNode {
   running(): Promise<boolean>;
   /** The boot device that IPMI set last (`pxe`, `default`, `none`, …), or undefined. */
   bootDevice(): Promise<string | undefined>;
+  /** Everything that its BMC was told to do, in order: `power 1`, `boot pxe`, … */
+  told(): Promise<string[]>;
   setBmcMode(mode: BmcMode): Promise<void>;
 }
 
@@ -162,6 +164,8 @@ function labOf(dir: string, description: LabDescription): Lab {
       running: () => isPoweredOn(nodeDir(dir, node.name)),
       bootDevice: async () =>
         (await readFile(join(nodeDir(dir, node.name), 'boot'), 'utf8').catch(() => undefined))?.trim(),
+      told: async () =>
+        (await readFile(join(nodeDir(dir, node.name), 'told'), 'utf8').catch(() => '')).split('\n').filter(Boolean),
       setBmcMode: (mode) => setBmcMode(bmcDir(dir, node.name), nodeDir(dir, node.name), mode),
     })),
     network: description.network,

@@ -62,6 +62,7 @@ export class Child {
     readonly spec: ChildSpec,
     private readonly paths: Paths,
     private readonly report: (line: string) => void,
+    private readonly longestBackoffMs = maxBackoffMs,
   ) {
     // Whoever stops before it was waited for must not crash on a rejection that nobody saw.
     this.firstReady.promise.catch(() => {});
@@ -156,7 +157,7 @@ export class Child {
     this.waitsFor = `a new start (it ${how})`;
     const neverReady = !wasReady && this.restarts + 1 >= maxFailedStarts && this.state === 'starting';
     if (code === exConfig || neverReady) return this.fail(this.failure(how));
-    const backoff = Math.min(maxBackoffMs, firstBackoffMs * 2 ** (this.failures - 1));
+    const backoff = Math.min(this.longestBackoffMs, firstBackoffMs * 2 ** (this.failures - 1));
     this.report(`${this.spec.name} ${how}; it is started again in ${backoff} ms`);
     if (wasReady) this.state = 'restarting';
     this.restarts++;

@@ -11,8 +11,6 @@ export const secretFiles = (paths: Paths) => ({
   adminToken: paths.adminToken,
   secretKey: join(paths.secrets, 'secret-key'),
   database: (role: string) => join(paths.secrets, `database-${role}`),
-  /** The same password as libpq and node-postgres read it (PostgreSQL manual, 34.16). */
-  pgpass: (role: string) => join(paths.secrets, `pgpass-${role}`),
   nats: (service: string) => join(paths.secrets, `nats-${service}`),
 });
 
@@ -26,8 +24,6 @@ export function ensureSecrets(paths: Paths): void {
     ...serviceNames.flatMap((service) => [files.database(service), files.nats(service)]),
   ])
     ensureSecret(file);
-  for (const service of serviceNames)
-    writePrivate(files.pgpass(service), `*:*:m2:m2_${service}:${readSecret(files.database(service))}\n`);
 }
 
 export const readSecret = (file: string): string => readFileSync(file, 'utf8').trim();

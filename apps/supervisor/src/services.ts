@@ -68,7 +68,6 @@ function commonEnvironment(paths: Paths, settings: Settings, name: ServiceName):
     [markVariable]: paths.state,
     M2_DATABASE_URL: Postgres.url(paths, name),
     M2_DATABASE_PASSWORD_FILE: files.database(name),
-    PGPASSFILE: files.pgpass(name),
     M2_NATS_URL: `nats://127.0.0.1:${ports.nats}`,
     M2_NATS_PASSWORD_FILE: files.nats(name),
     M2_SECRET_KEY_FILE: files.secretKey,

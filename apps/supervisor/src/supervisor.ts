@@ -21,6 +21,8 @@ export interface Launch {
   mains: Partial<Record<ServiceName, string>>;
   /** How long the services may take to become ready. */
   readyDeadlineMs: number;
+  /** The longest pause before a part is started again, for tests that end parts more often than any fault does. */
+  longestBackoffMs?: number | undefined;
 }
 
 const logLimitEveryMs = 10_000;
@@ -31,6 +33,7 @@ export class Supervisor {
   private readonly since = new Date().toISOString();
   private phase: Status['phase'] = 'starting';
   private settings: Settings | null = null;
+  private longestBackoffMs: number | undefined;
   private starting: Promise<void> | undefined;
   private control: Control | undefined;
   private logTimer: NodeJS.Timeout | undefined;
@@ -85,6 +88,7 @@ export class Supervisor {
   private async startAll(launch: Launch): Promise<Settings> {
     const settings = resolveSettings(this.paths, launch.settings);
     this.settings = settings;
+    this.longestBackoffMs = launch.longestBackoffMs;
     const left = await endLeftovers(this.paths);
     if (left.length > 0) this.report(`ended what a killed supervisor had left: ${left.join(', ')}`);
     await checkPorts(settings);
@@ -115,7 +119,7 @@ export class Supervisor {
 
   private async startChild(name: keyof Supervisor['children'], spec: Child['spec']): Promise<void> {
     this.refuseWhenStopping();
-    const child = new Child(spec, this.paths, (line) => this.report(line));
+    const child = new Child(spec, this.paths, (line) => this.report(line), this.longestBackoffMs);
     this.children[name] = child;
     await child.start();
   }

@@ -19,6 +19,8 @@ export interface UpOptions extends GivenSettings {
   /** Other programs in the place of services, for tests of the supervisor. */
   mains?: Partial<Record<ServiceName, string>> | undefined;
   readyDeadlineMs?: number | undefined;
+  /** See `Launch`. */
+  longestBackoffMs?: number | undefined;
 }
 
 /** An installation that is ready. */
@@ -52,10 +54,11 @@ export async function up(options: UpOptions = {}, report: (line: string) => void
     env = {},
     mains = {},
     readyDeadlineMs = defaultReadyDeadlineMs,
+    longestBackoffMs,
     ...settings
   } = options;
   const paths = ensureState(state ?? defaultState());
-  const launch: Launch = { settings, env, mains, readyDeadlineMs };
+  const launch: Launch = { settings, env, mains, readyDeadlineMs, longestBackoffMs };
   if (detach) {
     await startDetached(paths, launch, report);
     return running(paths, savedSettings(paths), Promise.resolve());

@@ -10,10 +10,13 @@
 #   mode      the BMC's fault: "ignores" says yes to everything and does nothing; "lies" also pretends that it did
 #   power     the power of a node without a machine
 #   lie       the power that a liar pretends
+#   told      a line for everything that the BMC was told to do
 node=$1
 verb=$2
 what=$3
 value=$4
+
+[ "$verb" = set ] && echo "$what $value" >>"$node/told"
 
 # A process id is used again sooner or later: only a process that was given this node's pid file is our QEMU.
 # (`read` drops the zero bytes between the arguments; a zombie has no arguments.)

@@ -1,14 +1,14 @@
 import { z } from 'zod';
-import { id, iqn, mac, name, time } from './fields.js';
+import { id, iqn, mac, name, text, time } from './fields.js';
 import { command, event, query } from './message.js';
 
 export const bootReport = z.object({
   /** The root device that the node's operating system says it runs from. */
-  root: z.string().max(256).optional(),
-  kernel: z.string().max(256).optional(),
+  root: text.max(256).optional(),
+  kernel: text.max(256).optional(),
   boots: z.coerce.number().int().nonnegative().optional(),
-  marker: z.string().max(256).optional(),
-  address: z.string().max(64).optional(),
+  marker: text.max(256).optional(),
+  address: text.max(64).optional(),
 });
 
 /** The boot in progress of one nic: what its firmware is told, and how far it came. */

@@ -105,7 +105,11 @@ export const errorCatalogue = {
   ),
   'storage.timeout': kind(503, 'The storage did not answer in time', 'Check the storage.', true),
   'storage.bad_name': kind(500, 'The storage cannot take a volume of this name', 'Report it with the trace id.'),
-  'storage.bad_size': kind(422, 'The size cannot be had', 'Give a multiple of 512 bytes, at least the size of the image.'),
+  'storage.bad_size': kind(
+    422,
+    'The size cannot be had',
+    'Give a multiple of 512 bytes, at least the size of the image.',
+  ),
   'storage.bad_source': kind(422, 'The image cannot be read', 'Make it again: qemu-img convert -O qcow2.'),
   'storage.aborted': kind(409, 'The import was stopped', 'Import the image again when it is wanted.'),
   'storage.misconfigured': kind(500, 'The storage is not set up right', 'Ask the operator to read the detail.'),
@@ -124,10 +128,20 @@ export const errorCatalogue = {
     'Use a value without commas or control characters.',
   ),
   'target.failed': kind(500, 'The iSCSI target refused a command', 'Read the detail and the log of iscsi-svc.', true),
-  'target.no_backing': kind(500, 'The disk behind a target cannot be opened', 'Check the storage and the log of iscsi-svc.', true),
+  'target.no_backing': kind(
+    500,
+    'The disk behind a target cannot be opened',
+    'Check the storage and the log of iscsi-svc.',
+    true,
+  ),
   'target.no_port': kind(503, 'No port is free for another target', 'Give M2 more ports, or end what uses them.'),
   'target.not_installed': kind(500, 'The iSCSI target is not installed', 'Install the package tgt.'),
-  'target.busy': kind(503, 'The target is kept alive by input and output that does not end', 'Check the storage.', true),
+  'target.busy': kind(
+    503,
+    'The target is kept alive by input and output that does not end',
+    'Check the storage.',
+    true,
+  ),
   'target.exists': kind(500, 'The target exists already', 'Read the log of iscsi-svc.', true),
   'target.not_found': kind(500, 'The target does not exist', 'Read the log of iscsi-svc.', true),
   'node.not_found': kind(404, 'There is no such node', 'List them with m2 node list.'),
@@ -189,7 +203,8 @@ export const errorCatalogue = {
 
 export type ErrorCode = keyof typeof errorCatalogue;
 
-export const isErrorCode = (code: unknown): code is ErrorCode => typeof code === 'string' && code in errorCatalogue;
+export const isErrorCode = (code: unknown): code is ErrorCode =>
+  typeof code === 'string' && Object.hasOwn(errorCatalogue, code);
 
 /** What crosses the wire between services, and what an operation remembers of a failure. */
 export interface ErrorValue {

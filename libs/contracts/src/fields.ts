@@ -26,6 +26,9 @@ export const mac = z
   .transform((value) => value.toLowerCase().replaceAll('-', ':'))
   .pipe(z.string().regex(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/, 'must be a MAC address such as 52:54:00:12:34:56'));
 
+/** Free text without control characters: those would move a terminal's cursor, and PostgreSQL refuses NUL. */
+export const text = z.string().regex(/^\P{Cc}*$/u, 'must not hold control characters');
+
 export const bytes = z.int().nonnegative();
 export const time = z.iso.datetime();
 export const sha256 = z
@@ -41,7 +44,11 @@ export const iqn = z
 
 /** Cursor pagination: `next` is handed back as `cursor`; it is absent on the last page. */
 export const page = z.object({
-  cursor: z.string().max(256).optional(),
+  cursor: z
+    .string()
+    .max(256)
+    .regex(/^[A-Za-z0-9._-]*$/, 'is not a cursor of this list')
+    .optional(),
   limit: z.coerce.number().int().min(1).max(500).default(100),
 });
 

@@ -1,10 +1,10 @@
 import { z } from 'zod';
-import { backingStore, bytes, errorValue, id, name, nameOrId, page, pageOf, sha256, time } from './fields.js';
+import { backingStore, bytes, errorValue, id, name, nameOrId, page, pageOf, sha256, text, time } from './fields.js';
 import { command, event, query } from './message.js';
 
 export const imageSource = z.discriminatedUnion('kind', [
-  z.object({ kind: z.literal('file'), path: z.string().min(1).max(4096) }),
-  z.object({ kind: z.literal('url'), url: z.url({ protocol: /^https?$/ }).max(4096) }),
+  z.object({ kind: z.literal('file'), path: text.min(1).max(4096) }),
+  z.object({ kind: z.literal('url'), url: text.max(4096).pipe(z.url({ protocol: /^https?$/ })) }),
 ]);
 
 export const image = z.object({

@@ -309,7 +309,14 @@ export const routes = {
   eventList: route('eventList', 'GET /v1/events', {
     summary: 'What happened, oldest first; as a stream, what happens from now on (or from `cursor` on)',
     allow: readers,
-    query: page.extend({ project: nameOrId.optional(), type: z.string().max(100).optional() }),
+    query: page.extend({
+      project: nameOrId.optional(),
+      type: z
+        .string()
+        .max(100)
+        .regex(/^[a-z.-]+\*?$/, 'must be a type, or its beginning and *')
+        .optional(),
+    }),
     response: pageOf(auditEvent),
     stream: true,
   }),

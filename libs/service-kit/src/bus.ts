@@ -30,8 +30,23 @@ export interface RequestOptions {
 export class Bus {
   readonly js: JetStreamClient;
 
+  /** The server is away; what is sent now would wait in the client for it to come back. */
+  private away = false;
+  private readonly underWay = new Set<(reason: Error) => void>();
+
   private constructor(readonly connection: NatsConnection) {
     this.js = jetstream(connection);
+    void this.watch();
+  }
+
+  /** An answer may be lost together with the connection that it was to come over, so nobody waits for it. */
+  private async watch(): Promise<void> {
+    for await (const { type } of this.connection.status()) {
+      if (type === 'reconnect') this.away = false;
+      if (type !== 'disconnect') continue;
+      this.away = true;
+      for (const fail of this.underWay) fail(new Error('the connection to NATS was lost'));
+    }
   }
 
   /** Connects, and stays: it waits for a server that is not up yet and reconnects for ever. */
@@ -44,6 +59,10 @@ export class Bus {
       inboxPrefix: `_INBOX_${options.service}`,
       maxReconnectAttempts: -1,
       reconnectTimeWait: 250,
+      // A server that hangs, or a cable that was pulled, is noticed within half a minute.
+      pingInterval: 10_000,
+      // A server that does not know the users yet is no reason to give up for good.
+      ignoreAuthErrorAbort: true,
       waitOnFirstConnect: true,
     });
     return new Bus(connection);
@@ -68,8 +87,12 @@ export class Bus {
   }
 
   private async send(call: Call, payload: string, options: { timeout: number; headers: ReturnType<typeof headers> }) {
+    const lost = Promise.withResolvers<never>();
+    this.underWay.add(lost.reject);
     try {
-      return answer.parse((await this.connection.request(call.subject, payload, options)).json());
+      if (this.away) throw new Error('NATS is away');
+      const reply = await Promise.race([this.connection.request(call.subject, payload, options), lost.promise]);
+      return answer.parse(reply.json());
     } catch (error) {
       const cause = error instanceof RequestError ? (error.cause ?? error) : error;
       if (cause instanceof NoRespondersError || (error instanceof RequestError && error.isNoResponders()))
@@ -92,6 +115,8 @@ export class Bus {
           cause,
         },
       );
+    } finally {
+      this.underWay.delete(lost.reject);
     }
   }
 

@@ -1,6 +1,7 @@
+import { M2Error } from '@m2/contracts';
 import { SpanKind } from '@opentelemetry/api';
+import type { EventEmitter } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { QueryResultRow } from 'pg';
 import { DataSource, type MigrationInterface } from 'typeorm';
 import type { PostgresDriver } from 'typeorm/driver/postgres/PostgresDriver.js';
 import { Plumbing1795000000000 } from './migrations.js';
@@ -8,15 +9,33 @@ import { inSpan } from './telemetry.js';
 
 /** One connection, or a transaction on it. Values travel as parameters, always. */
 export interface Sql {
-  query<Row extends QueryResultRow>(text: string, values?: unknown[]): Promise<Row[]>;
+  query<Row extends object>(text: string, values?: unknown[]): Promise<Row[]>;
 }
 
 export type MigrationClass = new () => MigrationInterface;
 export type EntityClass = new () => object;
 
-interface PgClient {
-  query(text: string, values?: unknown[]): Promise<{ rows: QueryResultRow[] }>;
+interface PgClient extends EventEmitter {
+  query(query: string | { name: string; text: string; values: unknown[] }): Promise<{ rows: object[] }>;
 }
+
+/** A statement with values is parsed and planned once for each connection, by its name; the texts are all in our code, so they are few. */
+const statementNames = new Map<string, string>();
+
+function prepared(text: string, values: unknown[]) {
+  let name = statementNames.get(text);
+  if (!name) statementNames.set(text, (name = `m2_${statementNames.size}`));
+  return { name, text, values };
+}
+
+/** The database is not there, or went away under way: to whoever asks, the service is not there. */
+class DatabaseUnavailable extends M2Error {
+  constructor(cause: unknown) {
+    super('service.unavailable', 'The database does not answer', undefined, { cause });
+  }
+}
+
+const asUnavailable = (error: unknown): unknown => (isConnectionError(error) ? new DatabaseUnavailable(error) : error);
 
 /** A connection that stays with its holder until `release`; for session locks. */
 export interface Session extends Sql {
@@ -43,8 +62,7 @@ export class Database implements Sql {
   }): Promise<Database> {
     const orm = new DataSource({
       type: 'postgres',
-      url: options.url,
-      ...(options.password && { password: options.password }),
+      url: withPassword(options.url, options.password),
       entities: options.entities,
       migrations: [Plumbing1795000000000, ...options.migrations],
       migrationsTableName: 'm2_migrations',
@@ -69,7 +87,7 @@ export class Database implements Sql {
     return database;
   }
 
-  async query<Row extends QueryResultRow>(text: string, values?: unknown[]): Promise<Row[]> {
+  async query<Row extends object>(text: string, values?: unknown[]): Promise<Row[]> {
     return this.withSession((session) => session.query<Row>(text, values));
   }
 
@@ -78,11 +96,16 @@ export class Database implements Sql {
   }
 
   async session(): Promise<Session> {
-    const [client, release] = (await (this.orm.driver as PostgresDriver).obtainMasterConnection()) as [
-      PgClient,
-      (broken?: boolean) => void,
-    ];
-    return new PgSession(client, release);
+    const driver = this.orm.driver as PostgresDriver;
+    const [client, release] = (await driver.obtainMasterConnection().catch((error: unknown) => {
+      throw asUnavailable(error);
+    })) as [PgClient, (broken?: boolean) => void];
+    // A connection that is lost between two queries says so in an event, which would end the process if nobody listened.
+    client.on('error', ignore);
+    return new PgSession(client, (broken) => {
+      client.off('error', ignore);
+      release(broken);
+    });
   }
 
   close(): Promise<void> {
@@ -116,23 +139,37 @@ export class Database implements Sql {
   }
 }
 
+const ignore = (): void => {};
+
+/** TypeORM takes the password from the URL alone. It is there in memory only: no environment or process list shows it. */
+function withPassword(url: string, password: string | undefined): string {
+  if (!password) return url;
+  const full = new URL(url);
+  full.password = password;
+  return full.href;
+}
+
 class PgSession implements Session {
   constructor(
     private readonly client: PgClient,
     readonly release: (broken?: boolean) => void,
   ) {}
 
-  async query<Row extends QueryResultRow>(text: string, values?: unknown[]): Promise<Row[]> {
-    const { rows } = await this.client.query(text, values);
-    return rows as Row[];
+  async query<Row extends object>(text: string, values?: unknown[]): Promise<Row[]> {
+    try {
+      const { rows } = await this.client.query(values ? prepared(text, values) : text);
+      return rows as Row[];
+    } catch (error) {
+      throw asUnavailable(error);
+    }
   }
 
   transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
     return inSpan('postgresql transaction', SpanKind.CLIENT, async () => {
-      await this.client.query('BEGIN');
+      await this.query('BEGIN');
       try {
         const result = await work(this);
-        await this.client.query('COMMIT');
+        await this.query('COMMIT');
         return result;
       } catch (error) {
         // A connection that is gone cannot roll back, and has: the server undoes what was not committed.
@@ -147,9 +184,10 @@ class PgSession implements Session {
 export function isConnectionError(error: unknown): boolean {
   const { code, message } = error as { code?: string; message?: string };
   return (
+    error instanceof DatabaseUnavailable ||
     /^(08|57P)/.test(code ?? '') ||
     ['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ENOENT'].includes(code ?? '') ||
-    /Connection terminated|not queryable/.test(message ?? '')
+    /Connection terminated|not queryable|timeout exceeded when trying to connect/.test(message ?? '')
   );
 }
 

@@ -1,6 +1,5 @@
 import { type DataOf, type EventContract, M2Error, type Call } from '@m2/contracts';
 import { channel } from 'node:diagnostics_channel';
-import type { QueryResultRow } from 'pg';
 import { v7 as uuidv7 } from 'uuid';
 import { type Database, isConnectionError, type Session, type Sql } from './database.js';
 import { currentTraceparent } from './telemetry.js';
@@ -28,11 +27,13 @@ interface Pending {
   data: unknown;
 }
 
-/** Runs `work` in a transaction together with the events that it emits. */
+/**
+ * Runs `work` in a transaction together with the events that it emits and, for an effect, with its result under the effect's key.
+ */
 export async function withEvents<T>(
   session: Session,
   work: (sql: Sql, emit: Emit) => Promise<T>,
-  also?: (sql: Sql, result: T) => Promise<unknown>,
+  effect?: { key: string; subject: string },
 ): Promise<{ result: T; emitted: number }> {
   const pending: Pending[] = [];
   const emit: Emit = (event, data, meta) => {
@@ -46,22 +47,34 @@ export async function withEvents<T>(
   };
   const result = await session.transaction(async (sql) => {
     const value = await work(sql, emit);
-    await writeOutbox(sql, pending);
-    await also?.(sql, value);
+    if (effect) await record(sql, pending, { ...effect, reply: value });
+    else if (pending.length > 0) await writeOutbox(sql, pending);
     return value;
   });
   return { result, emitted: pending.length };
 }
 
-async function writeOutbox(sql: Sql, pending: Pending[]): Promise<void> {
-  if (pending.length === 0) return;
-  await sql.query(
-    `INSERT INTO m2_outbox (id, type, entity, project, traceparent, data)
-     SELECT e.id, e.type, e.entity, e.project, $2, e.data
-     FROM jsonb_to_recordset($1::jsonb) AS e(id uuid, type text, entity text, project uuid, data jsonb)`,
-    [JSON.stringify(pending), currentTraceparent() ?? null],
-  );
-}
+const insertEvents = `
+  INSERT INTO m2_outbox (id, type, entity, project, traceparent, data)
+  SELECT v.id, v.type, v.entity, v.project, $2, v.data
+  FROM jsonb_to_recordset($1::jsonb) AS v(id uuid, type text, entity text, project uuid, data jsonb)`;
+
+const writeOutbox = (sql: Sql, pending: Pending[]) =>
+  sql.query(insertEvents, [JSON.stringify(pending), currentTraceparent() ?? null]);
+
+/** Both in one statement: it is on the way of every command. */
+const record = (
+  sql: Sql,
+  pending: Pending[],
+  { key, subject, reply }: { key: string; subject: string; reply: unknown },
+) =>
+  sql.query(`WITH effect AS (INSERT INTO m2_effects (key, subject, reply) VALUES ($3, $4, $5)) ${insertEvents}`, [
+    JSON.stringify(pending),
+    currentTraceparent() ?? null,
+    key,
+    subject,
+    JSON.stringify(reply),
+  ]);
 
 /**
  * One run of a command. The kit made sure, before the handler sees it, that the message is in time, that its fence is the newest,
@@ -89,7 +102,7 @@ export class Effect implements Sql {
   }
 
   /** Reads on the effect's own connection: a handler that asks the pool for another one may wait for its like for ever. */
-  query<Row extends QueryResultRow>(text: string, values?: unknown[]): Promise<Row[]> {
+  query<Row extends object>(text: string, values?: unknown[]): Promise<Row[]> {
     return this.session.query<Row>(text, values);
   }
 
@@ -100,13 +113,7 @@ export class Effect implements Sql {
   async commit<T>(work: (sql: Sql, emit: Emit) => Promise<T>): Promise<T> {
     if (this.committed) throw new Error(`${this.call.subject} commits twice`);
     commandChannel.publish({ subject: this.call.subject, effect: this.key, phase: 'acted' });
-    const { result, emitted } = await withEvents(this.session, work, (sql, reply) =>
-      sql.query('INSERT INTO m2_effects (key, subject, reply) VALUES ($1, $2, $3)', [
-        this.key,
-        this.call.subject,
-        JSON.stringify(reply),
-      ]),
-    );
+    const { result, emitted } = await withEvents(this.session, work, { key: this.key, subject: this.call.subject });
     this.committed = true;
     if (emitted > 0) this.onEvents();
     return result;

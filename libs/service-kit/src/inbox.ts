@@ -1,4 +1,4 @@
-import { eventStream, events, type EventContract } from '@m2/contracts';
+import { eventStream, events, type EventContract, fields } from '@m2/contracts';
 import {
   AckPolicy,
   type ConsumerMessages,
@@ -9,6 +9,7 @@ import {
   StorageType,
 } from '@nats-io/jetstream';
 import { setTimeout as pause } from 'node:timers/promises';
+import { z } from 'zod';
 import type { Bus } from './bus.js';
 import type { Database, Sql } from './database.js';
 import type { Logger } from './log.js';
@@ -67,6 +68,8 @@ export class EventConsumer {
     private readonly log: Logger,
     private readonly subscription: Subscription,
     private readonly handler: EventHandler,
+    /** Only the gateway may; the others wait for it. */
+    private readonly makesStream: boolean,
   ) {}
 
   start(): void {
@@ -84,17 +87,20 @@ export class EventConsumer {
   private async run(): Promise<void> {
     while (!this.stopped) {
       try {
+        if (this.makesStream) await ensureEventStream(this.bus);
         await this.ensureConsumer();
         const consumer = await this.bus.js.consumers.get(eventStream, this.subscription.durable);
         this.messages = await consumer.consume({
           max_messages: maxBatch,
+          // A server that came back without its state: the consumer, and perhaps the stream, are made again.
+          abort_on_missing_resource: true,
           callback: (message) => {
             this.waiting.push(message);
-            this.working ??= this.work().finally(() => {
-              this.working = undefined;
-            });
+            this.wake();
           },
         });
+        // `stop` may have come while the consumer was being made, when there was nothing to stop yet: it would be waited for in vain.
+        if (this.stopped) this.messages.stop();
         await this.messages.closed();
       } catch (error) {
         if (!this.stopped)
@@ -114,6 +120,14 @@ export class EventConsumer {
       filter_subject: of === 'all' ? 'm2.evt.>' : of.subject,
       ack_wait: 30 * 1e9,
       max_ack_pending: 4 * maxBatch,
+    });
+  }
+
+  private wake(): void {
+    this.working ??= this.work().finally(() => {
+      this.working = undefined;
+      // Came between the last look and now.
+      if (this.waiting.length > 0) this.wake();
     });
   }
 
@@ -147,23 +161,31 @@ export class EventConsumer {
 
 const known = new Map(events.map((event) => [event.type, event]));
 
+/** What PostgreSQL would refuse must not get as far as there: it would be delivered again, with all others of its batch, for ever. */
+const cloudEvent = z.object({
+  id: fields.id,
+  type: z.string(),
+  time: fields.time,
+  project: fields.id.nullable(),
+  entity: fields.text,
+  traceparent: fields.text.nullable(),
+});
+
 /** What is not a CloudEvent of the catalogue is nobody's: it is acknowledged and forgotten. */
 function parse(message: JsMsg): ReceivedEvent | undefined {
   const header = (name: string) => message.headers?.get(name) || null;
-  const [id, type, time] = [header('ce-id'), header('ce-type'), header('ce-time')];
-  const contract = type ? known.get(type) : undefined;
-  if (!id || !type || !time || !contract) return undefined;
-  const data = contract.data.safeParse(safeJson(message));
-  if (!data.success) return undefined;
-  return {
-    id,
-    type,
-    time,
+  const attributes = cloudEvent.safeParse({
+    id: header('ce-id'),
+    type: header('ce-type'),
+    time: header('ce-time'),
     project: header('ce-project'),
     entity: header('ce-subject') ?? '',
     traceparent: header('ce-traceparent'),
-    data: data.data as Record<string, unknown>,
-  };
+  });
+  if (!attributes.success) return undefined;
+  const data = known.get(attributes.data.type)?.data.safeParse(safeJson(message));
+  if (!data?.success) return undefined;
+  return { ...attributes.data, data: data.data as Record<string, unknown> };
 }
 
 function safeJson(message: JsMsg): unknown {

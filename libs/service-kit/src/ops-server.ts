@@ -1,5 +1,6 @@
 import { createServer, type Server } from 'node:http';
 import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
 
 export interface ReadinessCheck {
   name: string;
@@ -32,6 +33,11 @@ export class OpsServer {
     server.listen(address.port, address.host);
     await once(server, 'listening');
     return new OpsServer(server);
+  }
+
+  get address(): { host: string; port: number } {
+    const { address, port } = this.server.address() as AddressInfo;
+    return { host: address, port };
   }
 
   async close(): Promise<void> {

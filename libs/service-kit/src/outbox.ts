@@ -47,6 +47,8 @@ export class OutboxRelay {
     this.again = true;
     this.running ??= this.drain().finally(() => {
       this.running = undefined;
+      // Woken between its last look and now.
+      if (this.again) this.wake();
     });
   };
 
@@ -69,6 +71,7 @@ export class OutboxRelay {
     if (!this.stopped) this.timer = setTimeout(this.wake, sweepMs).unref();
   }
 
+  /** Answers how many were published. More of them than fit into a batch may wait, but not for a server that refused these. */
   private relayBatch(): Promise<number> {
     return this.database.transaction(async (sql) => {
       const [lock] = await sql.query<{ mine: boolean }>(
@@ -79,12 +82,11 @@ export class OutboxRelay {
         'SELECT * FROM m2_outbox WHERE published_at IS NULL ORDER BY sequence LIMIT $1',
         [batchSize],
       );
-      await this.publish(sql, rows);
-      return rows.length;
+      return this.publish(sql, rows);
     });
   }
 
-  private async publish(sql: Sql, rows: Row[]): Promise<void> {
+  private async publish(sql: Sql, rows: Row[]): Promise<number> {
     const byEntity = new Map<string, Row[]>();
     for (const row of rows) byEntity.set(row.entity, [...(byEntity.get(row.entity) ?? []), row]);
     const published: string[] = [];
@@ -102,6 +104,7 @@ export class OutboxRelay {
     const failed = outcomes.find((outcome) => outcome.status === 'rejected');
     if (failed)
       this.log.warn({ err: failed.reason, left: rows.length - published.length }, 'events wait in the outbox');
+    return published.length;
   }
 
   /** CloudEvents 1.0, NATS protocol binding, binary mode. */

@@ -68,8 +68,8 @@ export async function runService<S extends z.ZodObject>(definition: ServiceDefin
   const stopRequested = Promise.withResolvers<string>();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stopRequested.resolve(signal));
   try {
-    const stop = await start(definition, config, log);
-    log.info('ready');
+    const { stop, ops } = await startService(definition, config, log);
+    log.info({ ops }, 'ready');
     const reason = await stopRequested.promise;
     log.info({ reason }, 'stopping');
     await stop();
@@ -91,11 +91,21 @@ function readConfig(schema: z.ZodObject): unknown {
   }
 }
 
-async function start<S extends z.ZodObject>(
+export interface RunningService<S extends z.ZodObject = z.ZodObject> {
+  app: INestApplicationContext;
+  kit: Kit<z.infer<S> & BaseConfig>;
+  /** Where health, readiness and metrics are served. */
+  ops: { host: string; port: number };
+  /** Ends what is under way and lets go of everything. */
+  stop(): Promise<void>;
+}
+
+/** Starts a service and returns when it serves; `runService` without the process around it. */
+export async function startService<S extends z.ZodObject>(
   { name, module, migrations, entities, create, listen }: ServiceDefinition<S>,
   config: z.infer<S> & BaseConfig,
   log: Logger,
-): Promise<() => Promise<void>> {
+): Promise<RunningService<S>> {
   const telemetry = startTelemetry(name, config.otlpEndpoint);
   const [database, bus] = await Promise.all([
     Database.open({
@@ -147,7 +157,7 @@ async function start<S extends z.ZodObject>(
     .filter((instance) => typeof instance === 'object' && instance !== null);
   const handlers = findHandlers(name, instances);
   const consumers = findConsumers(instances).map(
-    ({ subscription, handler }) => new EventConsumer(bus, database, log, subscription, handler),
+    ({ subscription, handler }) => new EventConsumer(bus, database, log, subscription, handler, name === 'gateway'),
   );
   if (name === 'gateway') await ensureEventStream(bus);
   const calls = new CallServer(name, bus, database, log, relay.wake, config.databasePoolSize);
@@ -158,7 +168,7 @@ async function start<S extends z.ZodObject>(
   await listen?.(app, kit);
   const ops = await OpsServer.listen(config.opsListen, () => kit.readiness, telemetry.metricsText);
 
-  return async () => {
+  const stop = async () => {
     stopRetention();
     await calls.stop();
     await Promise.all(consumers.map((consumer) => consumer.stop()));
@@ -169,4 +179,5 @@ async function start<S extends z.ZodObject>(
     await database.close();
     await telemetry.close();
   };
+  return { app, kit, ops: ops.address, stop };
 }

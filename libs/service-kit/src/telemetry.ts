@@ -15,7 +15,13 @@ import { PrometheusExporter, PrometheusSerializer } from '@opentelemetry/exporte
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { MeterProvider } from '@opentelemetry/sdk-metrics';
-import { BatchSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace';
+import {
+  AlwaysOffSampler,
+  AlwaysOnSampler,
+  BatchSpanProcessor,
+  ParentBasedSampler,
+  TracerProvider,
+} from '@opentelemetry/sdk-trace';
 
 export { SpanKind } from '@opentelemetry/api';
 
@@ -25,7 +31,7 @@ export interface Telemetry {
   close(): Promise<void>;
 }
 
-/** Spans are always made, so that logs carry trace ids; they leave the process only when an OTLP endpoint is configured. */
+/** Logs and messages carry trace ids in any case; spans are recorded and sent only where an OTLP endpoint is configured. */
 export function startTelemetry(service: string, otlpEndpoint?: string): Telemetry {
   const resource = resourceFromAttributes({ 'service.name': `m2-${service}` });
   const spanProcessors = otlpEndpoint
@@ -35,7 +41,9 @@ export function startTelemetry(service: string, otlpEndpoint?: string): Telemetr
         }),
       ]
     : [];
-  const tracer = new TracerProvider({ resource, spanProcessors });
+  // Where spans go nowhere they need not be recorded: the ids, which the logs and the messages carry, are made all the same.
+  const sampler = otlpEndpoint ? new ParentBasedSampler({ root: new AlwaysOnSampler() }) : new AlwaysOffSampler();
+  const tracer = new TracerProvider({ resource, spanProcessors, sampler });
   trace.setGlobalTracerProvider(tracer);
   context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
   propagation.setGlobalPropagator(new W3CTraceContextPropagator());

@@ -1,18 +1,16 @@
 import { buildLabImage, createLab, destroyLab, type Lab, type LabNodeRequest, type LabOptions } from '@m2/lab';
 import type { Node, Operation } from '@m2/contracts';
-import { down, findFreeBasePort, type Running, type ServiceEnvironments, up } from '@m2/supervisor';
+import { down, findFreeBasePort, type Running, up, type UpOptions } from '@m2/supervisor';
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { M2Client } from '../client.js';
 import { hasEnded } from '../watch.js';
 
-export interface StageOptions {
+export interface StageOptions extends Pick<UpOptions, 'env' | 'importHosts' | 'longestBackoffMs'> {
   nodes: LabNodeRequest[];
   /** `user`: QEMU's user networking, without root. `netns`: a network of the lab's own, with DHCP and TFTP by M2; needs root. */
   network: 'user' | 'netns';
-  /** More environment for single services. */
-  env?: ServiceEnvironments;
   report?: (line: string) => void;
 }
 
@@ -38,7 +36,7 @@ const scriptUrl = (port: number) => `http://10.0.2.2:${port}/boot/ipxe?mac=\${ne
 
 /** Starts the lab's rack and M2 beside it, and registers the nodes. Leaves nothing behind when it fails. */
 export async function startStage(options: StageOptions): Promise<Stage> {
-  const { report = () => {}, env = {} } = options;
+  const { report = () => {}, env, importHosts, longestBackoffMs } = options;
   const dir = await mkdtemp(join(tmpdir(), 'm2-stage-'));
   // As root, PostgreSQL runs as another user and has to get through.
   await chmod(dir, 0o711);
@@ -58,6 +56,8 @@ export async function startStage(options: StageOptions): Promise<Stage> {
       port,
       detach: true,
       env,
+      importHosts,
+      longestBackoffMs,
       importDirectories: [dirname(image.path)],
       ...provisioningNetwork(lab),
     });
@@ -65,7 +65,8 @@ export async function startStage(options: StageOptions): Promise<Stage> {
     const client = new M2Client({ url: running.url, token });
     await client.call('projectCreate', { body: { name: stageProject } });
     const nodes: Node[] = [];
-    for (const node of lab.nodes) nodes.push(await register(client, node));
+    for (const [place, node] of lab.nodes.entries())
+      nodes.push(await register(client, node, options.nodes[place]?.firmware));
     return { dir, state, client, running, lab, nodes, project: stageProject, image, close };
   } catch (error) {
     await close();
@@ -90,10 +91,15 @@ function provisioningNetwork({ network }: Lab) {
   };
 }
 
-async function register(client: M2Client, { name, mac, bmc }: Lab['nodes'][number]): Promise<Node> {
+async function register(
+  client: M2Client,
+  { name, mac, bmc }: Lab['nodes'][number],
+  labFirmware: LabNodeRequest['firmware'],
+): Promise<Node> {
   const { address, port, user, password } = bmc;
+  const firmware = labFirmware?.startsWith('uefi') ? 'uefi' : 'bios';
   return client.call('nodeRegister', {
-    body: { name, nics: [{ label: 'eth0', mac }], bmc: { address, port, user, password, cipherSuites: [3] } },
+    body: { name, firmware, nics: [{ label: 'eth0', mac }], bmc: { address, port, user, password, cipherSuites: [3] } },
   });
 }
 

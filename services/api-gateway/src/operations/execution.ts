@@ -96,7 +96,7 @@ export class Execution {
   private async forward(): Promise<void> {
     const running = new Map<string, Promise<{ step: Step<never>; error?: M2Error | Cancelled }>>();
     let finished: StepRow[] = this.skipUnwanted();
-    let failure: M2Error | Cancelled | undefined;
+    let failure: M2Error | Cancelled | undefined = this.failureOnRecord();
     for (;;) {
       const next = failure || this.cancelling.signal.aborted ? [] : this.ready(running);
       const intents = next.map((step) =>
@@ -118,13 +118,23 @@ export class Execution {
     await this.end('succeeded', null);
   }
 
+  /**
+   * A runner that died after a failure was on record, and before the turn back: the failure stands. What only goes forward has no other
+   * way than to try the step again.
+   */
+  private failureOnRecord(): M2Error | undefined {
+    if (this.saga.forwardOnly) return undefined;
+    const failed = [...this.steps.values()].find(({ state, error }) => error && ['failed', 'unknown'].includes(state));
+    return failed?.error ? M2Error.fromValue(failed.error) : undefined;
+  }
+
   /** A crash between intent and outcome leaves a step `running`: it is done again. */
   private ready(running: Map<string, unknown>): Step<never>[] {
     const settled = (name: string) => ['done', 'skipped'].includes(this.row(name).state);
     return this.saga.steps.filter(
       (step) =>
         !running.has(step.name) &&
-        ['waiting', 'running', 'unknown'].includes(this.row(step.name).state) &&
+        ['waiting', 'running', 'unknown', 'failed'].includes(this.row(step.name).state) &&
         step.after.every(settled),
     );
   }
@@ -319,11 +329,10 @@ export class Execution {
 
   /** What is left stays locked, and a person is told what it is. */
   private async needAttention(error: ErrorValue): Promise<void> {
-    const left = this.saga.steps.filter(
-      (step) => !['waiting', 'skipped', 'undone', 'failed'].includes(this.row(step.name).state),
-    );
-    const names = left
-      .filter((step) => this.operation.undoing || this.row(step.name).state !== 'done')
+    // On the way back, a step that failed without touching anything is not left; on the only way on, it is.
+    const settled = this.operation.undoing ? ['waiting', 'skipped', 'undone', 'failed'] : ['waiting', 'skipped', 'done'];
+    const names = this.saga.steps
+      .filter((step) => !settled.includes(this.row(step.name).state) && (step.undo || !this.operation.undoing))
       .map((step) => step.name);
     const what = this.operation.undoing ? 'could not be undone' : 'could not be finished';
     const attention = `${names.join(', ')} ${what}: ${error.detail}. Mend the cause, then run: m2 operation resume ${this.operation.id}`;

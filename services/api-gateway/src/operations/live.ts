@@ -10,30 +10,33 @@ const subjectOf = (operation: string) => `m2.live.operation.${operation}`;
  */
 @Injectable()
 export class Live {
-  private readonly emitter = new EventEmitter().setMaxListeners(0);
-
-  constructor(@Inject(KIT) private readonly kit: Kit) {
-    kit.bus.connection.subscribe(subjectOf('*'), {
-      callback: (_error, message) => {
-        this.emitter.emit(message.subject);
-      },
-    });
-  }
+  constructor(@Inject(KIT) private readonly kit: Kit) {}
 
   changed(operation: string): void {
     this.kit.bus.tell({ subject: subjectOf(operation) }, {});
   }
 
-  /** Yields after each change of the operation, and every `everyMs` in any case. */
-  async *changes(operation: string, everyMs: number, signal: AbortSignal): AsyncGenerator<void> {
-    const subject = subjectOf(operation);
-    const tick = setInterval(() => this.emitter.emit(subject), everyMs);
-    try {
-      for await (const _ of on(this.emitter, subject, { signal })) yield;
-    } catch (error) {
-      if (!signal.aborted) throw error;
-    } finally {
+  /** Yields after each change of the operation, and every `everyMs` in any case. It listens from this call on. */
+  changes(operation: string, everyMs: number, signal: AbortSignal): AsyncGenerator<void> {
+    const arrivals = new EventEmitter();
+    const tell = () => void arrivals.emit('change');
+    // Only what is watched is listened to: an operation that nobody watches costs one message that nobody gets.
+    const subscription = this.kit.bus.connection.subscribe(subjectOf(operation), { callback: tell });
+    const tick = setInterval(tell, everyMs);
+    const stop = () => {
       clearInterval(tick);
-    }
+      subscription.unsubscribe();
+    };
+    return until(on(arrivals, 'change', { signal }), signal, stop);
+  }
+}
+
+async function* until(changes: AsyncIterator<unknown>, signal: AbortSignal, stop: () => void): AsyncGenerator<void> {
+  try {
+    while (!(await changes.next()).done) yield;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    stop();
   }
 }

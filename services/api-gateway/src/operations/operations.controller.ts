@@ -45,19 +45,18 @@ export class OperationsController {
   private async *follow(operation: Operation, signal: AbortSignal) {
     // Listen first, then look: what changes in between is seen.
     const changes = this.live.changes(operation.id, pollMs, signal);
-    const pending = changes.next();
     let seen = '';
-    let next: Promise<IteratorResult<void>> = pending;
-    for (;;) {
-      const current = await this.runner.store.show(operation.id);
-      const text = JSON.stringify(current);
-      if (text !== seen) yield { event: 'operation', data: current };
-      seen = text;
-      if (current.endedAt || current.state === 'needs_attention') break;
-      if ((await next).done) break;
-      next = changes.next();
+    try {
+      do {
+        const current = await this.runner.store.show(operation.id);
+        const text = JSON.stringify(current);
+        if (text !== seen) yield { event: 'operation', data: current };
+        seen = text;
+        if (current.endedAt || current.state === 'needs_attention') return;
+      } while (!(await changes.next()).done);
+    } finally {
+      await changes.return(undefined);
     }
-    await changes.return(undefined);
   }
 
   @Serve(routes.operationCancel)

@@ -19,6 +19,8 @@ export interface HeldNode {
   bmc_password: Buffer;
 }
 
+type FoundRow = Omit<Node, 'createdAt'> & { createdAt: Date };
+
 @Injectable()
 export class NodeStore {
   constructor(@Inject(KIT) private readonly kit: Kit) {}
@@ -27,18 +29,16 @@ export class NodeStore {
     return this.kit.database.orm.getRepository(NodeEntity);
   }
 
-  /** A node that this project may use (absent: any). Throws M2Error `node.not_found`. */
+  /** A node that this project may use (absent: any); plain SQL, because every provision asks. Throws M2Error `node.not_found`. */
   async find(nameOrId: string, project?: string): Promise<Node> {
-    const which = isId(nameOrId) ? { id: nameOrId } : { name: nameOrId };
-    const usable = project
-      ? [
-          { ...which, project: IsNull() },
-          { ...which, project },
-        ]
-      : which;
-    const entity = await this.repository.findOne({ where: usable, relations: { nics: true } });
-    if (!entity) throw new M2Error('node.not_found', `There is no node "${nameOrId}"`);
-    return toNode(entity);
+    const [row] = await this.kit.database.query<FoundRow>(
+      `SELECT id, name, project, firmware, bmc, holder, holder_project AS "holderProject", created_at AS "createdAt",
+         (SELECT jsonb_agg(jsonb_build_object('label', label, 'mac', mac) ORDER BY position) FROM nics WHERE node = nodes.id) AS nics
+       FROM nodes WHERE ${isId(nameOrId) ? 'id' : 'name'} = $1 AND ($2::uuid IS NULL OR project IS NULL OR project = $2)`,
+      [nameOrId, project ?? null],
+    );
+    if (!row) throw new M2Error('node.not_found', `There is no node "${nameOrId}"`);
+    return { ...row, createdAt: row.createdAt.toISOString() };
   }
 
   async list(filter: { project?: string | undefined; cursor?: string | undefined; limit: number }) {

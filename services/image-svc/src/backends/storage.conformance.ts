@@ -2,7 +2,18 @@ import { randomBytes } from 'node:crypto';
 import { open, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { differs, imageBytes, makeImages, MiB, pathOf, pathStore, read, sizeOf, until, write } from './storage.conformance-io.js';
+import {
+  differs,
+  imageBytes,
+  makeImages,
+  MiB,
+  pathOf,
+  pathStore,
+  read,
+  sizeOf,
+  until,
+  write,
+} from './storage.conformance-io.js';
 import type { TestImages } from './storage.conformance-io.js';
 import type { StorageBackend } from './storage.port.js';
 

@@ -17,10 +17,12 @@ export class DiskStore {
 
   /** A disk of a project, by name or identifier. Throws M2Error `disk.not_found`. */
   async find(nameOrId: string, project: string): Promise<Disk> {
-    const which = isId(nameOrId) ? { id: nameOrId } : { name: nameOrId };
-    const entity = await this.repository.findOneBy({ ...which, project });
-    if (!entity) throw new M2Error('disk.not_found', `There is no disk "${nameOrId}" in this project`);
-    return toDisk(entity);
+    const [row] = await this.kit.database.query<Row>(
+      `SELECT ${columns} FROM disks WHERE ${isId(nameOrId) ? 'id' : 'name'} = $1 AND project = $2`,
+      [nameOrId, project],
+    );
+    if (!row) throw new M2Error('disk.not_found', `There is no disk "${nameOrId}" in this project`);
+    return { ...row, createdAt: row.createdAt.toISOString() };
   }
 
   async list(filter: { project: string; name?: string | undefined; cursor?: string | undefined; limit: number }) {

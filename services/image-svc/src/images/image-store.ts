@@ -6,6 +6,8 @@ import { ImageEntity, toImage } from './image.entity.js';
 
 export const isId = (value: string) => /^[0-9a-f]{8}-[0-9a-f-]{27}$/.test(value);
 
+type Row = Omit<Image, 'createdAt'> & { createdAt: Date };
+
 @Injectable()
 export class ImageStore {
   constructor(@Inject(KIT) private readonly kit: Kit) {}
@@ -16,10 +18,13 @@ export class ImageStore {
 
   /** An image of a project, by name or identifier. Throws M2Error `image.not_found`. */
   async find(nameOrId: string, project: string): Promise<Image> {
-    const which = isId(nameOrId) ? { id: nameOrId } : { name: nameOrId };
-    const entity = await this.repository.findOneBy({ ...which, project });
-    if (!entity) throw new M2Error('image.not_found', `There is no image "${nameOrId}" in this project`);
-    return toImage(entity);
+    const [row] = await this.kit.database.query<Row>(
+      `SELECT id, project, name, state, format, size_bytes::float8 AS "sizeBytes", sha256, progress, error, created_at AS "createdAt"
+       FROM images WHERE ${isId(nameOrId) ? 'id' : 'name'} = $1 AND project = $2`,
+      [nameOrId, project],
+    );
+    if (!row) throw new M2Error('image.not_found', `There is no image "${nameOrId}" in this project`);
+    return { ...row, createdAt: row.createdAt.toISOString() };
   }
 
   async list(filter: { project: string; name?: string | undefined; cursor?: string | undefined; limit: number }) {

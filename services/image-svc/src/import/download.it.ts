@@ -1,7 +1,17 @@
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
-import { fetchUrl, image, isStaged, quick, sendImage, serve, sha256, staged, useImageServers } from './image-server.fixture.js';
+import {
+  fetchUrl,
+  image,
+  isStaged,
+  quick,
+  sendImage,
+  serve,
+  sha256,
+  staged,
+  useImageServers,
+} from './image-server.fixture.js';
 
 useImageServers();
 
@@ -107,7 +117,9 @@ describe('an image from a URL', () => {
       code: 'image.source_unreachable',
     });
     const stalling = await serve((_, response) => response.writeHead(200, { 'Content-Length': 10 }).write('12345'));
-    await expect(fetchUrl(`http://127.0.0.1:${stalling.port}/`, { rules: { download: { ...quick, connectTimeoutMs: 30_000 } } })).rejects.toMatchObject({
+    await expect(
+      fetchUrl(`http://127.0.0.1:${stalling.port}/`, { rules: { download: { ...quick, connectTimeoutMs: 30_000 } } }),
+    ).rejects.toMatchObject({
       code: 'image.truncated',
     });
     expect([silent.requests.length, stalling.requests.length]).toEqual([2, 2]);
@@ -119,9 +131,11 @@ describe('an image from a URL', () => {
       else response.end(image);
     });
     for (const path of ['/announced', '/chunked']) {
-      await expect(fetchUrl(`http://127.0.0.1:${port}${path}`, { rules: { maxBytes: 500_000 } })).rejects.toMatchObject({
-        code: 'image.too_large',
-      });
+      await expect(fetchUrl(`http://127.0.0.1:${port}${path}`, { rules: { maxBytes: 500_000 } })).rejects.toMatchObject(
+        {
+          code: 'image.too_large',
+        },
+      );
     }
     expect(await isStaged()).toBe(false);
   });

@@ -93,4 +93,3 @@ export const isStaged = () =>
     () => true,
     () => false,
   );
-

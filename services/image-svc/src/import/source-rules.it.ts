@@ -7,7 +7,17 @@ import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { AllowedHosts } from './allowed-hosts.js';
 import type { Resolve } from './allowed-hosts.js';
-import { at, elsewhere, fetchUrl, quick, sendImage, serve, sha256, staged, useImageServers } from './image-server.fixture.js';
+import {
+  at,
+  elsewhere,
+  fetchUrl,
+  quick,
+  sendImage,
+  serve,
+  sha256,
+  staged,
+  useImageServers,
+} from './image-server.fixture.js';
 import { fetchImage } from './source.js';
 
 useImageServers();
@@ -102,7 +112,9 @@ describe('where a URL may lead', () => {
     try {
       expect(await fetchUrl(`https://mirror.test:${port}/`)).toMatchObject({ sha256 });
       await expect(fetchUrl(`https://other.test:${port}/`)).rejects.toMatchObject({ code: 'image.source_unreachable' });
-      await expect(fetchUrl(`https://mirror.test:${port}/down`)).rejects.toMatchObject({ code: 'image.source_forbidden' });
+      await expect(fetchUrl(`https://mirror.test:${port}/down`)).rejects.toMatchObject({
+        code: 'image.source_forbidden',
+      });
     } finally {
       setDefaultCACertificates(before);
     }

@@ -1,0 +1,31 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { type Command, Option } from 'commander';
+import type { Act } from '../app.js';
+import { Exit } from '../world.js';
+import { exitCodes } from '../exit-codes.js';
+import { parseCount } from '../output/units.js';
+import { workspaceRoot } from './workspace.js';
+
+const several = (text: string, before: number[] = []) => [...before, parseCount(text)];
+
+/** `m2 bench`: measures the control plane against the bare operations on this machine. */
+export function benchCommand(program: Command, act: Act): void {
+  const bench = program
+    .command('bench')
+    .description('measure M2 on this machine, on parts that are real but for the nodes');
+  bench
+    .command('provision')
+    .description("the control plane's time per provision, from the request to power on")
+    .addOption(new Option('--nodes <n>', 'how many at once; repeatable (1, 8, 24, 100 and 300)').argParser(several))
+    .action(
+      act(async (app, { nodes = [] }: { nodes?: number[] }) => {
+        const flags = [...nodes.flatMap((count) => ['--nodes', String(count)]), ...(app.json ? ['--json'] : [])];
+        const program = join(workspaceRoot(), 'bench/dist/provision.js');
+        const child = spawn(process.execPath, [program, ...flags], { stdio: 'inherit' });
+        const [code] = (await once(child, 'exit')) as [number | null];
+        if (code !== 0) throw new Exit(exitCodes.failed);
+      }),
+    );
+}

@@ -1,0 +1,72 @@
+import { request } from 'node:http';
+import type { Scene } from './scene.js';
+
+export interface Answer {
+  status: number;
+  /** The code of problem details; undefined when the answer is none. */
+  code: string | undefined;
+  type: string;
+  allow: string | undefined;
+  json: unknown;
+}
+
+export interface Ask {
+  /** Absent: the admin's. Null: no Authorization header. */
+  token?: string | null;
+  /** A whole header, for what is no bearer token. */
+  authorization?: string;
+  body?: unknown;
+  /** The body as it is. */
+  raw?: string;
+  headers?: Record<string, string>;
+}
+
+/**
+ * Speaks to the API as no good client would: nothing is checked, and the path goes out as it is (fetch would tidy it up). Asks once.
+ */
+export function ask(
+  { stage, adminToken }: Scene,
+  method: string,
+  path: string,
+  { token, authorization, body, raw, headers = {} }: Ask = {},
+): Promise<Answer> {
+  const { hostname, port } = new URL(stage.running.url);
+  const credentials = authorization ?? (token === null ? undefined : `Bearer ${token ?? adminToken}`);
+  const text = raw ?? (body === undefined ? undefined : JSON.stringify(body));
+  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+  const asked = request({
+    hostname,
+    port,
+    path,
+    method,
+    headers: {
+      ...(credentials && { authorization: credentials }),
+      ...(text !== undefined && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
+      ...headers,
+    },
+  });
+  asked.on('error', reject).on('response', (response) => {
+    let answer = '';
+    response.setEncoding('utf8').on('data', (part: string) => (answer += part));
+    response.on('error', reject).on('end', () => {
+      const json = parse(answer);
+      resolve({
+        status: response.statusCode ?? 0,
+        code: (json as { code?: string } | undefined)?.code,
+        type: response.headers['content-type'] ?? '',
+        allow: response.headers.allow,
+        json,
+      });
+    });
+  });
+  asked.end(text);
+  return promise;
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,32 @@
+/**
+ * Ends its own process, by SIGKILL, at one exact point. A service gets it by `NODE_OPTIONS=--import`, so the service itself knows nothing
+ * of it. `FAULT_ORDER` names a file: `{ channel, at: { field: value, … } }`. At the first message of that diagnostics
+ * channel that has all these values, the file is renamed (so that the next life of the service goes on), and the process is gone
+ * before the publisher's next statement.
+ */
+import { subscribe } from 'node:diagnostics_channel';
+import { readFileSync, renameSync } from 'node:fs';
+
+const file = process.env['FAULT_ORDER'] ?? '';
+
+/** @param {string} channel */
+const watch = (channel) =>
+  subscribe(channel, (message) => {
+    const order = read();
+    if (order?.channel !== channel) return;
+    if (!Object.entries(order.at).every(([field, value]) => message[field] === value)) return;
+    renameSync(file, `${file}.done`);
+    process.kill(process.pid, 'SIGKILL');
+  });
+
+function read() {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'));
+  } catch {
+    // Nothing is ordered now.
+    return undefined;
+  }
+}
+
+watch('m2:operation:step');
+watch('m2:command');

@@ -1,0 +1,145 @@
+import { ApiError, M2Client, type Stage, startStage, type StageOptions } from '@m2/cli';
+import type { Operation, ServiceName } from '@m2/contracts';
+import { portsOf } from '@m2/supervisor';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { KillSwitch } from './kill-switch.js';
+
+/** Longer than anything here takes on a busy machine; shorter than a test's own deadline, so that it says what it waited for. */
+const patienceMs = 120_000;
+
+export interface SceneOptions extends Pick<StageOptions, 'importHosts'> {
+  nodes: number;
+  /** The services that tests kill from inside. */
+  mortal?: ServiceName[];
+}
+
+/** An installation with machineless nodes, one golden image named `golden`, and a hand on every mortal service. */
+export interface Scene {
+  stage: Stage;
+  client: M2Client;
+  /** Asks once, for loops that ask again. */
+  impatient: M2Client;
+  adminToken: string;
+  killSwitch(service: ServiceName): KillSwitch;
+  close(): Promise<void>;
+}
+
+export async function startScene({ nodes, mortal = [], importHosts }: SceneOptions): Promise<Scene> {
+  const orders = await mkdtemp(join(tmpdir(), 'm2-faults-'));
+  const switches = new Map(mortal.map((service) => [service, new KillSwitch(join(orders, service))]));
+  let stage: Stage | undefined;
+  const close = async () => {
+    await stage?.close();
+    await rm(orders, { recursive: true, force: true });
+  };
+  try {
+    stage = await startStage({
+      nodes: Array.from({ length: nodes }, (_, place) => ({ name: `node-${place + 1}`, firmware: 'none' })),
+      network: 'user',
+      env: Object.fromEntries([...switches].map(([service, { environment }]) => [service, environment])),
+      longestBackoffMs: 100,
+      importHosts,
+    });
+    const adminToken = (await readFile(stage.running.adminTokenFile, 'utf8')).trim();
+    const scene: Scene = {
+      stage,
+      client: new M2Client({ url: stage.running.url, token: adminToken }),
+      impatient: new M2Client({ url: stage.running.url, token: adminToken, attempts: 1 }),
+      adminToken,
+      killSwitch: (service) => {
+        const found = switches.get(service);
+        if (!found) throw new Error(`${service} was not started as mortal`);
+        return found;
+      },
+      close,
+    };
+    await succeeded(scene, await importGolden(scene));
+    return scene;
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+const importGolden = ({ client, stage: { project, image } }: Scene) =>
+  client.call('imageImport', {
+    params: { project },
+    body: { name: 'golden', source: { kind: 'file', path: image.path }, sha256: image.sha256 },
+  });
+
+const hasEnded = ({ state }: Operation) => !['running', 'undoing'].includes(state);
+
+/** Asks for the operation until it has ended, whoever dies meanwhile. */
+export function ended({ impatient }: Scene, { id }: Operation): Promise<Operation> {
+  return eventually(`the end of operation ${id}`, async () => {
+    const operation = await impatient.call('operationShow', { params: { id } });
+    return hasEnded(operation) ? operation : undefined;
+  });
+}
+
+export async function succeeded(scene: Scene, operation: Operation): Promise<Operation> {
+  const last = await ended(scene, operation);
+  if (last.state !== 'succeeded') throw new Error(`${last.kind} ended ${last.state}: ${JSON.stringify(last.error)}`);
+  return last;
+}
+
+/** What `look` finds, as soon as it finds something. While M2 is away there is nothing to find. */
+export async function eventually<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
+  const until = Date.now() + patienceMs;
+  let why: unknown;
+  while (Date.now() < until) {
+    try {
+      const found = await look();
+      if (found !== undefined) return found;
+    } catch (error) {
+      if (error instanceof ApiError && error.status < 500) throw error;
+      why = error;
+    }
+    await pause(25);
+  }
+  throw new Error(`waited in vain for ${what}`, { cause: why });
+}
+
+export interface ProvisionRequest {
+  node?: string;
+  disk?: string;
+  waitFor?: 'ready' | 'booted';
+}
+
+let disks = 0;
+
+/** Asks for a provision, from a new clone unless a disk is named. */
+export const askProvision = ({ client, stage: { project } }: Scene, request: ProvisionRequest = {}) => {
+  const { node = 'node-1', disk, waitFor = 'ready' } = request;
+  disks += 1;
+  return client.call('provisionCreate', {
+    params: { project },
+    body: { node, waitFor, ...(disk ? { disk } : { image: 'golden', diskName: `disk-${disks}` }) },
+  });
+};
+
+export const askDeprovision = ({ client, stage: { project } }: Scene, id: string, disk: 'keep' | 'delete' = 'delete') =>
+  client.call('provisionDelete', { params: { project, id }, query: { disk } });
+
+/** Does what a node's firmware and operating system do, over the network that they have: script, metadata, phone-home. */
+export async function bootNode({ stage }: Scene, place = 0): Promise<void> {
+  const origin = `http://127.0.0.1:${portsOf(stage.running.settings.port).boot}`;
+  const mac = encodeURIComponent(stage.lab.nodes[place]!.mac);
+  const fetched = async (path: string, init?: RequestInit) => {
+    const response = await fetch(origin + path, init);
+    const text = await response.text();
+    return response.ok ? text : undefined;
+  };
+  await eventually('a boot script with a disk in it', async () =>
+    (await fetched(`/boot/ipxe?mac=${mac}`))?.includes('iscsi:') ? true : undefined,
+  );
+  const metadata = await eventually('metadata', () => fetched(`/boot/metadata?mac=${mac}`));
+  const path = /^phone_home=(.+)$/m.exec(metadata)?.[1] ?? '';
+  const body = JSON.stringify({ kernel: 'none' });
+  await eventually('a welcome', () =>
+    fetched(path, { method: 'POST', headers: { 'content-type': 'application/json' }, body }),
+  );
+}

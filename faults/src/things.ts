@@ -1,0 +1,162 @@
+import type { Operation } from '@m2/contracts';
+import { execFile } from 'node:child_process';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { expect } from 'vitest';
+import type { Scene } from './scene.js';
+
+const run = promisify(execFile);
+
+/** What is on record in the services' own databases. */
+interface Records {
+  images: { id: string; name: string; state: string; volume: string }[];
+  disks: { id: string; state: string; holder: string | null; volume: string }[];
+  exports: { disk: string; iqn: string; state: string }[];
+  bootConfigs: { provision: string; node: string }[];
+  held: { node: string; holder: string }[];
+  networked: { node: string; network: string }[];
+  provisions: { id: string; state: string }[];
+  unfinished: { id: string; kind: string }[];
+}
+
+/** Everything that a provision makes, as the databases have it and as the hardware has it. */
+export interface Things extends Records {
+  /** Files of the storage, without the golden images. */
+  volumes: string[];
+  /** Leftovers of imports. */
+  staging: string[];
+  /** Volumes that are marked as attached, and volumes that the storage daemon shows. */
+  marked: string[];
+  mounted: string[];
+  /** Names of the targets of every tgtd. */
+  targets: string[];
+  /** Nodes that are on. */
+  powered: string[];
+}
+
+const rows = (columns: string, from: string) =>
+  `(SELECT coalesce(json_agg(t), '[]') FROM (SELECT ${columns} FROM ${from}) t)`;
+
+const recordsQuery = `SELECT json_build_object(
+  'images', ${rows('id, name, state, volume', 'm2_image.images ORDER BY id')},
+  'disks', ${rows('id, state, holder, volume', 'm2_image.disks ORDER BY id')},
+  'exports', ${rows('disk, iqn, state', 'm2_iscsi.exports ORDER BY id')},
+  'bootConfigs', ${rows('provision, node', 'm2_boot.boot_configs ORDER BY id')},
+  'held', ${rows('id AS node, holder', 'm2_hil.nodes WHERE holder IS NOT NULL ORDER BY id')},
+  'networked', ${rows('node, network', 'm2_hil.nics WHERE network IS NOT NULL ORDER BY node')},
+  'provisions', ${rows('id, state', 'm2_gateway.provisions WHERE ended_at IS NULL ORDER BY id')},
+  'unfinished', ${rows('id, kind', 'm2_gateway.operations WHERE ended_at IS NULL ORDER BY id')})`;
+
+export async function lookAround(scene: Scene): Promise<Things> {
+  const { state, lab, nodes } = scene.stage;
+  const storage = join(state, 'storage');
+  const [records, volumes, staging, marked, mounted, targets, on] = await Promise.all([
+    sql<Records>(scene, recordsQuery),
+    readdir(join(storage, 'volumes')),
+    readdir(join(storage, 'staging')),
+    readdir(join(storage, 'attached')),
+    mountsBelow(join(storage, 'attached')),
+    targetsOf(join(state, 'targets')),
+    Promise.all(lab.nodes.map((node) => node.running())),
+  ]);
+  return {
+    ...records,
+    volumes: volumes.filter((name) => !name.endsWith('.golden.raw')).sort(),
+    staging,
+    marked: marked.sort(),
+    mounted: mounted.sort(),
+    targets: targets.sort(),
+    powered: nodes.filter((_, place) => on[place]).map(({ id }) => id),
+  };
+}
+
+/** Runs one query that answers one JSON value, as the database's administrator. */
+export async function sql<T>({ stage: { state } }: Scene, query: string): Promise<T> {
+  const password = (await readFile(join(state, 'secrets/database-m2_admin'), 'utf8')).trim();
+  const { stdout } = await run('psql', ['-XAtqw', '-h', join(state, 'postgres'), '-U', 'm2_admin', '-c', query, 'm2'], {
+    env: { PATH: process.env['PATH'], PGPASSWORD: password },
+  });
+  return JSON.parse(stdout) as T;
+}
+
+async function mountsBelow(directory: string): Promise<string[]> {
+  const mounts = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n').map((line) => line.split(' ')[4] ?? '');
+  return mounts.filter((path) => path.startsWith(`${directory}/`)).map((path) => path.slice(directory.length + 1));
+}
+
+export interface TgtRecord {
+  control: number;
+  pid: number;
+  pool: string | null;
+  port: number | null;
+}
+
+/** The tgtd processes of an installation, as iscsi-svc notes them. */
+export async function tgtdsOf(directory: string): Promise<TgtRecord[]> {
+  const names = (await readdir(directory)).filter((name) => /^tgtd\.\d+\.json$/.test(name));
+  return Promise.all(names.map(async (name) => JSON.parse(await readFile(join(directory, name), 'utf8')) as TgtRecord));
+}
+
+/** Asks every tgtd itself, with its own tool. */
+async function targetsOf(directory: string): Promise<string[]> {
+  const listings = (await tgtdsOf(directory)).map(async ({ control }) => {
+    const args = ['--lld', 'iscsi', '--mode', 'target', '--op', 'show', '-C', String(control)];
+    const { stdout } = await run('tgtadm', args, {
+      env: { PATH: `${process.env['PATH']}:/usr/sbin:/sbin`, TGT_IPC_SOCKET: join(directory, 'tgtd') },
+    }).catch(() => ({ stdout: '' }));
+    return [...stdout.matchAll(/^Target \d+: (\S+)$/gm)].map(([, iqn]) => iqn as string);
+  });
+  return (await Promise.all(listings)).flat();
+}
+
+/** Exactly what these provisions are made of is there, each part once, and nothing else of its kind. */
+export async function expectOnly(scene: Scene, provisions: Operation[], state = 'ready'): Promise<void> {
+  const things = await lookAround(scene);
+  const [golden] = things.images;
+  const parts = provisions.map(({ about }) => {
+    const { node = '', provision = '', disk = '' } = about;
+    const volume = things.disks.find(({ id }) => id === disk)?.volume ?? `of disk ${disk}`;
+    return { node, provision, disk, volume, iqn: `iqn.2018-10.io.m2:${volume}` };
+  });
+  const sorted = <T>(list: T[]) => list.map((item) => JSON.stringify(item)).sort();
+  expect(sorted(things.disks)).toEqual(
+    sorted(parts.map(({ disk, provision, volume }) => ({ id: disk, state: 'ready', holder: provision, volume }))),
+  );
+  expect(things).toMatchObject({
+    volumes: parts.map(({ volume }) => `${volume}.${golden?.volume}.qcow2`).sort(),
+    staging: [],
+    marked: parts.map(({ volume }) => volume).sort(),
+    mounted: parts.map(({ volume }) => volume).sort(),
+    targets: parts.map(({ iqn }) => iqn).sort(),
+    unfinished: [],
+  });
+  expect(sorted(things.exports)).toEqual(sorted(parts.map(({ disk, iqn }) => ({ disk, iqn, state: 'ready' }))));
+  expect(sorted(things.bootConfigs)).toEqual(sorted(parts.map(({ provision, node }) => ({ provision, node }))));
+  expect(sorted(things.held)).toEqual(sorted(parts.map(({ node, provision }) => ({ node, holder: provision }))));
+  expect(sorted(things.networked)).toEqual(sorted(parts.map(({ node }) => ({ node, network: 'flat' }))));
+  expect(sorted(things.provisions)).toEqual(sorted(parts.map(({ provision }) => ({ id: provision, state }))));
+  expect(things.powered.toSorted()).toEqual(parts.map(({ node }) => node).sort());
+}
+
+/** Nothing that a provision makes is there; `kept` are the disks that are to be. */
+export async function expectNothing(scene: Scene, kept: string[] = []): Promise<void> {
+  const things = await lookAround(scene);
+  expect(things.disks.map(({ id, state, holder }) => ({ id, state, holder }))).toEqual(
+    kept.toSorted().map((id) => ({ id, state: 'ready', holder: null })),
+  );
+  expect(things).toMatchObject({
+    volumes: things.disks.map(({ volume }) => expect.stringContaining(`${volume}.`)),
+    staging: [],
+    marked: [],
+    mounted: [],
+    exports: [],
+    targets: [],
+    bootConfigs: [],
+    held: [],
+    networked: [],
+    provisions: [],
+    powered: [],
+    unfinished: [],
+  });
+}

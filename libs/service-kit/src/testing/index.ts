@@ -1,0 +1,9 @@
+/**
+ * For tests of the services, and for nothing else: real PostgreSQL and NATS servers of a test's own, a service inside the test's
+ * process, and stand-ins for the services that it asks.
+ */
+export { answer } from './answer.js';
+export { startNats, type TestNats } from './nats.js';
+export { startPostgres, type TestPostgres } from './postgres.js';
+export { type Ground, openGround } from './ground.js';
+export { until } from './until.js';

@@ -1,0 +1,61 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { until } from './until.js';
+
+/** A nats-server with JetStream of a test's own, on loopback, at a port that the kernel chose. */
+export interface TestNats {
+  readonly url: string;
+  /** Starts it again at the same port, with the streams that it had. */
+  start(): Promise<void>;
+  halt(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export async function startNats(): Promise<TestNats> {
+  const directory = mkdtempSync(join(tmpdir(), 'm2-nats-'));
+  let port = -1; // the server's word for "any"
+  const launch = async () => {
+    const where = ['-a', '127.0.0.1', '-p', String(port), '--ports_file_dir', directory];
+    const child = spawn('nats-server', [...where, '-js', '-sd', directory], { stdio: 'ignore' });
+    const file = join(directory, `nats-server_${child.pid}.ports`);
+    port = await until('nats-server listens', () => {
+      if (child.exitCode !== null) throw new Error('nats-server did not start');
+      return portIn(file);
+    });
+    return child;
+  };
+  let server = await launch();
+  const atExit = () => server.kill('SIGKILL');
+  process.on('exit', atExit);
+  const halt = async () => {
+    if (server.exitCode !== null || server.signalCode !== null) return;
+    const gone = once(server, 'exit');
+    server.kill('SIGKILL');
+    await gone;
+  };
+  return {
+    url: `nats://127.0.0.1:${port}`,
+    async start() {
+      server = await launch();
+    },
+    halt,
+    async stop() {
+      await halt();
+      process.off('exit', atExit);
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** `{ "nats": ["nats://127.0.0.1:41234"], … }`; the file is there before it is written to its end. */
+function portIn(file: string): number | undefined {
+  try {
+    const { nats } = JSON.parse(readFileSync(file, 'utf8')) as { nats: string[] };
+    return Number(new URL(nats[0] as string).port);
+  } catch {
+    return undefined;
+  }
+}
