@@ -1,5 +1,5 @@
 import { type ErrorValue, M2Error, type OperationState, type StepState } from '@m2/contracts';
-import { type Bus, contextOf, inSpan, type Logger, meter, SpanKind } from '@m2/service-kit';
+import { type Bus, contextOf, inSpan, type Logger, type meter, SpanKind } from '@m2/service-kit';
 import { channel } from 'node:diagnostics_channel';
 import { setTimeout as pause } from 'node:timers/promises';
 import { type Journal, LostOperation, type StepRow } from './journal.js';
@@ -330,7 +330,9 @@ export class Execution {
   /** What is left stays locked, and a person is told what it is. */
   private async needAttention(error: ErrorValue): Promise<void> {
     // On the way back, a step that failed without touching anything is not left; on the only way on, it is.
-    const settled = this.operation.undoing ? ['waiting', 'skipped', 'undone', 'failed'] : ['waiting', 'skipped', 'done'];
+    const settled = this.operation.undoing
+      ? ['waiting', 'skipped', 'undone', 'failed']
+      : ['waiting', 'skipped', 'done'];
     const names = this.saga.steps
       .filter((step) => !settled.includes(this.row(step.name).state) && (step.undo || !this.operation.undoing))
       .map((step) => step.name);
