@@ -8,7 +8,9 @@ export interface ImageServer {
 }
 
 /** An HTTP server on loopback that answers each path as told. */
-export async function startImageServer(answers: Record<string, (response: ServerResponse) => void>): Promise<ImageServer> {
+export async function startImageServer(
+  answers: Record<string, (response: ServerResponse) => void>,
+): Promise<ImageServer> {
   const server = createServer((request, response) => {
     const answer = answers[request.url ?? ''];
     if (answer) answer(response);

@@ -83,7 +83,11 @@ const cases: Case[] = [
     code: 'image.source_forbidden',
   },
   { name: 'a device', source: { kind: 'file', path: '/dev/zero' }, code: 'image.source_forbidden' },
-  { name: 'a file that is not there', source: { kind: 'file', path: 'ALLOWED/none' }, code: 'image.source_unreachable' },
+  {
+    name: 'a file that is not there',
+    source: { kind: 'file', path: 'ALLOWED/none' },
+    code: 'image.source_unreachable',
+  },
 ];
 
 export function describeBadImages(scene: () => Scene): void {

@@ -145,7 +145,11 @@ export const routes = {
     body: z
       .object({ name, role: z.enum(roles), project: nameOrId.optional() })
       .refine((body) => body.role !== 'member' || body.project !== undefined, 'a member token needs a project')
-      .refine((body) => body.role !== 'admin' || body.project === undefined, 'an admin token has no project'),
+      // Nodes and projects belong to no project: who manages them is not bound to one.
+      .refine(
+        (body) => !['admin', 'operator'].includes(body.role) || body.project === undefined,
+        'an admin or operator token has no project',
+      ),
     response: token.extend({ value: z.string() }),
     status: 201,
   }),

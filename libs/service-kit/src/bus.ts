@@ -30,13 +30,17 @@ export interface RequestOptions {
 export class Bus {
   readonly js: JetStreamClient;
 
-  /** The server is away; what is sent now would wait in the client for it to come back. */
   private away = false;
   private readonly underWay = new Set<(reason: Error) => void>();
 
   private constructor(readonly connection: NatsConnection) {
     this.js = jetstream(connection);
     void this.watch();
+  }
+
+  /** The server is away: what is sent now would wait in the client for it to come back. */
+  get isAway(): boolean {
+    return this.away;
   }
 
   /** An answer may be lost together with the connection that it was to come over, so nobody waits for it. */

@@ -72,7 +72,9 @@ export class OutboxRelay {
   }
 
   /** Answers how many were published. More of them than fit into a batch may wait, but not for a server that refused these. */
-  private relayBatch(): Promise<number> {
+  private async relayBatch(): Promise<number> {
+    // Each event would wait for its own timeout, in a transaction, to learn the same.
+    if (this.bus.isAway) return 0;
     return this.database.transaction(async (sql) => {
       const [lock] = await sql.query<{ mine: boolean }>(
         `SELECT pg_try_advisory_xact_lock(hashtextextended('m2_outbox ' || current_schema(), 0)) AS mine`,

@@ -218,6 +218,8 @@ export class Execution {
     const wait = step.wait!;
     const { call, input } = wait.query(this.state);
     for (;;) {
+      // Taken before the look: what happens during it ends the pause at once.
+      const woken = this.wakeUp.promise;
       const look = await this.look(
         () => this.parts.bus.request(call, input as never, { deadlineMs: 10_000 }),
         wait.look,
@@ -226,7 +228,7 @@ export class Execution {
       if (look && 'failed' in look) throw new M2Error(look.failed.code, look.failed.detail);
       if (look) this.progress(step.name, look.progress);
       if (Date.now() > until) throw new M2Error(wait.timeout.code, wait.timeout.detail);
-      await this.pause(wait.everyMs, 'do', this.wakeUp.promise);
+      await this.pause(wait.everyMs, 'do', woken);
     }
   }
 

@@ -22,6 +22,7 @@ interface Job {
 }
 
 const progressEveryMs = 500;
+const takeUpEveryMs = 30_000;
 const downloadLimits = { connectTimeoutMs: 15_000, stallTimeoutMs: 60_000, retries: 5 };
 
 /** Carries imports out: fetch to a staging file, inspect, store. Survives the service: what is on record as importing is begun again. */
@@ -30,6 +31,7 @@ export class Importer implements OnModuleInit, OnApplicationShutdown {
   private readonly jobs = new Map<string, { stop: AbortController; done: Promise<void> }>();
   private readonly waiting: string[] = [];
   private readonly staging: string;
+  private timer: NodeJS.Timeout | undefined;
 
   constructor(
     @Inject(KIT) private readonly kit: Kit<ImageConfig>,
@@ -40,6 +42,14 @@ export class Importer implements OnModuleInit, OnApplicationShutdown {
 
   async onModuleInit(): Promise<void> {
     await mkdir(this.staging, { recursive: true, mode: 0o700 });
+    await this.takeUp();
+    // A replica that died for good leaves its imports to the others.
+    this.timer = setInterval(() => {
+      this.takeUp().catch((error: unknown) => this.kit.log.warn({ err: error }, 'imports were not looked for'));
+    }, takeUpEveryMs);
+  }
+
+  private async takeUp(): Promise<void> {
     const rows = await this.kit.database.query<{ id: string }>(
       `SELECT id FROM images WHERE state = 'importing' ORDER BY created_at`,
     );
@@ -47,6 +57,7 @@ export class Importer implements OnModuleInit, OnApplicationShutdown {
   }
 
   async onApplicationShutdown(): Promise<void> {
+    clearInterval(this.timer);
     this.waiting.length = 0;
     await Promise.all([...this.jobs.keys()].map((id) => this.stop(id)));
     await this.storage.close();
