@@ -12,6 +12,8 @@ export interface BareTimes {
   power: number[];
   /** From the start of a node's first operation to the end of its last; clone and export, then power, as a provision has them. */
   total: number[];
+  /** From the first operation of all to the last. */
+  wallMs: number;
 }
 
 /** The drivers without a control plane: what a provision cannot be faster than. */
@@ -31,8 +33,10 @@ export class BareOperations {
 
   /** All nodes at once, as they are provisioned. */
   async run(nodes: Lab['nodes']): Promise<BareTimes> {
-    const times: BareTimes = { clone: [], export: [], power: [], total: [] };
+    const times: BareTimes = { clone: [], export: [], power: [], total: [], wallMs: 0 };
+    const started = performance.now();
     await Promise.all(nodes.map((node, index) => this.one(node, index + 1, times)));
+    times.wallMs = performance.now() - started;
     await Promise.all(nodes.map((node, index) => this.undo(node, index + 1)));
     return times;
   }

@@ -56,9 +56,7 @@ try {
 
 async function measure({ lab }: Stage, drivers: BareOperations, count: number): Promise<Run> {
   say(`${count} at once`);
-  const started = performance.now();
   const alone = await drivers.run(lab.nodes.slice(0, count));
-  const bareSeconds = (performance.now() - started) / 1000;
   const total = percentile(alone.total, 0.5);
   const { operations, accepted } = await provisions(count);
   const spans = operations.map(
@@ -77,7 +75,7 @@ async function measure({ lab }: Stage, drivers: BareOperations, count: number): 
       export: round(percentile(alone.export, 0.5)),
       power: round(percentile(alone.power, 0.5)),
       total: round(total),
-      nodesPerSecond: round(count / bareSeconds),
+      nodesPerSecond: round(count / (alone.wallMs / 1000)),
     },
   };
 }

@@ -1,7 +1,7 @@
 import { type DataOf, type EventContract, M2Error, type Call } from '@m2/contracts';
 import { channel } from 'node:diagnostics_channel';
 import { v7 as uuidv7 } from 'uuid';
-import { type Database, isConnectionError, type Session, type Sql } from './database.js';
+import type { Database, Session, Sql } from './database.js';
 import { currentTraceparent } from './telemetry.js';
 
 export interface EventMeta {
@@ -141,7 +141,7 @@ export async function runEffect<T>(
   const lock = key.replace(/\/(do|undo)$/, '');
   const operation = key.split('/')[0] as string;
   const session = await database.session();
-  let broken = true;
+  let locked = false;
   try {
     const [begun] = await session
       .query<{ stale: boolean; reply: T | null }>('SELECT * FROM m2_effect_begin($1, $2, $3, $4, $5)', [
@@ -156,35 +156,29 @@ export async function runEffect<T>(
         if ((error as { code?: string }).code !== '55P03') throw error;
         throw new M2Error('request.deadline', `${call.subject} is still at work on an earlier request`);
       });
+    locked = true;
     if (!begun) throw new Error('m2_effect_begin answered nothing');
-    let result: T;
-    try {
-      if (begun.stale) throw new M2Error('fence.stale', `${key} came with fence ${fence}, and a newer one was seen`);
-      if (begun.reply !== null) result = begun.reply;
-      else {
-        const effect = new Effect(session, call, key, deadline, onEvents);
-        commandChannel.publish({ subject: call.subject, effect: key, phase: 'begin' });
-        result = await handler(effect);
-        effect.assertCommitted();
-        commandChannel.publish({ subject: call.subject, effect: key, phase: 'end' });
-      }
-    } catch (error) {
-      broken = isConnectionError(error) || !(await unlock(session, lock));
-      throw error;
-    }
-    broken = !(await unlock(session, lock));
+    if (begun.stale) throw new M2Error('fence.stale', `${key} came with fence ${fence}, and a newer one was seen`);
+    if (begun.reply !== null) return begun.reply;
+    const effect = new Effect(session, call, key, deadline, onEvents);
+    commandChannel.publish({ subject: call.subject, effect: key, phase: 'begin' });
+    const result = await handler(effect);
+    effect.assertCommitted();
+    commandChannel.publish({ subject: call.subject, effect: key, phase: 'end' });
     return result;
   } finally {
-    // Closing the connection is what surely gives the lock back.
-    session.release(broken);
+    // Nobody waits for it: the answer is on record. What comes next for this step waits for the lock by itself.
+    void giveBack(session, locked ? lock : undefined);
   }
 }
 
-async function unlock(session: Session, lock: string): Promise<boolean> {
+/** Closing the connection is what surely gives a lock back that cannot be given back by name. */
+async function giveBack(session: Session, lock: string | undefined): Promise<void> {
   try {
+    if (!lock) throw new Error('it is not known whether the lock was taken');
     await session.query('SELECT pg_advisory_unlock(hashtextextended($1, 0))', [lock]);
-    return true;
+    session.release();
   } catch {
-    return false;
+    session.release(true);
   }
 }

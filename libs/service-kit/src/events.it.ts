@@ -230,7 +230,8 @@ describe('the inbox', () => {
     startConsumer(one.handler, { durable: 'gateway-audit' });
     startConsumer(two.handler, { durable: 'iscsi-reattached' });
     await publish(wellFormed(), data(7));
-    await until('both have it', () => one.seen.length === 1 && two.seen.length === 1);
+    await until('both have it', () => one.seen.length > 0 && two.seen.length > 0);
+    expect([one.seen.length, two.seen.length]).toEqual([1, 1]);
   });
 
   it('gets an event again when its handler failed, with nothing of the failed try left', async () => {
@@ -282,6 +283,7 @@ describe('the inbox', () => {
       await publish(wellFormed(), data(2)).catch(() => {});
       return (await received()).includes(2);
     });
+    expect(new Set(await received())).toEqual(new Set([1, 2]));
   });
 
   it('makes stream and consumer again after NATS lost its state', async () => {
@@ -294,7 +296,8 @@ describe('the inbox', () => {
     const relay = startRelay();
     await emit([uuidv7()], 5);
     relay.wake();
-    await until('the event that waited in the outbox is in', async () => (await received()).includes(5));
+    await until('the event that waited in the outbox is in', async () => (await received()).length > 1);
+    expect(await received()).toEqual([1, 5]);
   });
 
   it('stops at once, also while there is no stream to consume', async () => {
@@ -302,7 +305,7 @@ describe('the inbox', () => {
     await manager.streams.delete(eventStream);
     const consumer = startConsumer(keeper().handler);
     await consumer.stop();
-    await expect(manager.consumers.info(eventStream, 'gateway-audit')).rejects.toThrow();
+    await expect(manager.consumers.info(eventStream, 'gateway-audit')).rejects.toThrow(/stream not found/);
   });
 });
 

@@ -8,7 +8,7 @@ import {
   type ServiceName,
 } from '@m2/contracts';
 import type { Msg, Subscription as NatsSubscription } from '@nats-io/transport-node';
-import { SpanKind } from '@opentelemetry/api';
+import { type Span, SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import { z } from 'zod';
 import type { Answer, Bus } from './bus.js';
 import type { Database } from './database.js';
@@ -127,22 +127,31 @@ export class CallServer {
   private async answer(call: Call, handler: Handler, message: Msg): Promise<void> {
     const started = performance.now();
     const parent = contextOf(message.headers?.get(names.traceparent) || undefined);
-    let answer: Answer;
-    try {
-      const value = await inSpan(call.subject, SpanKind.SERVER, () => this.run(call, handler, message), parent);
-      answer = { ok: true, value };
-    } catch (error) {
-      const failure = M2Error.from(error);
-      const line = { err: error, subject: call.subject, effect: message.headers?.get(names.effect) };
-      if (failure.code === 'internal') this.log.error(line, 'a call failed');
-      else this.log.info({ ...line, err: undefined, code: failure.code, detail: failure.detail }, 'a call was refused');
-      answer = { ok: false, error: failure.toValue() };
-    }
+    const answer = await inSpan(
+      call.subject,
+      SpanKind.SERVER,
+      (span) =>
+        this.run(call, handler, message).then(
+          (value): Answer => ({ ok: true, value }),
+          (error: unknown) => this.refuse(call, message, error, span),
+        ),
+      parent,
+    );
     message.respond(JSON.stringify(answer));
     this.seconds.record((performance.now() - started) / 1000, {
       subject: call.subject,
       outcome: answer.ok ? 'ok' : answer.error.code,
     });
+  }
+
+  /** Inside the span, so that the line in the log carries the trace id that a person is told to look for. */
+  private refuse(call: Call, message: Msg, error: unknown, span: Span): Answer {
+    const failure = M2Error.from(error);
+    span.setStatus({ code: SpanStatusCode.ERROR, message: failure.code });
+    const line = { subject: call.subject, effect: message.headers?.get(names.effect), code: failure.code };
+    if (failure.code === 'internal') this.log.error({ ...line, err: error }, 'a call failed');
+    else this.log.info({ ...line, detail: failure.detail }, 'a call was refused');
+    return { ok: false, error: failure.toValue() };
   }
 
   private async run(call: Call, handler: Handler, message: Msg): Promise<unknown> {

@@ -1,5 +1,9 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 
+const algorithm = 'aes-256-gcm';
+/** Without it, a box that was cut to a few bytes would open with as few of the tag, which can be guessed. */
+const tag = { authTagLength: 16 };
+
 /**
  * Encrypts what must not be readable in the database or a backup of it (CHAP secrets, BMC passwords): AES-256-GCM
  * (NIST SP 800-38D) with a random 96-bit nonce, and the row's identity as associated data, so that a sealed value copied into
@@ -15,14 +19,14 @@ export class SecretBox {
 
   seal(plain: string, identity: string): Buffer {
     const nonce = randomBytes(12);
-    const cipher = createCipheriv('aes-256-gcm', this.key, nonce).setAAD(Buffer.from(identity));
+    const cipher = createCipheriv(algorithm, this.key, nonce, tag).setAAD(Buffer.from(identity));
     const sealed = Buffer.concat([cipher.update(plain, 'utf8'), cipher.final()]);
     return Buffer.concat([nonce, cipher.getAuthTag(), sealed]);
   }
 
   /** Throws when the key, the identity or a byte of the box is not the one that it was sealed with. */
   open(box: Buffer, identity: string): string {
-    const decipher = createDecipheriv('aes-256-gcm', this.key, box.subarray(0, 12)).setAAD(Buffer.from(identity));
+    const decipher = createDecipheriv(algorithm, this.key, box.subarray(0, 12), tag).setAAD(Buffer.from(identity));
     decipher.setAuthTag(box.subarray(12, 28));
     return Buffer.concat([decipher.update(box.subarray(28)), decipher.final()]).toString('utf8');
   }

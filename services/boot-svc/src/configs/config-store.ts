@@ -29,9 +29,10 @@ export const configById = async (sql: Sql, id: string): Promise<ConfigRow | unde
 export const configByMac = async (sql: Sql, mac: string): Promise<ConfigRow | undefined> =>
   (await sql.query<Row>(`SELECT ${columns} FROM boot_configs WHERE mac = $1`, [mac]))[0];
 
-/** Every armed nic, for who has to know them all. */
-export const allMacs = async (sql: Sql): Promise<string[]> =>
-  (await sql.query<{ mac: string }>('SELECT mac FROM boot_configs ORDER BY mac')).map((row) => row.mac);
+/** The addresses that nodes of boots in progress have, one nic for each. */
+export const heldAddresses = (sql: Sql): Promise<{ mac: string; address: string }[]> =>
+  sql.query(`SELECT DISTINCT ON (address) mac, host(address) AS address FROM boot_configs WHERE address IS NOT NULL
+             ORDER BY address, created_at`);
 
 export const refOf = ({ id, project, provision, node, mac }: ConfigRow) => ({ id, project, provision, node, mac });
 

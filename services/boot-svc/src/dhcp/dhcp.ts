@@ -3,14 +3,20 @@ import { Inject, Injectable, type OnApplicationShutdown, type OnModuleInit } fro
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import type { BootConfiguration } from '../config.js';
+import { heldAddresses } from '../configs/config-store.js';
 import { Dnsmasq } from './dnsmasq.js';
 
 const leaseSeconds = 3_600;
+/** Many times before a lease ends. */
+const reserveEveryMs = 10_000;
 
 /** Serves DHCP and TFTP where the configuration names a network that is ours; elsewhere somebody else's DHCP names our boot URL. */
 @Injectable()
 export class Dhcp implements OnModuleInit, OnApplicationShutdown {
   private dnsmasq: Dnsmasq | undefined;
+  private timer: NodeJS.Timeout | undefined;
+  private reserving: Promise<void> = Promise.resolve();
+  private reserved = '';
 
   constructor(@Inject(KIT) private readonly kit: Kit<BootConfiguration>) {}
 
@@ -18,13 +24,20 @@ export class Dhcp implements OnModuleInit, OnApplicationShutdown {
     const { dhcpInterface, dhcpRange, bootUrl, bootDirectory } = this.kit.config;
     if (!dhcpInterface || !dhcpRange) return;
     const [from = '', to = ''] = dhcpRange.split(',');
+    const hosts = await heldAddresses(this.kit.database);
+    this.reserved = JSON.stringify(hosts);
     const { hostname, port } = new URL(bootUrl);
     this.dnsmasq = await Dnsmasq.start({
       network: { interface: dhcpInterface, range: { from, to }, netmask: netmaskOf(dhcpInterface), leaseSeconds },
       http: { address: hostname, port: Number(port || 80) },
       dir: join(bootDirectory, 'dhcp'),
+      hosts,
       log: (line) => this.kit.log.debug({ dnsmasq: line }, 'dnsmasq'),
     });
+    const { dnsmasq } = this;
+    this.timer = setInterval(() => {
+      this.reserving = this.reserving.then(() => this.reserve(dnsmasq));
+    }, reserveEveryMs);
     this.kit.readiness.push({
       name: 'dhcp',
       check: async () => {
@@ -34,7 +47,26 @@ export class Dhcp implements OnModuleInit, OnApplicationShutdown {
   }
 
   async onApplicationShutdown(): Promise<void> {
+    clearInterval(this.timer);
+    // First, as it waits for what dnsmasq says.
+    await this.reserving;
     await this.dnsmasq?.stop();
+  }
+
+  /**
+   * A node's system keeps the address that its firmware got (it is in the iBFT) and does not ask for it again: after the end of the
+   * lease another node would get it too. So it stays reserved for its nic as long as the boot configuration is there.
+   */
+  private async reserve(dnsmasq: Dnsmasq): Promise<void> {
+    try {
+      const hosts = await heldAddresses(this.kit.database);
+      const text = JSON.stringify(hosts);
+      if (text === this.reserved) return;
+      await dnsmasq.setHosts(hosts);
+      this.reserved = text;
+    } catch (error) {
+      this.kit.log.warn({ err: error }, 'the addresses of booted nodes could not be reserved; it is tried again');
+    }
   }
 }
 

@@ -41,10 +41,9 @@ export class PowerHandlers {
       await this.power.bootFromNetwork(bmc, {
         deadlineMs: effect.remainingMs,
         firmware: row.firmware,
-        whenOff: () =>
-          effect.transaction(async (sql) => {
-            await sql.query('UPDATE nodes SET power_effect = $2 WHERE id = $1', [nodeId, effect.key]);
-          }),
+        whenOff: async () => {
+          await effect.query('UPDATE nodes SET power_effect = $2 WHERE id = $1', [nodeId, effect.key]);
+        },
       });
     return effect.commit(async (_sql, emit) => {
       emit(powerTurnedOn, eventOf(row, holder), { entity: nodeId, project: row.holder_project });

@@ -52,9 +52,10 @@ export class ExportHandlers {
   private async record(request: RequestOf<typeof exportCreate>, effect: Effect): Promise<ExportRow> {
     const { user, sealed } = this.exports.newChap(request.exportId);
     try {
-      await effect.query(
+      const [row] = await effect.query<ExportRow & Record<string, unknown>>(
         `INSERT INTO exports (id, project, disk, iqn, initiator, backing, chap_user, chap_secret, state)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'creating') ON CONFLICT (id) DO UPDATE SET backing = excluded.backing`,
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'creating') ON CONFLICT (id) DO UPDATE SET backing = excluded.backing
+         RETURNING *`,
         [
           request.exportId,
           request.project,
@@ -66,12 +67,12 @@ export class ExportHandlers {
           sealed,
         ],
       );
+      return row as ExportRow;
     } catch (error) {
       if (violatesUnique(error, 'exports_disk') || violatesUnique(error, 'exports_iqn'))
         throw new M2Error('export.conflict', `Disk ${request.disk} is exported already`);
       throw error;
     }
-    return (await this.exports.row(effect, request.exportId)) as ExportRow;
   }
 
   /** The row goes last: as long as it is there, a crash in between is followed by another try. */
