@@ -67,7 +67,7 @@ describe('an effect', () => {
     expect(second).toEqual(first);
     expect(make.calls).toBe(1);
     expect([await things(), await count('m2_outbox'), woken]).toEqual([['a'], 1, 1]);
-    await expect.poll(noLocks).toBe(true);
+    await until('the lock was given back', noLocks);
   });
 
   it('is done once by those who ask at the same time: the others wait for the first one’s answer', async () => {
@@ -130,7 +130,7 @@ describe('an effect', () => {
     expect(make.calls).toBe(1);
     await expect(run('op/one/do', make, { fence: 3 })).resolves.toMatchObject({ call: 1 });
     await expect(run('other/one/do', maker('b'), { fence: 1 })).resolves.toMatchObject({ made: 'b' });
-    await expect.poll(noLocks).toBe(true);
+    await until('the lock was given back', noLocks);
   });
 
   it('that belongs to no operation has a fence of its own', async () => {
@@ -147,7 +147,7 @@ describe('an effect', () => {
       });
     await expect(run('op/step/do', failing)).rejects.toThrow('at the last moment');
     expect([await things(), await count('m2_outbox'), await count('m2_effects'), woken]).toEqual([[], 0, 0, 0]);
-    await expect.poll(noLocks).toBe(true);
+    await until('the lock was given back', noLocks);
     await expect(run('op/step/do', maker('a'))).resolves.toMatchObject({ made: 'a' });
   });
 
@@ -190,7 +190,7 @@ describe('an effect', () => {
     await expect(run('op/step/do', maker('a'), { forMs: 200 })).rejects.toMatchObject({ code: 'request.deadline' });
     gate.resolve();
     await slow;
-    await expect.poll(noLocks).toBe(true);
+    await until('the lock was given back', noLocks);
   });
 
   it('knows how much time is left, and never says none', async () => {
