@@ -1,5 +1,5 @@
 import { Module } from '@nestjs/common';
-import { APP_GUARD } from '@nestjs/core';
+import { APP_GUARD, APP_INTERCEPTOR } from '@nestjs/core';
 import { AccessController } from './access/access.controller.js';
 import { AccessGuard } from './access/guard.js';
 import { Tokens } from './access/tokens.js';
@@ -9,6 +9,7 @@ import { Audit } from './events/audit.js';
 import { EventsController } from './events/events.controller.js';
 import { ImagesController } from './images/images.controller.js';
 import { NodesController } from './nodes/nodes.controller.js';
+import { IdempotencyInterceptor } from './operations/idempotency.js';
 import { Live } from './operations/live.js';
 import { OperationsController } from './operations/operations.controller.js';
 import { Runner } from './operations/runner.js';
@@ -29,6 +30,15 @@ import { ProvisionsController } from './provisions/provisions.controller.js';
     ProjectsController,
     ProvisionsController,
   ],
-  providers: [Tokens, Projects, Live, Runner, Provisions, Audit, { provide: APP_GUARD, useClass: AccessGuard }],
+  providers: [
+    Tokens,
+    Projects,
+    Live,
+    Runner,
+    Provisions,
+    Audit,
+    { provide: APP_GUARD, useClass: AccessGuard },
+    { provide: APP_INTERCEPTOR, useClass: IdempotencyInterceptor },
+  ],
 })
 export class GatewayModule {}

@@ -33,8 +33,6 @@ export class DisksController {
     @Who() caller: Caller,
     @IdempotencyKey() idempotency: Idempotency | undefined,
   ) {
-    const repeated = idempotency && (await this.runner.store.byIdempotencyKey(caller.token, idempotency));
-    if (repeated) return repeated;
     const image = await ask(this.kit, imageShow, { project: project.id, image: body.image });
     if (image.state !== 'ready') throw new M2Error('image.not_ready', `The image "${image.name}" is ${image.state}`);
     const input: DiskCreateInput = { disk: uuidv7(), name: body.name, image: image.id, sizeBytes: body.sizeBytes };
@@ -56,8 +54,6 @@ export class DisksController {
     @Who() caller: Caller,
     @IdempotencyKey() idempotency: Idempotency | undefined,
   ) {
-    const repeated = idempotency && (await this.runner.store.byIdempotencyKey(caller.token, idempotency));
-    if (repeated) return repeated;
     const disk = await ask(this.kit, diskShow, { project: project.id, disk: params.disk });
     if (disk.holder) throw new M2Error('disk.in_use', `The disk "${disk.name}" is used by provision ${disk.holder}`);
     const input: DiskDeleteInput = { disk: disk.id };

@@ -72,15 +72,16 @@ export interface Idempotency {
   hash: Buffer;
 }
 
-/** The `Idempotency-Key`, with a hash of what it was sent with. */
-export const IdempotencyKey = createParamDecorator((_: unknown, context: ExecutionContext): Idempotency | undefined => {
-  const request = context.switchToHttp().getRequest<M2Request>();
+/** The `Idempotency-Key`, with a hash of what it was sent with. Throws M2Error `request.invalid`. */
+export function idempotencyOf(request: M2Request): Idempotency | undefined {
   const key = request.headers['idempotency-key'];
   if (key === undefined) return undefined;
   if (typeof key !== 'string' || !/^[\x21-\x7e]{1,255}$/.test(key))
     throw new M2Error('request.invalid', 'Idempotency-Key must be 1 to 255 printable ASCII characters');
-  const hash = createHash('sha256')
-    .update(`${request.method} ${request.url}\n${JSON.stringify(request.body ?? null)}`)
-    .digest();
-  return { key, hash };
-});
+  const sent = `${request.method} ${request.url}\n${JSON.stringify(request.body ?? null)}`;
+  return { key, hash: createHash('sha256').update(sent).digest() };
+}
+
+export const IdempotencyKey = createParamDecorator((_: unknown, context: ExecutionContext) =>
+  idempotencyOf(context.switchToHttp().getRequest<M2Request>()),
+);

@@ -52,8 +52,6 @@ export class ImagesController {
     @Who() caller: Caller,
     @IdempotencyKey() idempotency: Idempotency | undefined,
   ) {
-    const repeated = idempotency && (await this.runner.store.byIdempotencyKey(caller.token, idempotency));
-    if (repeated) return repeated;
     const image = await ask(this.kit, imageShow, { project: project.id, image: params.image });
     const input: ImageDeleteInput = { image: image.id };
     return this.runner.accept({

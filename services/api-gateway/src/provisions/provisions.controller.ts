@@ -41,8 +41,6 @@ export class ProvisionsController {
     @Who() caller: Caller,
     @IdempotencyKey() idempotency: Idempotency | undefined,
   ) {
-    const repeated = idempotency && (await this.runner.store.byIdempotencyKey(caller.token, idempotency));
-    if (repeated) return repeated;
     const input = await this.resolve(body, project);
     const id = uuidv7();
     const { provision, node, disk, image } = input;
@@ -67,8 +65,6 @@ export class ProvisionsController {
     @Who() caller: Caller,
     @IdempotencyKey() idempotency: Idempotency | undefined,
   ) {
-    const repeated = idempotency && (await this.runner.store.byIdempotencyKey(caller.token, idempotency));
-    if (repeated) return repeated;
     const row = await this.provisions.row(project, params.id);
     const id = uuidv7();
     const input: DeprovisionInput = {
