@@ -91,7 +91,8 @@ describe('a node that boots from a network disk', () => {
   it('shares its CHAP secret with nobody', async () => {
     await expect(inquire({ ...login, secret: `${login.secret}0` })).rejects.toThrow('Authentication failure');
     await expect(inquire({ ...login, initiator: `${login.initiator}0` })).rejects.toThrow('Target not found');
-    // Logs, both databases, the disk, the console: no file at all.
+    // Logs, databases, streams, the disk, the console: no file at all. (The user's name is no secret, and shows that we look well.)
+    expect(await filesWith(stage.dir, login.user)).not.toEqual([]);
     expect(await filesWith(stage.dir, login.secret)).toEqual([]);
     expect(await processesWith(login.secret)).toEqual([]);
     const answers = await allAnswers(stage);

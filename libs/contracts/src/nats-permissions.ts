@@ -29,7 +29,7 @@ export function natsPermissions(service: ServiceName): NatsPermissions {
     publish: [
       ...calls.filter((call) => call.callers.includes(service)).map((call) => call.subject),
       ...(eventsOf(service).length > 0 ? [`m2.evt.${service}.>`] : []),
-      ...(tellsLive.has(service) ? [live] : []),
+      ...(tellsLive.has(service) ? [live] : [`m2.live.service.${service}`]),
       // One service makes the stream, the others wait for it: whoever may create streams may also capture any subject.
       ...(service === 'gateway' ? ['INFO', 'CREATE'].map((verb) => `$JS.API.STREAM.${verb}.${eventStream}`) : []),
       ...durables[service].flatMap(({ durable, of }) => [
@@ -44,6 +44,8 @@ export function natsPermissions(service: ServiceName): NatsPermissions {
       ...['cmd', 'qry'].map((kind) => `m2.${kind}.${service}.>`),
       `_INBOX_${service}.>`,
       ...(service === 'gateway' ? [live] : []),
+      // Who asks a service hears when it has come back: what it owed before, it will not answer.
+      ...(calls.some((call) => call.callers.includes(service)) ? ['m2.live.service.*'] : []),
     ],
   };
 }
