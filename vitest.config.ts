@@ -16,9 +16,10 @@ const alias = Object.fromEntries([
   ]),
 ]);
 
-const tier = (name: string, include: string[], timeout: number) => ({
+/** Files that boot nodes or kill services go one after the other: side by side they only make each other late. */
+const tier = (name: string, include: string[], timeout: number, fileParallelism = true) => ({
   resolve: { alias },
-  test: { name, include, testTimeout: timeout, hookTimeout: timeout, pool: 'forks' as const },
+  test: { name, include, testTimeout: timeout, hookTimeout: timeout, pool: 'forks' as const, fileParallelism },
 });
 
 export default defineConfig({
@@ -26,8 +27,8 @@ export default defineConfig({
     projects: [
       tier('unit', ['{libs,services,apps,lab,bench}/**/src/**/*.spec.ts', '{tools,deploy}/*.spec.ts'], 20_000),
       tier('it', ['{libs,services,apps,lab,bench}/**/src/**/*.it.ts', '{tools,deploy}/*.it.ts'], 120_000),
-      tier('e2e', ['e2e/src/**/*.e2e.ts'], 900_000),
-      tier('faults', ['faults/src/**/*.faults.ts'], 900_000),
+      tier('e2e', ['e2e/src/**/*.e2e.ts'], 900_000, false),
+      tier('faults', ['faults/src/**/*.faults.ts'], 900_000, false),
     ],
   },
 });
