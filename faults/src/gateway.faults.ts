@@ -1,58 +1,31 @@
 import type { Operation } from '@m2/contracts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Step } from '../../services/api-gateway/src/operations/saga.js';
-import { sagas } from '../../services/api-gateway/src/sagas/index.js';
-import { happened, once, toldAndWritten } from './events.js';
+import { happened, toldAndWritten } from './events.js';
 import {
   askDeprovision,
   askProvision,
   bootNode,
   ended,
-  eventually,
+  powerCommands,
   type Scene,
   startScene,
   succeeded,
+  untilStep,
 } from './scene.js';
 import { expectNothing, expectOnly } from './things.js';
+import {
+  booted,
+  deprovisionSteps,
+  made,
+  provisionSteps,
+  removed,
+  takenBack,
+  wayToDeprovision,
+  wayToProvision,
+} from './ways.js';
 
 /** A crash before the call, after the call and before its outcome is on record, and after that. */
 const phases = ['intent', 'answered', 'committed'] as const;
-const provisionSteps = sagas.provision.steps as Step<unknown>[];
-const deprovisionSteps = sagas.deprovision.steps as Step<unknown>[];
-
-/** The request that makes a saga take a step. A conditional step that no request here reaches fails loudly. */
-function wayTo<Way extends { input: object }>(step: Step<unknown>, ways: Way[]): Way {
-  const way = ways.find(({ input }) => step.when?.(input) ?? true);
-  if (!way) throw new Error(`No request here takes the step ${step.name}; add one`);
-  return way;
-}
-const provisionWays = [
-  { waitFor: 'ready' as const, input: { image: 'golden', waitFor: 'ready' } },
-  { waitFor: 'booted' as const, input: { image: 'golden', waitFor: 'booted' } },
-];
-const deprovisionWays = [
-  { disk: 'keep' as const, input: { deleteDisk: false } },
-  { disk: 'delete' as const, input: { deleteDisk: true } },
-];
-
-const made = once(
-  'image.disk.created',
-  'image.disk.attached',
-  'iscsi.export.created',
-  'hil.node.reserved',
-  'hil.network.attached',
-  'hil.power.on',
-);
-const takenBack = once(
-  'image.disk.detached',
-  'iscsi.export.deleted',
-  'hil.node.released',
-  'hil.network.detached',
-  'hil.power.off',
-);
-const booted = once('boot.config.served', 'boot.node.booted');
-const removed = once('image.disk.deleted');
-
 let scene: Scene;
 
 beforeAll(async () => {
@@ -65,14 +38,6 @@ const kill = (kind: string, step: string, direction: 'do' | 'undo', phase: strin
 
 const thingsOf = ({ about }: Operation) => [about['provision']!, about['disk']!];
 
-/** What the node's BMC is told to do with the power while `work` runs. */
-async function powerCommands(work: () => Promise<void>): Promise<string[]> {
-  const [node] = scene.stage.lab.nodes;
-  const before = (await node!.told()).length;
-  await work();
-  return (await node!.told()).slice(before).filter((line) => line.startsWith('power'));
-}
-
 async function takeBack(operation: Operation): Promise<void> {
   await succeeded(scene, await askDeprovision(scene, operation.about['provision']!));
   await expectNothing(scene);
@@ -82,9 +47,9 @@ describe('the gateway is killed while it provisions', () => {
   const cases = provisionSteps.flatMap((step) => phases.map((phase) => ({ step, phase, name: step.name })));
 
   it.each(cases)('$name, $phase', async ({ step, phase }) => {
-    const { waitFor } = wayTo(step, provisionWays);
+    const { waitFor } = wayToProvision(step);
     let operation: Operation | undefined;
-    const power = await powerCommands(async () => {
+    const power = await powerCommands(scene, async () => {
       kill('provision', step.name, 'do', phase);
       operation = await askProvision(scene, { waitFor });
       if (waitFor === 'booted') await bootNode(scene);
@@ -102,7 +67,7 @@ describe('the gateway is killed while it deprovisions', () => {
   const cases = deprovisionSteps.flatMap((step) => phases.map((phase) => ({ step, phase, name: step.name })));
 
   it.each(cases)('$name, $phase', async ({ step, phase }) => {
-    const { disk } = wayTo(step, deprovisionWays);
+    const { disk } = wayToDeprovision(step);
     const provision = await succeeded(scene, await askProvision(scene));
     kill('deprovision', step.name, 'do', phase);
     await succeeded(scene, await askDeprovision(scene, provision.about['provision']!, disk));
@@ -120,7 +85,7 @@ describe('the gateway is killed while it deprovisions', () => {
 
 describe('the gateway is killed while it undoes a provision', () => {
   const last = provisionSteps.at(-1)!;
-  const { waitFor } = wayTo(last, provisionWays);
+  const { waitFor } = wayToProvision(last);
   const cases = provisionSteps
     .filter(({ undo }) => undo)
     .flatMap(({ name }) => phases.map((phase) => ({ name, phase })));
@@ -128,7 +93,7 @@ describe('the gateway is killed while it undoes a provision', () => {
   it.each(cases)('$name, $phase', async ({ name, phase }) => {
     kill('provision', name, 'undo', phase);
     const operation = await askProvision(scene, { waitFor });
-    await untilStep(operation, last.name, 'running');
+    await untilStep(scene, operation, last.name, 'running');
     await scene.client.call('operationCancel', { params: { id: operation.id } });
     expect(await ended(scene, operation)).toMatchObject({ state: 'cancelled', error: { code: 'operation.cancelled' } });
     expect(scene.killSwitch('gateway').struck).toBe(true);
@@ -163,12 +128,6 @@ it('tells every event once, whatever died meanwhile', async () => {
   const { told, written } = await toldAndWritten(scene);
   expect(told).toEqual(written);
 });
-
-const untilStep = ({ id }: Operation, step: string, state: string) =>
-  eventually(`step ${step} to be ${state}`, async () => {
-    const { steps } = await scene.impatient.call('operationShow', { params: { id } });
-    return steps.some((each) => each.name === step && each.state === state) ? true : undefined;
-  });
 
 async function removeDisk(disk: string): Promise<void> {
   const { project } = scene.stage;

@@ -1,8 +1,8 @@
 /**
- * Ends its own process, by SIGKILL, at one exact point. A service gets it by `NODE_OPTIONS=--import`, so the service itself knows nothing
- * of it. `FAULT_ORDER` names a file: `{ channel, at: { field: value, … } }`. At the first message of that diagnostics
- * channel that has all these values, the file is renamed (so that the next life of the service goes on), and the process is gone
- * before the publisher's next statement.
+ * Ends its own process, or the one that `victim` names, by SIGKILL, at one exact point. A service gets it by
+ * `NODE_OPTIONS=--import`, so the service itself knows nothing of it. `FAULT_ORDER` names a file:
+ * `{ channel, at: { field: value, … }, victim? }`. At the first message of that diagnostics channel that has all these values, the file
+ * is renamed (so that the next life of the service goes on), and the process is gone before the publisher's next statement.
  */
 import { subscribe } from 'node:diagnostics_channel';
 import { readFileSync, renameSync } from 'node:fs';
@@ -16,7 +16,7 @@ const watch = (channel) =>
     if (order?.channel !== channel) return;
     if (!Object.entries(order.at).every(([field, value]) => message[field] === value)) return;
     renameSync(file, `${file}.done`);
-    process.kill(process.pid, 'SIGKILL');
+    process.kill(order.victim ?? process.pid, 'SIGKILL');
   });
 
 function read() {

@@ -7,9 +7,11 @@ const preload = fileURLToPath(new URL('./kill-point.mjs', import.meta.url));
 export interface KillPoint {
   channel: 'm2:operation:step' | 'm2:command';
   at: Record<string, string>;
+  /** The process to kill then, where it is not the service itself. */
+  victim?: number;
 }
 
-/** Kills a service at a point that the test names, once for each order. */
+/** Kills a service, or another process, at a point that the test names, once for each order. */
 export class KillSwitch {
   /** `file` belongs to this switch alone. */
   constructor(private readonly file: string) {}

@@ -143,3 +143,17 @@ export async function bootNode({ stage }: Scene, place = 0): Promise<void> {
     fetched(path, { method: 'POST', headers: { 'content-type': 'application/json' }, body }),
   );
 }
+
+/** What a node's BMC is told to do with the power while `work` runs. */
+export async function powerCommands({ stage }: Scene, work: () => Promise<void>, place = 0): Promise<string[]> {
+  const node = stage.lab.nodes[place]!;
+  const before = (await node.told()).length;
+  await work();
+  return (await node.told()).slice(before).filter((line) => line.startsWith('power'));
+}
+
+export const untilStep = ({ impatient }: Scene, { id }: Operation, step: string, state: string) =>
+  eventually(`step ${step} to be ${state}`, async () => {
+    const { steps } = await impatient.call('operationShow', { params: { id } });
+    return steps.some((each) => each.name === step && each.state === state) ? true : undefined;
+  });

@@ -74,6 +74,12 @@ describe('an error', () => {
     expect(M2Error.from(driver).untouched).toBe(true);
   });
 
+  it('that holds what a device said can be kept by PostgreSQL', () => {
+    expect(M2Error.from(new Error('the BMC said \0\0 and hung up')).toValue().detail).toBe(
+      'the BMC said \ufffd\ufffd and hung up',
+    );
+  });
+
   it('can be made of whatever was thrown', () => {
     for (const thrown of [undefined, null, 'text', 7, {}, Symbol('x')])
       expect(M2Error.from(thrown).code).toBe('internal');

@@ -240,7 +240,12 @@ export class M2Error extends Error {
   }
 
   toValue(): ErrorValue {
-    return { code: this.code, detail: this.detail, ...(this.about && { about: this.about }) };
+    // What a device said may hold anything; PostgreSQL keeps anything but NUL.
+    return {
+      code: this.code,
+      detail: this.detail.replaceAll('\0', '\ufffd'),
+      ...(this.about && { about: this.about }),
+    };
   }
 
   static fromValue(value: ErrorValue): M2Error {

@@ -25,9 +25,9 @@ describe('a name', () => {
   it('takes no character that means something to a path, a script, a shell, a log or a subject', () => {
     const bad = fc.constantFrom(...'/\\\n\r\t\0\'"`$&|;<>(){}[]*?!#~%@:,=+^ \u00a0\u2028é', ...'ABCXYZ');
     fc.assert(
-      fc.property(inner, bad, inner, (before, character, after) =>
-        expect(accepts(fields.name, `a${before}${character}${after}z`)).toBe(false),
-      ),
+      fc.property(inner, bad, inner, (before, character, after) => {
+        expect(accepts(fields.name, `a${before}${character}${after}z`)).toBe(false);
+      }),
     );
   });
 

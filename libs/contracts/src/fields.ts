@@ -19,6 +19,8 @@ export const name = z
   .refine((value) => !looksLikeId.test(value), 'must not look like a UUID');
 
 export const nameOrId = z.union([id, name]);
+/** Which of the two a `nameOrId` is; a name may look like the beginning of an identifier. */
+export const isId = (value: string): boolean => id.safeParse(value).success;
 
 /** IEEE 802 MAC address, kept in lower case with colons. */
 export const mac = z

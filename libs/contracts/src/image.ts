@@ -135,5 +135,5 @@ export const diskDetached = event(
 export const diskReattached = event(
   'image.disk.reattached',
   'The path of an attached disk was lost and is back: targets must open it again',
-  imageRef.extend({ backing: backingStore }),
+  imageRef,
 );

@@ -1,9 +1,18 @@
-import { type Call, headers as names, type InputOf, M2Error, type ReplyOf, type ServiceName } from '@m2/contracts';
+import {
+  type Call,
+  headers as names,
+  type InputOf,
+  M2Error,
+  natsPermissions,
+  type ReplyOf,
+  type ServiceName,
+} from '@m2/contracts';
 import { jetstream, type JetStreamClient } from '@nats-io/jetstream';
 import {
   connect,
   headers,
   type NatsConnection,
+  type MsgHdrs,
   NoRespondersError,
   RequestError,
   TimeoutError,
@@ -26,16 +35,29 @@ export interface RequestOptions {
   fence?: number;
 }
 
+/** Where services say that they have come. */
+const arrivals = 'm2.live.service';
+
+/** The service that owes an answer has begun a new life. */
+class AskAgain extends Error {}
+
+const mayHear = (service: ServiceName) => natsPermissions(service).subscribe.includes(`${arrivals}.*`);
+
 /** The connection to NATS of one service, with the service's own user and inbox. */
 export class Bus {
   readonly js: JetStreamClient;
 
   private away = false;
-  private readonly underWay = new Set<(reason: Error) => void>();
+  /** What ends the wait for each answer, with the service that owes it. */
+  private readonly underWay = new Map<(reason: Error) => void, ServiceName>();
 
-  private constructor(readonly connection: NatsConnection) {
+  private constructor(
+    readonly connection: NatsConnection,
+    private readonly service: ServiceName,
+  ) {
     this.js = jetstream(connection);
     void this.watch();
+    if (mayHear(service)) this.hearArrivals();
   }
 
   /** The server is away: what is sent now would wait in the client for it to come back. */
@@ -49,8 +71,25 @@ export class Bus {
       if (type === 'reconnect') this.away = false;
       if (type !== 'disconnect') continue;
       this.away = true;
-      for (const fail of this.underWay) fail(new Error('the connection to NATS was lost'));
+      for (const fail of this.underWay.keys()) fail(new Error('the connection to NATS was lost'));
     }
+  }
+
+  /** Says that this service takes calls now: what an earlier life of it was asked will not be answered. */
+  announce(): void {
+    this.tell({ subject: `${arrivals}.${this.service}` }, {});
+  }
+
+  /**
+   * A service that died owes answers that never come. Who waits for one asks again when a replica of that service has come: another
+   * replica may still be at work on it, and then the second message waits for the first one's answer.
+   */
+  private hearArrivals(): void {
+    this.connection.subscribe(`${arrivals}.*`, {
+      callback: (_error, { subject }) => {
+        for (const [again, service] of this.underWay) if (subject === `${arrivals}.${service}`) again(new AskAgain());
+      },
+    });
   }
 
   /** Connects, and stays: it waits for a server that is not up yet and reconnects for ever. */
@@ -69,7 +108,7 @@ export class Bus {
       ignoreAuthErrorAbort: true,
       waitOnFirstConnect: true,
     });
-    return new Bus(connection);
+    return new Bus(connection, options.service);
   }
 
   /**
@@ -84,32 +123,29 @@ export class Bus {
       meta.set(names.deadline, String(Date.now() + options.deadlineMs));
       if (options.effect) meta.set(names.effect, options.effect);
       if (options.fence !== undefined) meta.set(names.fence, String(options.fence));
-      const reply = await this.send(call, JSON.stringify(input), { timeout: options.deadlineMs, headers: meta });
+      const reply = await this.send(call, JSON.stringify(input), Date.now() + options.deadlineMs, meta);
       if (!reply.ok) throw M2Error.fromValue(reply.error);
       return call.reply.parse(reply.value) as ReplyOf<C>;
     });
   }
 
-  private async send(call: Call, payload: string, options: { timeout: number; headers: ReturnType<typeof headers> }) {
+  private async send(call: Call, payload: string, until: number, headers: MsgHdrs): Promise<Answer> {
     const lost = Promise.withResolvers<never>();
-    this.underWay.add(lost.reject);
+    this.underWay.set(lost.reject, call.service);
+    const timeout = Math.max(1, until - Date.now());
     try {
       if (this.away) throw new Error('NATS is away');
-      const reply = await Promise.race([this.connection.request(call.subject, payload, options), lost.promise]);
-      return answer.parse(reply.json());
+      const asked = this.connection.request(call.subject, payload, { timeout, headers });
+      return answer.parse((await Promise.race([asked, lost.promise])).json());
     } catch (error) {
+      if (error instanceof AskAgain && Date.now() < until) return await this.send(call, payload, until, headers);
       const cause = error instanceof RequestError ? (error.cause ?? error) : error;
       if (cause instanceof NoRespondersError || (error instanceof RequestError && error.isNoResponders()))
         throw new M2Error('service.unavailable', `The ${call.service} service is not there`, undefined, { cause });
       if (cause instanceof TimeoutError)
-        throw new M2Error(
-          'request.deadline',
-          `${call.subject} did not answer within ${options.timeout} ms`,
-          undefined,
-          {
-            cause,
-          },
-        );
+        throw new M2Error('request.deadline', `${call.subject} did not answer within ${timeout} ms`, undefined, {
+          cause,
+        });
       if (error instanceof z.ZodError) throw error;
       throw new M2Error(
         'service.unavailable',

@@ -10,6 +10,9 @@ export interface EventMeta {
   project: string | null;
 }
 
+/** An answer needs this time to be recorded and to travel on a busy machine. */
+const answerMs = 500;
+
 /** Puts an event into the outbox of the transaction that it belongs to. */
 export type Emit = <E extends EventContract>(event: E, data: DataOf<E>, meta: EventMeta) => void;
 
@@ -96,9 +99,9 @@ export class Effect implements Sql {
     private readonly onEvents: () => void,
   ) {}
 
-  /** Milliseconds that are left, never less than 1. */
+  /** Milliseconds that are left, never less than 1. A little less than the asker waits: what went wrong is to be told, not guessed. */
   get remainingMs(): number {
-    return Math.max(1, this.deadline - Date.now());
+    return Math.max(1, this.deadline - answerMs - Date.now());
   }
 
   /** Reads on the effect's own connection: a handler that asks the pool for another one may wait for its like for ever. */

@@ -15,8 +15,8 @@ class Configs {
   }
 
   @Handles(bootConfigDelete)
-  async delete() {
-    return { who: this.who };
+  async delete(): Promise<Record<string, never>> {
+    throw new Error(`called on ${this.who}`);
   }
 }
 class Shows {
@@ -61,7 +61,7 @@ describe('a service', () => {
     expect([...handlers.keys()].map(({ subject }) => subject).toSorted()).toEqual(
       [bootConfigCreate, bootConfigDelete, bootConfigShow].map(({ subject }) => subject).toSorted(),
     );
-    expect(await handlers.get(bootConfigDelete)!({})).toEqual({ who: 'configs' });
+    await expect(handlers.get(bootConfigDelete)!({})).rejects.toThrow('called on configs');
   });
 
   it('does not start without a handler, and names what has none', () => {

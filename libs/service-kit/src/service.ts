@@ -162,6 +162,7 @@ export async function startService<S extends z.ZodObject>(
   if (name === 'gateway') await ensureEventStream(bus);
   const calls = new CallServer(name, bus, database, log, relay.wake, config.databasePoolSize);
   calls.start(handlers);
+  bus.announce();
   relay.start();
   for (const consumer of consumers) consumer.start();
   const stopRetention = startRetention(database, log);

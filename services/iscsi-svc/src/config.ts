@@ -16,7 +16,7 @@ export const iscsiConfig = baseConfig
     portalAdvertised: addresses.optional(),
     portalPortBase: z.coerce.number().int().min(1).max(65_000).default(3260),
     /** How often what the target has is compared with what it should have. */
-    reconcileSeconds: z.coerce.number().int().min(1).default(30),
+    reconcileSeconds: z.coerce.number().min(0.1).default(30),
   })
   .refine((config) => !config.portalAdvertised || config.portalAdvertised.length === config.portalAddresses.length, {
     path: ['portalAdvertised'],

@@ -19,7 +19,7 @@ export function answer<C extends Call>(
       requests.push(request);
       const respond = (value: unknown) => message.respond(JSON.stringify(value));
       Promise.resolve()
-        .then(() => reply(request, message.headers?.get('m2-effect')))
+        .then(() => reply(request, message.headers?.get('m2-effect') || undefined))
         .then(
           (value) => respond({ ok: true, value }),
           (error: unknown) => respond({ ok: false, error: M2Error.from(error).toValue() }),

@@ -6,4 +6,5 @@ export { answer } from './answer.js';
 export { startNats, type TestNats } from './nats.js';
 export { startPostgres, type TestPostgres } from './postgres.js';
 export { type Ground, openGround } from './ground.js';
+export { publishEvent } from './publish-event.js';
 export { until } from './until.js';

@@ -22,35 +22,34 @@ export class ProblemFilter implements ExceptionFilter {
   catch(error: unknown, host: ArgumentsHost): void {
     const request = host.switchToHttp().getRequest<M2Request>();
     const reply = host.switchToHttp().getResponse<FastifyReply>();
-    const failure = this.translate(error, request);
-    const status = failure.status;
-    if (status >= 500) this.log.error({ err: error, url: request.url.split('?')[0] }, 'a request failed');
-    if (status === 401) reply.header('www-authenticate', 'Bearer');
-    if (status === 405) reply.header('allow', methodsOf(request.url).join(', '));
-    void reply
-      .status(status)
-      .type('application/problem+json')
-      .send(JSON.stringify(toProblem(failure, currentTraceId())));
-  }
-
-  private translate(error: unknown, request: M2Request): M2Error {
-    if (!(error instanceof HttpException)) return fromFastify(error) ?? M2Error.from(error);
-    const status = error.getStatus();
-    if (status === 404)
-      return methodsOf(request.url).length > 0
-        ? new M2Error('request.method_not_allowed', `${request.method} is not for this path`)
-        : new M2Error('request.not_found', 'There is nothing at this path');
-    return status < 500 ? new M2Error('request.invalid', error.message) : M2Error.from(error);
+    const failure = translate(error, request);
+    if (failure.status >= 500) this.log.error({ err: error, url: request.url.split('?')[0] }, 'a request failed');
+    if (failure.status === 405) reply.header('allow', methodsOf(request.url).join(', '));
+    answer(reply, failure);
   }
 }
 
-/** Fastify's own refusals, by its codes (Fastify reference, Errors). */
-function fromFastify(error: unknown): M2Error | undefined {
-  const { code, statusCode, message } = (error ?? {}) as { code?: string; statusCode?: number; message?: string };
-  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE')
-    return new M2Error('request.unsupported_media_type', 'The body must be JSON');
-  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return new M2Error('request.too_large', 'The body is over one mebibyte');
-  if (statusCode && statusCode >= 400 && statusCode < 500)
-    return new M2Error('request.invalid', message ?? 'The request is not valid');
-  return undefined;
+/** For what Fastify refuses by itself, before there is a route. */
+export const refuse = (reply: FastifyReply, error: Error): void =>
+  answer(reply, new M2Error('request.invalid', error.message));
+
+function answer(reply: FastifyReply, failure: M2Error): void {
+  if (failure.status === 401) reply.header('www-authenticate', 'Bearer');
+  void reply
+    .status(failure.status)
+    .type('application/problem+json')
+    .send(JSON.stringify(toProblem(failure, currentTraceId())));
+}
+
+/** Nest turns Fastify's refusals into its own exceptions, of which only the status is left. */
+function translate(error: unknown, request: M2Request): M2Error {
+  if (!(error instanceof HttpException)) return M2Error.from(error);
+  const status = error.getStatus();
+  if (status === 404)
+    return methodsOf(request.url).length > 0
+      ? new M2Error('request.method_not_allowed', `${request.method} is not for this path`)
+      : new M2Error('request.not_found', 'There is nothing at this path');
+  if (status === 413) return new M2Error('request.too_large', 'The body is over one mebibyte');
+  if (status === 415) return new M2Error('request.unsupported_media_type', 'The body must be JSON');
+  return status < 500 ? new M2Error('request.invalid', error.message) : M2Error.from(error);
 }

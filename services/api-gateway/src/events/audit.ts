@@ -34,6 +34,8 @@ export class Audit {
 
   @Consumes({ durable: 'gateway-audit', of: 'all' })
   async receive(events: ReceivedEvent[], sql: Sql): Promise<void> {
+    // Replicas take turns: else one could commit a lower sequence after a higher one, and a follower would have passed it by.
+    await sql.query(`SELECT pg_advisory_xact_lock(hashtextextended('m2 events ' || current_schema(), 0))`);
     await sql.query(
       `INSERT INTO events (id, type, project, time, traceparent, data)
        SELECT id, type, project, time, traceparent, data
@@ -92,7 +94,8 @@ export class Audit {
 /** `image.*` is a prefix; anything else is the whole type. */
 const pattern = (type: string) => type.replaceAll(/[%_\\]/g, '\\$&').replace(/\*$/, '%');
 
-function readCursor(cursor: string | undefined): string {
+/** Throws M2Error `request.invalid` for what is not the sequence of an event. */
+export function readCursor(cursor: string | undefined): string {
   if (cursor === undefined) return '0';
   if (!/^\d{1,18}$/.test(cursor)) throw new M2Error('request.invalid', 'query.cursor: is not a cursor of this list');
   return cursor;

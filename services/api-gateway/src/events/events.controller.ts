@@ -5,7 +5,7 @@ import type { Caller } from '../access/caller.js';
 import { sendStream, wantsStream } from '../door/event-stream.js';
 import { Given, type Input, Serve, Who } from '../door/serve.js';
 import { Projects } from '../projects/projects.js';
-import { Audit, type EventFilter } from './audit.js';
+import { Audit, type EventFilter, readCursor } from './audit.js';
 
 @Controller()
 export class EventsController {
@@ -31,6 +31,8 @@ export class EventsController {
     if (!wantsStream(request)) return void reply.send(await this.audit.list(filter));
     const resumed = request.headers['last-event-id'];
     if (typeof resumed === 'string') filter.cursor = resumed;
+    // Now, as a stream that has begun cannot be refused any more.
+    readCursor(filter.cursor);
     await sendStream(request, reply, (signal) => this.stream(filter, signal));
   }
 

@@ -3,7 +3,7 @@ import { type Bus, contextOf, inSpan, type Logger, type meter, SpanKind } from '
 import { channel } from 'node:diagnostics_channel';
 import { setTimeout as pause } from 'node:timers/promises';
 import { type Journal, LostOperation, type StepRow } from './journal.js';
-import type { CallSpec, Saga, SagaState, Step } from './saga.js';
+import type { CallSpec, Look, Saga, SagaState, Step } from './saga.js';
 import type { OperationRow, OperationStore } from './store.js';
 
 /**
@@ -84,6 +84,8 @@ export class Execution {
         contextOf(this.operation.traceparent ?? undefined),
       );
     } catch (error) {
+      // Steps that still wait for something must not go on by themselves.
+      this.stop();
       if (error instanceof LostOperation) this.parts.log.info({ operation: this.operation.id }, error.message);
       else
         this.parts.log.error(
@@ -100,7 +102,12 @@ export class Execution {
     for (;;) {
       const next = failure || this.cancelling.signal.aborted ? [] : this.ready(running);
       const intents = next.map((step) =>
-        this.set(step.name, { state: 'running', startedAt: this.row(step.name).startedAt ?? now() }),
+        this.set(step.name, {
+          state: 'running',
+          // Counted before it is sent: after a crash, nobody else knows that this attempt was made.
+          attempts: this.row(step.name).attempts + 1,
+          startedAt: this.row(step.name).startedAt ?? now(),
+        }),
       );
       if (finished.length + intents.length > 0) await this.record([...finished, ...intents], finished);
       finished = [];
@@ -188,7 +195,6 @@ export class Execution {
     // What cannot be undone, or has no way back, is tried for a while even against an error that looks final.
     let patience = direction === 'undo' || this.saga.forwardOnly ? Math.min(until, Date.now() + patienceMs) : 0;
     for (;;) {
-      this.set(step.name, { attempts: this.row(step.name).attempts + 1 });
       const sentAt = Date.now();
       try {
         return await this.parts.bus.request(spec.call, spec.input as never, {
@@ -210,6 +216,7 @@ export class Execution {
         );
       }
       await this.pause(waitMs, direction);
+      this.set(step.name, { attempts: this.row(step.name).attempts + 1 });
       waitMs = Math.min(retryMostMs, waitMs * 2);
     }
   }
@@ -217,27 +224,33 @@ export class Execution {
   private async waitFor(step: Step<never>, until: number): Promise<unknown> {
     const wait = step.wait!;
     const { call, input } = wait.query(this.state);
-    for (;;) {
+    let deadline = until;
+    for (let lookedAt = Date.now(); ; lookedAt = Date.now()) {
       // Taken before the look: what happens during it ends the pause at once.
       const woken = this.wakeUp.promise;
       const look = await this.look(
         () => this.parts.bus.request(call, input as never, { deadlineMs: 10_000 }),
         wait.look,
       );
-      if (look && 'done' in look) return look.done;
-      if (look && 'failed' in look) throw new M2Error(look.failed.code, look.failed.detail);
-      if (look) this.progress(step.name, look.progress);
-      if (Date.now() > until) throw new M2Error(wait.timeout.code, wait.timeout.detail);
+      if (typeof look === 'object' && 'done' in look) return look.done;
+      if (typeof look === 'object' && 'failed' in look) throw new M2Error(look.failed.code, look.failed.detail);
+      if (look === 'nobody there') deadline += Date.now() - lookedAt + wait.everyMs;
+      else if (look) this.progress(step.name, look.progress);
+      if (Date.now() > deadline) throw new M2Error(wait.timeout.code, wait.timeout.detail);
       await this.pause(wait.everyMs, 'do', woken);
     }
   }
 
-  /** A look that fails for now is no answer; the next one may be. */
-  private async look<T>(ask: () => Promise<unknown>, read: (reply: unknown) => T): Promise<T | undefined> {
+  /** A look that fails for now is no answer; the next one may be. As in `send`, time without the service does not count. */
+  private async look(
+    ask: () => Promise<unknown>,
+    read: (reply: unknown) => Look,
+  ): Promise<Look | 'nobody there' | undefined> {
     try {
       return read(await ask());
     } catch (error) {
       const failure = M2Error.from(error);
+      if (failure.code === 'service.unavailable') return 'nobody there';
       if (failure.retryable) return undefined;
       throw failure;
     }

@@ -1,4 +1,4 @@
-import { M2Error, type Project, projectCreated, projectDeleted } from '@m2/contracts';
+import { fields, M2Error, type Project, projectCreated, projectDeleted } from '@m2/contracts';
 import { type Kit, KIT, violatesUnique } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import { v7 as uuidv7 } from 'uuid';
@@ -19,10 +19,14 @@ export class Projects {
    * something too. Throws M2Error `project.not_found`.
    */
   async visible(nameOrId: string, caller: Caller): Promise<Project> {
-    const [row] = await this.kit.database.query<Row>(
-      'SELECT * FROM projects WHERE (name = $1 OR id::text = $1) AND ($2::uuid IS NULL OR id = $2)',
-      [nameOrId, caller.project],
-    );
+    // The guard asks before anything of the request was checked, and PostgreSQL takes no NUL.
+    const given = fields.nameOrId.safeParse(nameOrId);
+    const [row] = !given.success
+      ? []
+      : await this.kit.database.query<Row>(
+          'SELECT * FROM projects WHERE (name = $1 OR id::text = $1) AND ($2::uuid IS NULL OR id = $2)',
+          [nameOrId, caller.project],
+        );
     if (!row) throw new M2Error('project.not_found', `There is no project "${nameOrId}"`);
     return toProject(row);
   }

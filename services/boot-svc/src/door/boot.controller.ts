@@ -2,7 +2,7 @@ import { fields } from '@m2/contracts';
 import { type Kit, KIT } from '@m2/service-kit';
 import { Body, Controller, Get, Header, HttpCode, HttpException, Inject, Ip, Param, Post, Query } from '@nestjs/common';
 import type { BootConfiguration } from '../config.js';
-import { Boots } from '../configs/boots.js';
+import { Boots, type ScriptAnswer } from '../configs/boots.js';
 import { bootFromDisk } from '../scripts/boot-from-disk.js';
 import { askAgain, refuse } from '../scripts/refusals.js';
 import { ForNodes } from './nodes-only.js';
@@ -21,17 +21,16 @@ export class BootController {
   @Header('content-type', 'text/plain; charset=utf-8')
   async script(@Query('mac') given: unknown, @Ip() address: string): Promise<string> {
     const mac = macOf(given);
-    const answer = await this.boots.script(mac, plain(address));
-    if ('later' in answer) return askAgain(`${this.kit.config.bootUrl}/boot/ipxe`);
-    if ('refused' in answer) return refuse();
-    const { config, login } = answer.boot;
-    return bootFromDisk({
-      node: config.node_name,
-      initiator: login.initiator,
-      target: login.iqn,
-      portals: login.portals,
-      chap: { user: login.user, password: login.secret },
-    });
+    try {
+      return scriptOf(await this.boots.script(mac, plain(address)), this.again);
+    } catch (error) {
+      this.kit.log.error({ err: error, mac }, 'a boot script could not be made; the node asks again');
+      return askAgain(this.again);
+    }
+  }
+
+  private get again(): string {
+    return `${this.kit.config.bootUrl}/boot/ipxe`;
   }
 
   @Get('metadata')
@@ -52,6 +51,19 @@ export class BootController {
       throw new HttpException('This token is not, or no longer, valid\n', 404);
     return 'welcome\n';
   }
+}
+
+function scriptOf(answer: ScriptAnswer, again: string): string {
+  if ('later' in answer) return askAgain(again);
+  if ('refused' in answer) return refuse();
+  const { config, login } = answer.boot;
+  return bootFromDisk({
+    node: config.node_name,
+    initiator: login.initiator,
+    target: login.iqn,
+    portals: login.portals,
+    chap: { user: login.user, password: login.secret },
+  });
 }
 
 function macOf(given: unknown): string {

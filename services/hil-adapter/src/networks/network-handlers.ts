@@ -38,15 +38,28 @@ export class NetworkHandlers {
   @Handles(networkDetach)
   async detach(request: Request, effect: Effect) {
     const { row, nic } = await this.find(effect, request);
-    const ours = row.holder === request.holder && nic.network !== null;
-    if (ours)
-      await this.networks.ensureDetached({ node: row.name, nic: request.nic, mac: nic.mac, network: nic.network! });
+    const ours = row.holder === request.holder;
+    if (ours) await this.leave(row, nic, request);
     return effect.commit(async (sql, emit) => {
-      if (!ours) return {};
+      if (!ours || nic.network === null) return {};
       await this.record(sql, request, null);
       emit(networkDetached, this.eventOf(row, request), { entity: row.id, project: row.holder_project });
       return {};
     });
+  }
+
+  /** The equipment, not the row, says whether the nic is in: an attach that died before its commit left no row. */
+  private async leave(
+    { name: node }: HeldNode,
+    { mac, network }: NicRow,
+    { nic, network: given }: Request,
+  ): Promise<void> {
+    try {
+      await this.networks.ensureDetached({ node, nic, mac, network: network ?? given });
+    } catch (error) {
+      // Nothing was ever attached to a network that is not there; its attach failed for that.
+      if (network !== null || M2Error.from(error).code !== 'network.not_found') throw error;
+    }
   }
 
   private async record(

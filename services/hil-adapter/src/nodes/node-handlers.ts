@@ -82,17 +82,16 @@ export class NodeHandlers {
 
   @Handles(nodeSetBmc)
   async setBmc({ nodeId, bmc: { password, ...bmc } }: RequestOf<typeof nodeSetBmc>, effect: Effect): Promise<Node> {
-    const { name, project } = await this.nodes.find(nodeId);
-    await effect.commit(async (sql, emit) => {
+    const before = await this.nodes.find(nodeId);
+    return effect.commit(async (sql, emit) => {
       await sql.query('UPDATE nodes SET bmc = $2, bmc_password = $3 WHERE id = $1', [
         nodeId,
         JSON.stringify(bmc),
         this.nodes.sealPassword(nodeId, password),
       ]);
-      emit(nodeChanged, { id: nodeId, name }, { entity: nodeId, project });
-      return {};
+      emit(nodeChanged, { id: nodeId, name: before.name }, { entity: nodeId, project: before.project });
+      return { ...before, bmc };
     });
-    return this.nodes.find(nodeId);
   }
 
   @Handles(nodeRemove)

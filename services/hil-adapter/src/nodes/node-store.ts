@@ -1,11 +1,9 @@
-import { M2Error, type Node } from '@m2/contracts';
+import { fields, M2Error, type Node } from '@m2/contracts';
 import { type Kit, KIT, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import { IsNull, MoreThan } from 'typeorm';
 import type { BmcAddress } from '../power/power.port.js';
 import { NodeEntity, toNode } from './node.entity.js';
-
-const isId = (value: string) => /^[0-9a-f]{8}-[0-9a-f-]{27}$/.test(value);
 
 /** What a command needs to know of a node, locked or not. */
 export interface HeldNode {
@@ -34,7 +32,7 @@ export class NodeStore {
     const [row] = await this.kit.database.query<FoundRow>(
       `SELECT id, name, project, firmware, bmc, holder, holder_project AS "holderProject", created_at AS "createdAt",
          (SELECT jsonb_agg(jsonb_build_object('label', label, 'mac', mac) ORDER BY position) FROM nics WHERE node = nodes.id) AS nics
-       FROM nodes WHERE ${isId(nameOrId) ? 'id' : 'name'} = $1 AND ($2::uuid IS NULL OR project IS NULL OR project = $2)`,
+       FROM nodes WHERE ${fields.isId(nameOrId) ? 'id' : 'name'} = $1 AND ($2::uuid IS NULL OR project IS NULL OR project = $2)`,
       [nameOrId, project ?? null],
     );
     if (!row) throw new M2Error('node.not_found', `There is no node "${nameOrId}"`);

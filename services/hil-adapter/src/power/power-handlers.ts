@@ -2,7 +2,7 @@ import { M2Error, powerBoot, powerOff, powerShow, powerTurnedOff, powerTurnedOn,
 import { Answers, type Effect, Handles, type Kit, KIT } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import { type HeldNode, NodeStore } from '../nodes/node-store.js';
-import type { PowerDriver } from './power.port.js';
+import type { PowerDriver, PowerState } from './power.port.js';
 
 export const POWER = Symbol('power driver');
 
@@ -34,21 +34,37 @@ export class PowerHandlers {
     const row = await this.nodes.row(effect, nodeId);
     if (row.holder !== holder)
       throw new M2Error('node.busy', `The node "${row.name}" is not held by provision ${holder}`);
-    const bmc = this.nodes.bmcOf(row);
-    const isOurs =
-      row.power_effect === effect.key && (await this.power.state(bmc, { deadlineMs: effect.remainingMs })) === 'on';
-    if (!isOurs)
-      await this.power.bootFromNetwork(bmc, {
-        deadlineMs: effect.remainingMs,
-        firmware: row.firmware,
-        whenOff: async () => {
-          await effect.query('UPDATE nodes SET power_effect = $2 WHERE id = $1', [nodeId, effect.key]);
-        },
-      });
+    const begun = row.power_effect === effect.key;
+    const isOurs = begun && (await this.look(row, effect)) === 'on';
+    if (!isOurs) await this.bootNow(row, effect);
     return effect.commit(async (_sql, emit) => {
       emit(powerTurnedOn, eventOf(row, holder), { entity: nodeId, project: row.holder_project });
       return {};
     });
+  }
+
+  private async bootNow(row: HeldNode, effect: Effect): Promise<void> {
+    let begun = false;
+    try {
+      await this.power.bootFromNetwork(this.nodes.bmcOf(row), {
+        deadlineMs: effect.remainingMs,
+        firmware: row.firmware,
+        whenOff: async () => {
+          begun = true;
+          await effect.query('UPDATE nodes SET power_effect = $2 WHERE id = $1', [row.id, effect.key]);
+        },
+      });
+    } catch (error) {
+      throw begun ? mayBeOn(error) : error;
+    }
+  }
+
+  private async look(row: HeldNode, effect: Effect): Promise<PowerState> {
+    try {
+      return await this.power.state(this.nodes.bmcOf(row), { deadlineMs: effect.remainingMs });
+    } catch (error) {
+      throw mayBeOn(error);
+    }
   }
 
   /** A node that the provision does not hold is not its to power off, so there is nothing to do. */
@@ -64,6 +80,12 @@ export class PowerHandlers {
       return {};
     });
   }
+}
+
+/** A BMC that was lost after the power-on was begun is not one that was never reached: the node may be on, and is to be powered off. */
+function mayBeOn(error: unknown): M2Error {
+  const failure = M2Error.from(error);
+  return failure.untouched ? new M2Error('bmc.timeout', failure.detail, failure.about, { cause: error }) : failure;
 }
 
 const eventOf = (row: HeldNode, holder: string) => ({

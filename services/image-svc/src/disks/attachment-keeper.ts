@@ -42,17 +42,16 @@ export class AttachmentKeeper implements OnModuleInit {
     );
   }
 
+  /** Only told, not attached once more: one of them may be on its way out at this moment, and would stay for ever. */
   private async announce(volumes: string[]): Promise<void> {
     this.kit.log.warn({ volumes }, 'attached disks were lost and are back; their targets open them again');
     const disks = await this.kit.database.query<Row & Record<string, unknown>>(
       'SELECT id, project, name, volume FROM disks WHERE volume = ANY($1) AND holder IS NOT NULL',
       [volumes],
     );
-    for (const { id, project, name, volume } of disks) {
-      const backing = await this.storage.ensureAttached(volume);
+    for (const { id, project, name } of disks)
       await this.kit.transact(async (_sql, emit) =>
-        emit(diskReattached, { id, project, name, backing }, { entity: id, project }),
+        emit(diskReattached, { id, project, name }, { entity: id, project }),
       );
-    }
   }
 }

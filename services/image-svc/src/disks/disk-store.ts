@@ -1,8 +1,7 @@
-import { type Disk, M2Error } from '@m2/contracts';
+import { type Disk, fields, M2Error } from '@m2/contracts';
 import { type Kit, KIT, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import { MoreThan } from 'typeorm';
-import { isId } from '../images/image-store.js';
 import { DiskEntity, toDisk } from './disk.entity.js';
 
 const columns = `id, project, name, state, image, volume, size_bytes::float8 AS "sizeBytes", holder, created_at AS "createdAt"`;
@@ -18,7 +17,7 @@ export class DiskStore {
   /** A disk of a project, by name or identifier. Throws M2Error `disk.not_found`. */
   async find(nameOrId: string, project: string): Promise<Disk> {
     const [row] = await this.kit.database.query<Row>(
-      `SELECT ${columns} FROM disks WHERE ${isId(nameOrId) ? 'id' : 'name'} = $1 AND project = $2`,
+      `SELECT ${columns} FROM disks WHERE ${fields.isId(nameOrId) ? 'id' : 'name'} = $1 AND project = $2`,
       [nameOrId, project],
     );
     if (!row) throw new M2Error('disk.not_found', `There is no disk "${nameOrId}" in this project`);

@@ -1,10 +1,8 @@
-import { type Image, M2Error } from '@m2/contracts';
+import { fields, type Image, M2Error } from '@m2/contracts';
 import { type Kit, KIT } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import { MoreThan } from 'typeorm';
 import { ImageEntity, toImage } from './image.entity.js';
-
-export const isId = (value: string) => /^[0-9a-f]{8}-[0-9a-f-]{27}$/.test(value);
 
 type Row = Omit<Image, 'createdAt'> & { createdAt: Date };
 
@@ -20,7 +18,7 @@ export class ImageStore {
   async find(nameOrId: string, project: string): Promise<Image> {
     const [row] = await this.kit.database.query<Row>(
       `SELECT id, project, name, state, format, size_bytes::float8 AS "sizeBytes", sha256, progress, error, created_at AS "createdAt"
-       FROM images WHERE ${isId(nameOrId) ? 'id' : 'name'} = $1 AND project = $2`,
+       FROM images WHERE ${fields.isId(nameOrId) ? 'id' : 'name'} = $1 AND project = $2`,
       [nameOrId, project],
     );
     if (!row) throw new M2Error('image.not_found', `There is no image "${nameOrId}" in this project`);

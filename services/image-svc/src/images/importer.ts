@@ -1,5 +1,5 @@
 import { imageImported, imageImportFailed, type imageSource, M2Error } from '@m2/contracts';
-import { type Kit, KIT, type Session } from '@m2/service-kit';
+import { isConnectionError, type Kit, KIT, type Session } from '@m2/service-kit';
 import { Inject, Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -98,7 +98,7 @@ export class Importer implements OnModuleInit, OnApplicationShutdown {
       );
       if (lock?.mine) await this.import(id, session, signal);
     } catch (error) {
-      this.kit.log.error({ err: error, image: id }, 'an import was left; it is begun again when the service starts');
+      this.kit.log.error({ err: error, image: id }, 'an import was left; it is taken up again');
     } finally {
       session.release(true);
     }
@@ -112,7 +112,7 @@ export class Importer implements OnModuleInit, OnApplicationShutdown {
     if (!job) return;
     try {
       const stored = await this.fetchAndStore(job, signal);
-      await this.kit.transact(async (sql, emit) => {
+      const gone = await this.kit.transact(async (sql, emit) => {
         const rows = await sql.query(
           `UPDATE images SET state = 'ready', format = $2, size_bytes = $3, sha256 = $4, progress = NULL
            WHERE id = $1 AND state = 'importing' RETURNING id`,
@@ -121,8 +121,13 @@ export class Importer implements OnModuleInit, OnApplicationShutdown {
         const { project, name } = job;
         const { sizeBytes, sha256 } = stored;
         if (rows.length > 0) emit(imageImported, { id, project, name, sizeBytes, sha256 }, { entity: id, project });
+        return (await sql.query(`SELECT 1 FROM images WHERE id = $1 AND state <> 'deleting'`, [id])).length === 0;
       });
+      // Another replica deleted the image, and could not stop this one: the volume is nobody's.
+      if (gone) await this.storage.ensureNoVolume(job.volume);
     } catch (error) {
+      // A database that is away says nothing about the image; the import is taken up again.
+      if (isConnectionError(error)) throw error;
       // The service stops, or the image is being deleted: neither is the import's failure.
       if (!signal.aborted) await this.fail(job, M2Error.from(error));
     }
@@ -170,7 +175,9 @@ export class Importer implements OnModuleInit, OnApplicationShutdown {
       if (Date.now() - last < progressEveryMs) return;
       last = Date.now();
       const progress = JSON.stringify({ phase, done, total: total ?? null });
-      this.kit.database.query('UPDATE images SET progress = $2 WHERE id = $1', [id, progress]).catch(() => {});
+      this.kit.database
+        .query(`UPDATE images SET progress = $2 WHERE id = $1 AND state = 'importing'`, [id, progress])
+        .catch(() => {});
     };
   }
 

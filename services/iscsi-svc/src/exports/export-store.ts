@@ -59,6 +59,11 @@ export class ExportStore {
     );
   }
 
+  async isWanted(iqn: string): Promise<boolean> {
+    const rows = await this.kit.database.query('SELECT 1 FROM exports WHERE iqn = $1', [iqn]);
+    return rows.length > 0;
+  }
+
   /** What the driver is told, with the secret opened. */
   specOf(row: ExportRow): ExportSpec {
     const secret = this.kit.secrets.open(row.chap_secret, `chap ${row.id}`);

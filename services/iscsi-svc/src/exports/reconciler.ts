@@ -55,17 +55,19 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
 
   private async restore(project: string): Promise<void> {
     const rows = await this.exports.wanted(project);
-    await Promise.all(rows.filter((row) => row.state === 'ready').map((row) => this.putBack(row)));
+    await Promise.all(rows.map((row) => this.putBack(row)));
   }
 
-  private async putBack({ id: rowId }: ExportRow): Promise<void> {
+  /** Also an export that is just being made: its target may be lost between its making and the record of it. */
+  private async putBack({ id: rowId }: Pick<ExportRow, 'id'>): Promise<void> {
     try {
       const row = await this.exports.row(this.kit.database, rowId);
-      if (row?.state !== 'ready') return;
+      if (!row || row.state === 'deleting') return;
       await this.targets.ensureExport(this.exports.specOf(row));
       // It may have been deleted meanwhile, before the target was back: then the target is nobody's.
       const still = await this.exports.row(this.kit.database, rowId);
-      if (still?.state !== 'ready') return await this.targets.ensureNoExport(row.project, row.iqn);
+      if (!still || still.state === 'deleting') return await this.targets.ensureNoExport(row.project, row.iqn);
+      if (row.state === 'creating') return;
       this.repairs.add(1);
       const { id, project, disk, iqn } = row;
       await this.kit.transact(async (_sql, emit) =>
@@ -84,6 +86,8 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
       const since = this.orphansSince.get(iqn) ?? Date.now();
       this.orphansSince.set(iqn, since);
       if (Date.now() - since < orphanGraceMs) continue;
+      // The disk may have been exported again since this round began.
+      if (await this.exports.isWanted(iqn)) continue;
       this.kit.log.warn({ iqn, project: pool }, 'a target without an export is removed');
       await this.targets.ensureNoExport(pool, iqn);
     }
@@ -93,16 +97,12 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
   @Consumes({ durable: 'iscsi-reattached', of: diskReattached })
   async reopen(events: ReceivedEvent[], sql: Sql): Promise<void> {
     const disks = events.map(({ data }) => data['id']);
-    const rows = await sql.query<{ id: string }>(`SELECT id FROM exports WHERE disk = ANY($1) AND state = 'ready'`, [
-      disks,
-    ]);
-    for (const { id } of rows)
-      this.enqueue(async () => {
-        const row = await this.exports.row(this.kit.database, id);
-        if (!row || row.state !== 'ready') return;
-        await this.targets.ensureNoExport(row.project, row.iqn);
-        await this.putBack(row);
-      });
+    const rows = await sql.query<{ id: string }>(
+      `SELECT id FROM exports WHERE disk = ANY($1) AND state <> 'deleting'`,
+      [disks],
+    );
+    // Not removed first: with a tenant's last target goes its portal, the only one that its node knows.
+    for (const row of rows) this.enqueue(() => this.putBack(row));
   }
 }
 

@@ -1,0 +1,78 @@
+import { portsOf } from '@m2/supervisor';
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { eventually, type Scene } from './scene.js';
+
+const run = promisify(execFile);
+
+/** A node's disk as the node sees it: over iSCSI, with what its boot script says. */
+export class NodeDisk {
+  private constructor(
+    /** `address:port` */
+    readonly portal: string,
+    private readonly target: string,
+    private readonly initiator: string,
+    private readonly user: string,
+    private readonly secret: string,
+  ) {}
+
+  static async of({ stage }: Scene, place = 0): Promise<NodeDisk> {
+    const { port, provisioningAddress } = stage.running.settings;
+    const mac = encodeURIComponent(stage.lab.nodes[place]!.mac);
+    const script = await eventually('a boot script with a disk in it', async () => {
+      const answer = await fetch(`http://127.0.0.1:${portsOf(port).boot}/boot/ipxe?mac=${mac}`);
+      const text = await answer.text();
+      return text.includes('sanboot') ? text : undefined;
+    });
+    const setting = (name: string) => new RegExp(`^set ${name} (\\S+)$`, 'm').exec(script)?.[1] ?? '';
+    const [, portal = '', target = ''] = /iscsi:[^:\s]+::(\d+):1:(\S+)/.exec(script) ?? [];
+    return new NodeDisk(
+      `${provisioningAddress}:${portal}`,
+      target,
+      setting('initiator-iqn'),
+      setting('username'),
+      setting('password'),
+    );
+  }
+
+  /** Fills a part of the disk with a byte, and flushes: from then on no crash may lose it. */
+  async write(byte: number): Promise<void> {
+    await this.io(`write -P ${byte} 8M 64k`, 'flush');
+  }
+
+  /** Rejects when the disk does not hold what was written, or cannot be written: the kernel's cache answers reads of a dead disk. */
+  async verify(byte: number): Promise<void> {
+    await this.io(`read -P ${byte} 8M 64k`, `write -P ${byte} 8M 64k`, 'flush');
+  }
+
+  /** A login of its own each time, by QEMU's initiator (the one that libiscsi gives it). */
+  private async io(...commands: string[]): Promise<void> {
+    const dir = await mkdtemp(join(tmpdir(), 'm2-faults-chap-'));
+    try {
+      // By a file, because other users can read argument lists.
+      const secret = join(dir, 'secret');
+      await writeFile(secret, this.secret, { mode: 0o600 });
+      const options = {
+        driver: 'raw',
+        'file.driver': 'iscsi',
+        'file.transport': 'tcp',
+        'file.portal': this.portal,
+        'file.target': this.target,
+        'file.lun': '1',
+        'file.initiator-name': this.initiator,
+        'file.user': this.user,
+        'file.password-secret': 'chap',
+      };
+      const disk = Object.entries(options).map(([name, value]) => `${name}=${value}`);
+      const args = ['--object', `secret,id=chap,file=${secret}`, ...commands.flatMap((command) => ['-c', command])];
+      const { stdout, stderr } = await run('qemu-io', [...args, '--image-opts', disk.join(',')], { timeout: 20_000 });
+      const said = stdout + stderr;
+      if (/failed|error/i.test(said)) throw new Error(said);
+    } finally {
+      await rm(dir, { recursive: true });
+    }
+  }
+}

@@ -1,0 +1,94 @@
+import type { Operation, ServiceName } from '@m2/contracts';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { casesOf } from './commands.js';
+import { happened } from './events.js';
+import {
+  askDeprovision,
+  askProvision,
+  bootNode,
+  ended,
+  powerCommands,
+  type Scene,
+  startScene,
+  succeeded,
+  untilStep,
+} from './scene.js';
+import { expectNothing, expectOnly } from './things.js';
+import {
+  booted,
+  deprovisionSteps,
+  made,
+  provisionSteps,
+  removed,
+  takenBack,
+  wayToDeprovision,
+  wayToProvision,
+} from './ways.js';
+
+const mortal: ServiceName[] = ['image', 'iscsi', 'boot', 'hil'];
+
+let scene: Scene;
+
+beforeAll(async () => {
+  scene = await startScene({ nodes: 1, mortal });
+});
+afterAll(() => scene?.close());
+
+const kill = ({ service, subject, phase }: { service: ServiceName; subject: string; phase: string }) =>
+  scene.killSwitch(service).arm({ channel: 'm2:command', at: { subject, phase } });
+
+const thingsOf = ({ about }: Operation) => [about['provision']!, about['disk']!];
+
+describe('while a provision is made,', () => {
+  it.each(casesOf(provisionSteps, 'do'))('$service is killed in $name, $phase', async ({ step, ...point }) => {
+    const { waitFor } = wayToProvision(step);
+    let operation: Operation | undefined;
+    const power = await powerCommands(scene, async () => {
+      kill(point);
+      operation = await askProvision(scene, { waitFor });
+      if (waitFor === 'booted') await bootNode(scene);
+      operation = await succeeded(scene, operation);
+    });
+    expect(scene.killSwitch(point.service).struck).toBe(true);
+    expect(power).toEqual(['power 1']);
+    await expectOnly(scene, [operation!], waitFor);
+    expect(await happened(scene, thingsOf(operation!))).toEqual({ ...made, ...(waitFor === 'booted' && booted) });
+    await succeeded(scene, await askDeprovision(scene, operation!.about['provision']!));
+    await expectNothing(scene);
+  });
+});
+
+describe('while a provision is ended,', () => {
+  it.each(casesOf(deprovisionSteps, 'do'))('$service is killed in $name, $phase', async ({ step, ...point }) => {
+    const { disk } = wayToDeprovision(step);
+    const { about, ...provision } = await succeeded(scene, await askProvision(scene));
+    kill(point);
+    await succeeded(scene, await askDeprovision(scene, about['provision']!, disk));
+    expect(scene.killSwitch(point.service).struck).toBe(true);
+    expect(await happened(scene, thingsOf({ about, ...provision }))).toEqual({
+      ...made,
+      ...takenBack,
+      ...(disk === 'delete' && removed),
+    });
+    if (disk === 'delete') return expectNothing(scene);
+    await expectNothing(scene, [about['disk']!]);
+    const { project } = scene.stage;
+    await succeeded(scene, await scene.client.call('diskDelete', { params: { project, disk: about['disk']! } }));
+  });
+});
+
+describe('while a provision is undone,', () => {
+  const last = provisionSteps.at(-1)!;
+  const { waitFor } = wayToProvision(last);
+
+  it.each(casesOf(provisionSteps, 'undo'))('$service is killed in $name, $phase', async (point) => {
+    const operation = await askProvision(scene, { waitFor });
+    await untilStep(scene, operation, last.name, 'running');
+    kill(point);
+    await scene.client.call('operationCancel', { params: { id: operation.id } });
+    expect(await ended(scene, operation)).toMatchObject({ state: 'cancelled', error: { code: 'operation.cancelled' } });
+    expect(scene.killSwitch(point.service).struck).toBe(true);
+    await expectNothing(scene);
+    expect(await happened(scene, thingsOf(operation))).toEqual({ ...made, ...takenBack, ...removed });
+  });
+});

@@ -1,0 +1,46 @@
+import type { Step } from '../../services/api-gateway/src/operations/saga.js';
+import { sagas } from '../../services/api-gateway/src/sagas/index.js';
+import { once } from './events.js';
+
+/** The steps as the product has them: what these tests cover is made from them, so a new step is covered unasked. */
+export const provisionSteps = sagas.provision.steps as Step<unknown>[];
+export const deprovisionSteps = sagas.deprovision.steps as Step<unknown>[];
+
+/** Requests, with as much of the saga's input as its conditions look at. */
+const provisionWays = [
+  { waitFor: 'ready' as const, input: { image: 'golden', waitFor: 'ready' } },
+  { waitFor: 'booted' as const, input: { image: 'golden', waitFor: 'booted' } },
+];
+const deprovisionWays = [
+  { disk: 'keep' as const, input: { deleteDisk: false } },
+  { disk: 'delete' as const, input: { deleteDisk: true } },
+];
+
+/** The request that makes a saga take a step. A conditional step that no request here reaches fails loudly. */
+function wayTo<Way extends { input: object }>(step: Step<unknown>, ways: Way[]): Way {
+  const way = ways.find(({ input }) => step.when?.(input) ?? true);
+  if (!way) throw new Error(`No request here takes the step ${step.name}; add one`);
+  return way;
+}
+
+export const wayToProvision = (step: Step<unknown>) => wayTo(step, provisionWays);
+export const wayToDeprovision = (step: Step<unknown>) => wayTo(step, deprovisionWays);
+
+/** What a provision and its end are for those who read the events: each of these, once. */
+export const made = once(
+  'image.disk.created',
+  'image.disk.attached',
+  'iscsi.export.created',
+  'hil.node.reserved',
+  'hil.network.attached',
+  'hil.power.on',
+);
+export const takenBack = once(
+  'image.disk.detached',
+  'iscsi.export.deleted',
+  'hil.node.released',
+  'hil.network.detached',
+  'hil.power.off',
+);
+export const booted = once('boot.config.served', 'boot.node.booted');
+export const removed = once('image.disk.deleted');

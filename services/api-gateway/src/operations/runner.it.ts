@@ -1,0 +1,190 @@
+import { diskCreate, imageImport, operationEnded } from '@m2/contracts';
+import { until } from '@m2/service-kit/testing';
+import { v7 as uuidv7 } from 'uuid';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openGateway, type OperationBody, type TestGateway } from '../testing/gateway.js';
+import { diskCreateSaga } from '../sagas/disk-create.js';
+import { Journal, LostOperation } from './journal.js';
+import { newStep, type OperationRow, OperationStore } from './store.js';
+
+let gateway: TestGateway;
+let project: { id: string };
+let image: { id: string };
+let count = 0;
+
+beforeAll(async () => {
+  // The first replica takes one operation at a time, so that it leaves what is not its own to others.
+  gateway = await openGateway({ environment: { M2_INSTANCE: 'first', M2_CONCURRENCY: '1' } });
+  project = await gateway.project('lab');
+  image = gateway.standIns.addImage('ubuntu', project.id);
+});
+afterAll(() => gateway?.close());
+
+const newDisk = async () => {
+  const body = { name: `disk-${(count += 1)}`, image: image.id };
+  return (await gateway.ask('POST', '/v1/projects/lab/disks', { body })).body as OperationBody;
+};
+const row = async (id: string) =>
+  (
+    await gateway.kit.database.query<{ fence: number; runner: string | null; state: string }>(
+      'SELECT fence::int, runner, state FROM operations WHERE id = $1',
+      [id],
+    )
+  )[0]!;
+const ends = async (id: string) =>
+  (
+    await gateway.kit.database.query('SELECT 1 FROM m2_outbox WHERE type = $1 AND entity = $2', [
+      operationEnded.type,
+      id,
+    ])
+  ).length;
+/** As if the runner had been asleep for longer than its lease. */
+const expire = (id: string) =>
+  gateway.kit.database.query(`UPDATE operations SET lease_until = now() - interval '1 second' WHERE id = $1`, [id]);
+const sent = (id: string) => gateway.standIns.asked.filter(({ effect }) => effect?.startsWith(id)).length;
+
+describe('an operation whose runner’s lease ran out', () => {
+  it('is taken over once, and what the first runner still does counts no more', async () => {
+    const release = gateway.standIns.hold(diskCreate);
+    const { id } = await newDisk();
+    await until('the first runner has sent the command', () => sent(id) === 1);
+    expect(await row(id)).toEqual({ fence: 1, runner: 'first', state: 'running' });
+    const others = await Promise.all([
+      gateway.replica({ M2_INSTANCE: 'second', M2_CONCURRENCY: '64' }),
+      gateway.replica({ M2_INSTANCE: 'third', M2_CONCURRENCY: '64' }),
+    ]);
+    const taken = await until('another runner has it', async () => {
+      const now = await row(id);
+      if (now.runner === 'first') await expire(id);
+      return now.runner === 'first' ? undefined : now;
+    });
+    expect(taken.fence).toBe(2);
+    expect(['second', 'third']).toContain(taken.runner);
+    await until('the new runner has sent the command again', () => sent(id) === 2);
+    // Both answers arrive, the first runner's as well.
+    release();
+    expect(await gateway.ended({ id })).toMatchObject({ state: 'succeeded' });
+    await Promise.all(others.map((other) => other.stop()));
+    expect([await ends(id), (await row(id)).fence]).toEqual([1, 2]);
+    expect(
+      new Set(gateway.standIns.asked.filter(({ effect }) => effect?.startsWith(id)).map(({ effect }) => effect)),
+    ).toEqual(new Set([`${id}/clone-disk/do`]));
+  });
+});
+
+describe('a replica that starts again under its name', () => {
+  it('goes on with its operations at once, without waiting for its own lease', async () => {
+    const replica = await gateway.replica({ M2_INSTANCE: 'phoenix', M2_CONCURRENCY: '64' });
+    const release = gateway.standIns.hold(imageImport);
+    const body = { name: 'slow', source: { kind: 'file', path: '/x' } };
+    const answer = await fetch(`${replica.origin}/v1/projects/lab/images`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${'an-admin-token-of-the-tests-of-the-gateway'}`,
+        'content-type': 'application/json',
+      },
+      body: JSON.stringify(body),
+    });
+    const { id } = (await answer.json()) as OperationBody;
+    await until('it is under way', () => sent(id) === 1);
+    const stopping = replica.stop();
+    release();
+    await stopping;
+    const again = await gateway.replica({ M2_INSTANCE: 'phoenix', M2_CONCURRENCY: '64' });
+    expect(await gateway.ended({ id })).toMatchObject({ state: 'succeeded' });
+    expect(await ends(id)).toBe(1);
+    await again.stop();
+  });
+
+  it('does not take those of a twin that lives', async () => {
+    const release = gateway.standIns.hold(diskCreate);
+    const { id } = await newDisk();
+    await until('it is under way', () => sent(id) === 1);
+    const twin = await gateway.replica({ M2_INSTANCE: 'first', M2_CONCURRENCY: '64' });
+    expect(await row(id)).toMatchObject({ fence: 1, runner: 'first' });
+    release();
+    expect(await gateway.ended({ id })).toMatchObject({ state: 'succeeded' });
+    await twin.stop();
+    expect((await row(id)).fence).toBe(1);
+  });
+});
+
+describe('operations for which there is no room', () => {
+  it('wait in the database, and are run as soon as there is', async () => {
+    const release = gateway.standIns.hold(diskCreate);
+    const begun = [await newDisk(), await newDisk(), await newDisk()];
+    await until('the first is under way', () => sent(begun[0]!.id) === 1);
+    expect(await row(begun[2]!.id)).toMatchObject({ runner: null, fence: 0 });
+    release();
+    for (const { id } of begun) expect(await gateway.ended({ id })).toMatchObject({ state: 'succeeded' });
+  });
+
+  it('can be cancelled before anybody runs them, and then do nothing', async () => {
+    const release = gateway.standIns.hold(diskCreate);
+    const running = await newDisk();
+    await until('the first is under way', () => sent(running.id) === 1);
+    const waiting = await newDisk();
+    expect((await gateway.ask('POST', `/v1/operations/${waiting.id}/cancel`)).status).toBe(202);
+    release();
+    expect(await gateway.ended(waiting)).toMatchObject({ state: 'cancelled' });
+    expect(sent(waiting.id)).toBe(0);
+    await gateway.ended(running);
+  });
+});
+
+describe('the store of operations', () => {
+  const caller = { token: uuidv7(), name: 'test', role: 'admin' as const, project: null };
+  const create = async () => {
+    const store = new OperationStore(gateway.kit);
+    const input = { disk: uuidv7(), name: 'x', image: image.id };
+    const operation = {
+      id: uuidv7(),
+      project: project.id,
+      kind: 'disk.create' as const,
+      input,
+      about: {},
+      caller,
+      idempotency: undefined,
+    };
+    const { row: created } = await store.create(diskCreateSaga as never, operation, 'nobody');
+    return { store, operation: created as OperationRow };
+  };
+  const state = { operation: '', project: '', input: {} as never, reply: () => ({}) as never };
+
+  it('refuses whoever does not hold the operation any more, in everything', async () => {
+    const { store, operation } = await create();
+    const journal = new Journal(gateway.kit.database);
+    const old = { ...operation };
+    await gateway.kit.database.query('UPDATE operations SET fence = fence + 1 WHERE id = $1', [operation.id]);
+    const error = { code: 'internal' as const, detail: 'x' };
+    await expect(
+      journal.write(old.id, old.fence, [{ ...newStep('clone-disk'), state: 'done' }]),
+    ).rejects.toBeInstanceOf(LostOperation);
+    await expect(store.turnBack(old, error)).rejects.toBeInstanceOf(LostOperation);
+    await expect(store.end(old, diskCreateSaga as never, state, 'succeeded', null, null)).rejects.toBeInstanceOf(
+      LostOperation,
+    );
+    expect(await store.keepLeases([old])).toEqual(new Map());
+    expect((await store.steps(old.id))[0]!.state).toBe('waiting');
+    expect([(await row(old.id)).state, await ends(old.id)]).toEqual(['running', 0]);
+    await store.end({ ...old, fence: 2 }, diskCreateSaga as never, state, 'failed', error, null);
+    expect([(await row(old.id)).state, await ends(old.id)]).toEqual(['failed', 1]);
+  });
+
+  it('does not let one operation that was lost spoil what others write at the same time', async () => {
+    const [lost, kept] = [await create(), await create()];
+    const journal = new Journal(gateway.kit.database);
+    await gateway.kit.database.query('UPDATE operations SET fence = 9 WHERE id = $1', [lost.operation.id]);
+    const done = { ...newStep('clone-disk'), state: 'done' as const };
+    const outcomes = await Promise.allSettled([
+      journal.write(lost.operation.id, 1, [done]),
+      journal.write(kept.operation.id, 1, [{ ...done, state: 'running' }]),
+      journal.write(kept.operation.id, 1, [{ ...done, reply: { a: 1 } }]),
+    ]);
+    expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'fulfilled', 'fulfilled']);
+    expect(await kept.store.steps(kept.operation.id)).toMatchObject([{ state: 'done', reply: { a: 1 } }]);
+    for (const { store, operation } of [kept])
+      await store.end(operation, diskCreateSaga as never, state, 'failed', null, null);
+    await lost.store.end({ ...lost.operation, fence: 9 }, diskCreateSaga as never, state, 'failed', null, null);
+  });
+});

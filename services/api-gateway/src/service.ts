@@ -1,0 +1,45 @@
+import { NestLog, type ServiceDefinition } from '@m2/service-kit';
+import { NestFactory } from '@nestjs/core';
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import type { FastifyReply } from 'fastify';
+import { gatewayConfig } from './config.js';
+import { locate } from './door/location.js';
+import { ProblemFilter, refuse } from './door/problem-filter.js';
+import { traceRequests } from './door/tracing.js';
+import { GatewayModule } from './gateway.module.js';
+import { Gateway1795000000001 } from './migrations.js';
+
+/** The gateway, whole: the process of `main.ts` runs it, and so do tests, in theirs. */
+export const gatewayService: ServiceDefinition<typeof gatewayConfig> = {
+  name: 'gateway',
+  config: gatewayConfig,
+  module: GatewayModule,
+  migrations: [Gateway1795000000001],
+  entities: [],
+  create: async (module, kit) => {
+    // Streams that are followed have no end of their own; who follows comes back to the next life of the gateway.
+    const adapter = new FastifyAdapter({
+      forceCloseConnections: true,
+      bodyLimit: 1024 * 1024,
+      routerOptions: { ignoreTrailingSlash: true },
+      // What is refused before there is a route, as a path with half an escape.
+      frameworkErrors: (error: Error, _request: unknown, reply: FastifyReply) => refuse(reply, error),
+    });
+    const app = await NestFactory.create<NestFastifyApplication>(module, adapter, {
+      logger: new NestLog(kit.log),
+      abortOnError: false,
+      // Nest would take forms too, which any web page can send; Fastify's own parser takes JSON.
+      bodyParser: false,
+    });
+    const fastify = adapter.getInstance();
+    fastify.removeContentTypeParser('text/plain');
+    traceRequests(fastify as never);
+    locate(fastify as never);
+    app.useGlobalFilters(new ProblemFilter(kit.log));
+    return app;
+  },
+  listen: async (app, kit) => {
+    // A rack that asks at the same moment must find room in the queue; Node's default is 511.
+    await (app as NestFastifyApplication).listen({ ...kit.config.listen, backlog: 4096 });
+  },
+};

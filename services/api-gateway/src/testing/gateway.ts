@@ -1,0 +1,110 @@
+import type { Role, routes } from '@m2/contracts';
+import { type Ground, openGround } from '@m2/service-kit/testing';
+import type { Type } from '@nestjs/common';
+import type { NestFastifyApplication } from '@nestjs/platform-fastify';
+import type { AddressInfo } from 'node:net';
+import { gatewayService } from '../service.js';
+import { StandIns } from './stand-ins.js';
+
+export const adminToken = 'an-admin-token-of-the-tests-of-the-gateway';
+
+export interface Answer {
+  status: number;
+  headers: Headers;
+  body: never;
+  text: string;
+}
+
+interface Sent {
+  token?: string | undefined;
+  body?: unknown;
+  headers?: Record<string, string>;
+}
+
+/** A gateway with real PostgreSQL and NATS, in this process, and stand-ins for the services behind it. */
+export interface TestGateway {
+  ground: Ground;
+  standIns: StandIns;
+  kit: Awaited<ReturnType<typeof startReplica>>['kit'];
+  origin: string;
+  /** Starts another replica on the same database. */
+  replica(environment?: Record<string, string>): ReturnType<typeof startReplica>;
+  /** Asks as the admin unless a token (or `undefined`, none) is given. */
+  ask(method: string, path: string, sent?: Sent): Promise<Answer>;
+  /** A new token, with its value. */
+  token(role: Role, project?: string): Promise<string>;
+  project(name: string): Promise<{ id: string; name: string }>;
+  /** Waits until an operation ends, and answers it. */
+  ended(operation: { id: string }): Promise<OperationBody>;
+  close(): Promise<void>;
+}
+
+export type OperationBody = (typeof routes)['operationShow']['response']['_zod']['output'];
+
+async function startReplica(ground: Ground, environment: Record<string, string>, module?: Type) {
+  const definition = module ? { ...gatewayService, module } : gatewayService;
+  const quiet = { write: () => true } as unknown as NodeJS.WritableStream;
+  const running = await ground.run(
+    definition,
+    { M2_LISTEN: '127.0.0.1:0', M2_ADMIN_TOKEN: adminToken, ...environment },
+    quiet,
+  );
+  const { port } = (running.app as NestFastifyApplication).getHttpServer().address() as AddressInfo;
+  return { ...running, origin: `http://127.0.0.1:${port}` };
+}
+
+export async function openGateway(
+  options: { module?: Type; environment?: Record<string, string> } = {},
+): Promise<TestGateway> {
+  const ground = await openGround();
+  const standIns = new StandIns(await ground.bus('image'));
+  const database = { M2_DATABASE_URL: await ground.postgres.database(), ...options.environment };
+  const { kit, origin } = await startReplica(ground, database, options.module);
+  const ask = async (method: string, path: string, sent: Sent = {}): Promise<Answer> => {
+    const token = 'token' in sent ? sent.token : adminToken;
+    const isText = typeof sent.body === 'string';
+    const response = await fetch(new URL(path, origin), {
+      method,
+      redirect: 'manual',
+      headers: {
+        ...(token && { authorization: `Bearer ${token}` }),
+        ...(sent.body !== undefined && { 'content-type': 'application/json' }),
+        ...sent.headers,
+      },
+      ...(sent.body !== undefined && { body: isText ? (sent.body as string) : JSON.stringify(sent.body) }),
+    });
+    const text = await response.text();
+    const isJson = response.headers.get('content-type')?.includes('json') ?? false;
+    return {
+      status: response.status,
+      headers: response.headers,
+      text,
+      body: (isJson && text ? JSON.parse(text) : undefined) as never,
+    };
+  };
+  let count = 0;
+  return {
+    ground,
+    standIns,
+    kit,
+    origin,
+    replica: (environment = {}) => startReplica(ground, { ...database, ...environment }, options.module),
+    ask,
+    async token(role, project) {
+      const name = `t-${(count += 1)}`;
+      const made = await ask('POST', '/v1/tokens', { body: { name, role, ...(project && { project }) } });
+      return (made.body as { value: string }).value;
+    },
+    async project(name) {
+      return (await ask('POST', '/v1/projects', { body: { name } })).body;
+    },
+    async ended({ id }) {
+      for (;;) {
+        const operation = (await ask('GET', `/v1/operations/${id}`)).body as OperationBody;
+        if (operation.endedAt || operation.state === 'needs_attention') return operation;
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    },
+    close: () => ground.close(),
+  };
+}

@@ -1,0 +1,120 @@
+import { type Call, diskCreate, imageImport, imageShow, type InputOf, type ReplyOf } from '@m2/contracts';
+import type { ServiceDefinition } from '@m2/service-kit';
+import { openGround, until } from '@m2/service-kit/testing';
+import { Module } from '@nestjs/common';
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { STORAGE } from '../backends/storage.token.js';
+import { imageConfig } from '../config.js';
+import { AttachmentKeeper } from '../disks/attachment-keeper.js';
+import { DiskEntity } from '../disks/disk.entity.js';
+import { DiskHandlers } from '../disks/disk-handlers.js';
+import { DiskStore } from '../disks/disk-store.js';
+import { ImageEntity } from '../images/image.entity.js';
+import { ImageHandlers } from '../images/image-handlers.js';
+import { ImageStore } from '../images/image-store.js';
+import { Importer } from '../images/importer.js';
+import { Image1795000000005 } from '../migrations.js';
+import { RecordedStorage } from './recorded-storage.js';
+
+/** image-svc with real PostgreSQL and NATS, its handlers and its importer whole, and a storage that records. */
+export async function openImage() {
+  const directory = mkdtempSync(join(tmpdir(), 'm2-image-'));
+  const ground = await openGround();
+  const storage = new RecordedStorage();
+
+  @Module({
+    providers: [
+      ImageStore,
+      ImageHandlers,
+      Importer,
+      DiskStore,
+      DiskHandlers,
+      AttachmentKeeper,
+      { provide: STORAGE, useValue: storage },
+    ],
+  })
+  class RecordedModule {}
+  const definition: ServiceDefinition<typeof imageConfig> = {
+    name: 'image',
+    config: imageConfig,
+    module: RecordedModule,
+    migrations: [Image1795000000005],
+    entities: [ImageEntity, DiskEntity],
+  };
+  const quiet = { write: () => true } as unknown as NodeJS.WritableStream;
+  const environment = {
+    M2_DATABASE_URL: await ground.postgres.database(),
+    M2_STORAGE_DIRECTORY: join(directory, 'storage'),
+    M2_IMPORT_DIRECTORIES: directory,
+  };
+  const start = (more: Record<string, string> = {}) => ground.run(definition, { ...environment, ...more }, quiet);
+  let running = await start();
+  const bus = await ground.bus();
+  const tell = <C extends Call>(
+    call: C,
+    input: InputOf<C>,
+    effect = `${randomUUID()}/step/do`,
+    fence = 1,
+  ): Promise<ReplyOf<C>> => bus.request(call, input, { deadlineMs: 10_000, effect, fence });
+  const ask = <C extends Call>(call: C, input: InputOf<C>): Promise<ReplyOf<C>> =>
+    bus.request(call, input, { deadlineMs: 10_000 });
+  let count = 0;
+  return {
+    ground,
+    storage,
+    tell,
+    ask,
+    get kit() {
+      return running.kit;
+    },
+    /** Ends the service and starts it again, as a new process would. */
+    async restart(meanwhile: () => Promise<unknown> = async () => {}, more: Record<string, string> = {}) {
+      await running.stop();
+      await meanwhile();
+      running = await start(more);
+    },
+    /** A raw image of so many sectors, with the sign of a boot sector. */
+    file(sectors = 8): string {
+      const bytes = Buffer.alloc(sectors * 512);
+      bytes.writeUInt16BE(0x55aa, 510);
+      const path = join(directory, `image-${(count += 1)}.raw`);
+      writeFileSync(path, bytes);
+      return path;
+    },
+    request(more: object = {}): InputOf<typeof imageImport> {
+      const source = { kind: 'file' as const, path: this.file() };
+      return { imageId: randomUUID(), project: randomUUID(), name: `image-${count}`, source, ...more };
+    },
+    /** Waits for the end of an import, and answers the image. */
+    imported: ({ imageId, project }: { imageId: string; project: string }) =>
+      until('the import has ended', async () => {
+        const image = await ask(imageShow, { image: imageId, project });
+        return image.state === 'importing' ? undefined : image;
+      }),
+    async image(more: object = {}) {
+      const request = this.request(more);
+      await tell(imageImport, request);
+      return this.imported(request);
+    },
+    async disk(more: object = {}) {
+      const { id: image, project } = await this.image();
+      return tell(diskCreate, { diskId: randomUUID(), project, name: `disk-${count}`, image, ...more });
+    },
+    staged: () => readdirSync(join(directory, 'storage', 'staging')),
+    async events(entity: string) {
+      const rows = await running.kit.database.query<{ type: string }>(
+        'SELECT type FROM m2_outbox WHERE entity = $1 ORDER BY sequence',
+        [entity],
+      );
+      return rows.map(({ type }) => type);
+    },
+    async close() {
+      await ground.close();
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}
+export type TestImage = Awaited<ReturnType<typeof openImage>>;

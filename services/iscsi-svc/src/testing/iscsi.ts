@@ -1,0 +1,139 @@
+import type { Call, exportCreate, InputOf, ReplyOf } from '@m2/contracts';
+import type { ServiceDefinition } from '@m2/service-kit';
+import { openGround } from '@m2/service-kit/testing';
+import { Module } from '@nestjs/common';
+import { randomUUID } from 'node:crypto';
+import { iscsiConfig } from '../config.js';
+import { ExportEntity } from '../exports/export.entity.js';
+import { ExportHandlers, TARGETS } from '../exports/export-handlers.js';
+import { ExportStore } from '../exports/export-store.js';
+import { Reconciler } from '../exports/reconciler.js';
+import { Iscsi1795000000003 } from '../migrations.js';
+import {
+  type ExportSpec,
+  type ObservedExport,
+  type Portal,
+  type TargetDriver,
+  TargetError,
+  type TargetErrorCode,
+} from '../targets/target.port.js';
+
+/** Targets in memory, as they are and as they are told to be. */
+export class RecordedTargets implements TargetDriver {
+  readonly calls: string[] = [];
+  readonly specs = new Map<string, ExportSpec>();
+  failing: { method: 'ensure' | 'remove'; code: TargetErrorCode; afterwards?: boolean } | undefined;
+  /** What runs when a target has been made, before whoever asked for it learns that. */
+  made: (spec: ExportSpec) => Promise<void> = async () => {};
+  private lost: (pool: string) => void = () => {};
+
+  async ensureExport(spec: ExportSpec): Promise<{ portals: Portal[]; lun: 1 }> {
+    this.calls.push(`ensure ${spec.iqn}`);
+    this.fail('ensure', false);
+    this.specs.set(spec.iqn, spec);
+    this.fail('ensure', true);
+    await this.made(spec);
+    return { portals: [{ address: '127.0.0.1', port: 3260 }], lun: 1 };
+  }
+
+  async ensureNoExport(pool: string, iqn: string): Promise<void> {
+    this.calls.push(`remove ${iqn}`);
+    this.fail('remove', false);
+    if (this.specs.get(iqn)?.pool === pool) this.specs.delete(iqn);
+  }
+
+  async dropSessions(): Promise<number> {
+    return 0;
+  }
+
+  async observe(): Promise<ObservedExport[]> {
+    this.calls.push('observe');
+    return [...this.specs.values()].map(({ iqn, pool, backing, initiator, chap }, at) => ({
+      iqn,
+      tid: at + 1,
+      pool,
+      backingPath: backing.path,
+      initiators: [initiator],
+      accounts: [chap.user],
+      sessions: [],
+    }));
+  }
+
+  onInstanceLost(listener: (pool: string) => void): void {
+    this.lost = listener;
+  }
+
+  async close(): Promise<void> {
+    this.calls.push('close');
+  }
+
+  /** The process of a tenant's targets dies. */
+  die(pool: string): void {
+    for (const [iqn, spec] of this.specs) if (spec.pool === pool) this.specs.delete(iqn);
+    this.lost(pool);
+  }
+
+  private fail(method: 'ensure' | 'remove', afterwards: boolean): void {
+    if (this.failing?.method !== method || (this.failing.afterwards ?? false) !== afterwards) return;
+    const { code } = this.failing;
+    this.failing = undefined;
+    throw new TargetError(code, 'as the test says');
+  }
+}
+
+/** iscsi-svc with real PostgreSQL and NATS, its handlers and its reconciler whole, and targets that record. */
+export async function openIscsi(environment: Record<string, string> = {}) {
+  const ground = await openGround();
+  const targets = new RecordedTargets();
+
+  @Module({ providers: [ExportStore, ExportHandlers, Reconciler, { provide: TARGETS, useValue: targets }] })
+  class RecordedModule {}
+  const definition: ServiceDefinition<typeof iscsiConfig> = {
+    name: 'iscsi',
+    config: iscsiConfig,
+    module: RecordedModule,
+    migrations: [Iscsi1795000000003],
+    entities: [ExportEntity],
+  };
+  const log: string[] = [];
+  const destination = { write: (line: string) => log.push(line) } as unknown as NodeJS.WritableStream;
+  const settings = {
+    M2_TARGET_DIRECTORY: '/unused',
+    M2_RECONCILE_SECONDS: '0.1',
+    M2_LOG_LEVEL: 'info',
+    ...environment,
+  };
+  const { kit } = await ground.run(definition, settings, destination);
+  const bus = await ground.bus();
+  const tell = <C extends Call>(
+    call: C,
+    input: InputOf<C>,
+    effect = `${randomUUID()}/step/do`,
+    fence = 1,
+  ): Promise<ReplyOf<C>> => bus.request(call, input, { deadlineMs: 10_000, effect, fence });
+  let count = 0;
+  return {
+    ground,
+    kit,
+    targets,
+    log,
+    tell,
+    ask: <C extends Call>(call: C, input: InputOf<C>): Promise<ReplyOf<C>> =>
+      bus.request(call, input, { deadlineMs: 10_000 }),
+    request(more: object = {}): InputOf<typeof exportCreate> {
+      const volume = `m1img${(count += 1)}`;
+      const backing = { type: 'file' as const, path: `/volumes/${volume}` };
+      const initiator = `iqn.2018-10.io.m2:node.${count}`;
+      return { exportId: randomUUID(), project: randomUUID(), disk: randomUUID(), volume, backing, initiator, ...more };
+    },
+    async events(entity: string) {
+      const rows = await kit.database.query<{ type: string }>(
+        'SELECT type FROM m2_outbox WHERE entity = $1 ORDER BY sequence',
+        [entity],
+      );
+      return rows.map(({ type }) => type);
+    },
+    close: () => ground.close(),
+  };
+}
+export type TestIscsi = Awaited<ReturnType<typeof openIscsi>>;
