@@ -56,9 +56,11 @@ else
     command -v npm >/dev/null || die "Node.js 22.15 or newer is missing, and so is npm to fetch it with: install Node.js and npm (on Debian: apt-get install nodejs npm), then run this again."
     [ -n "$architecture" ] || die "Node.js 22.15 or newer is missing, and is brought for x86_64 and arm64 only: install it, then run this again."
     lock
-    if ! is_installed "$pinned"; then
+    if ! is_installed "$pinned" || [ ! -x "$node" ]; then
       say "this machine's Node.js is $(node --version 2>/dev/null || echo absent), M2 needs 22.15 or newer: fetching Node.js into tools/node (about 200 MB)"
       install_packages "$pinned"
+      # The package is optional, as there is one for each architecture: npm does not complain when it could not fetch it.
+      [ -x "$node" ] || die "npm could not fetch Node.js into tools/node: check that it reaches its registry, or install Node.js 22.15 or newer."
     fi
     unlock
   fi
