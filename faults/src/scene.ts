@@ -10,6 +10,9 @@ import { KillSwitch } from './kill-switch.js';
 /** Longer than anything here takes on a busy machine; shorter than a test's own deadline, so that it says what it waited for. */
 const patienceMs = 120_000;
 
+/** Services that start over and over start sooner when their code was compiled before; here is where Node keeps that by default. */
+const quick = { NODE_COMPILE_CACHE: join(tmpdir(), 'node-compile-cache') };
+
 export interface SceneOptions extends Pick<StageOptions, 'importHosts'> {
   nodes: number;
   /** The services that tests kill from inside. */
@@ -39,7 +42,9 @@ export async function startScene({ nodes, mortal = [], importHosts }: SceneOptio
     stage = await startStage({
       nodes: Array.from({ length: nodes }, (_, place) => ({ name: `node-${place + 1}`, firmware: 'none' })),
       network: 'user',
-      env: Object.fromEntries([...switches].map(([service, { environment }]) => [service, environment])),
+      env: Object.fromEntries(
+        [...switches].map(([service, { environment }]) => [service, { ...environment, ...quick }]),
+      ),
       longestBackoffMs: 100,
       importHosts,
     });
@@ -156,4 +161,10 @@ export const untilStep = ({ impatient }: Scene, { id }: Operation, step: string,
   eventually(`step ${step} to be ${state}`, async () => {
     const { steps } = await impatient.call('operationShow', { params: { id } });
     return steps.some((each) => each.name === step && each.state === state) ? true : undefined;
+  });
+
+export const untilState = ({ impatient }: Scene, { id }: Operation, ...states: Operation['state'][]) =>
+  eventually(`the operation to be ${states.join(' or ')}`, async () => {
+    const { state } = await impatient.call('operationShow', { params: { id } });
+    return states.includes(state) ? true : undefined;
   });

@@ -103,7 +103,7 @@ function ownEnvironment(paths: Paths, settings: Settings): Record<ServiceName, R
       M2_BOOT_DIRECTORY: paths.boot,
       ...(settings.dhcp && { M2_DHCP_INTERFACE: settings.dhcp.interface, M2_DHCP_RANGE: settings.dhcp.range }),
     },
-    hil: { M2_FLAT_NETWORK: network },
+    hil: { M2_FLAT_NETWORK: network, M2_BMC_DIRECTORY: paths.bmc },
   };
 }
 

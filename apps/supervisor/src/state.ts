@@ -30,13 +30,14 @@ export const pathsOf = (state: string) => ({
   storage: join(state, 'storage'),
   targets: join(state, 'targets'),
   boot: join(state, 'boot'),
+  bmc: join(state, 'bmc'),
 });
 export type Paths = ReturnType<typeof pathsOf>;
 
 /** sun_path of struct sockaddr_un holds 108 bytes with its NUL (unix(7)). */
 const maxSocketPath = 107;
 /** What we make and keep closed; `postgres` belongs to PostgreSQL's user and is made with it. */
-const directories = ['run', 'secrets', 'nats', 'logs', 'storage', 'targets', 'boot'];
+const directories = ['run', 'secrets', 'nats', 'logs', 'storage', 'targets', 'boot', 'bmc'];
 /** What may be there before the first start: a file system mounted for the disks, for example. */
 const ours = new Set([...directories, 'postgres', 'lost+found']);
 /** The longest socket below the state directory: PostgreSQL's lock file beside it is longer still, but is a plain file. */

@@ -126,22 +126,26 @@ export function describeBadImages(scene: () => Scene): void {
       return client.call('imageImport', { params: { project: stage.project }, body: { name, source: given, ...more } });
     };
 
-    /** An import that failed has left nothing, so its name is free for the next one. */
-    const expectRefused = async (operation: Operation, code: string) => {
-      const last = await ended(scene(), operation);
-      expect(last).toMatchObject({ state: 'failed', error: { code } });
-      expect(last.error?.detail).toMatch(/\w+ \w+ \w+/);
-      const things = await lookAround(scene());
-      expect(things.images.map(({ name }) => name)).toEqual(['golden']);
-      expect(things).toMatchObject({ staging: [], volumes: [] });
+    /** How an import ended, and what it left. */
+    const outcome = async (operation: Operation) => {
+      const { state, error } = await ended(scene(), operation);
+      const { images, staging, volumes } = await lookAround(scene());
+      return { state, code: error?.code, detail: error?.detail, left: [...images, ...staging, ...volumes] };
     };
+    /** Its name is free for the next one. */
+    const refused = (code: string) => ({
+      state: 'failed',
+      code,
+      detail: expect.stringMatching(/\w+ \w+ \w+/),
+      left: [expect.objectContaining({ name: 'golden', state: 'ready' })],
+    });
 
     it.each(cases)('$name: $code', async ({ source, more, code }) => {
-      await expectRefused(await begin(source, more), code);
+      expect(await outcome(await begin(source, more))).toEqual(refused(code));
     });
 
     it('a second image of a name: image.exists', async () => {
-      await expectRefused(await begin('/small', {}, 'golden'), 'image.exists');
+      expect(await outcome(await begin('/small', {}, 'golden'))).toEqual(refused('image.exists'));
     });
 
     /** A file system of 8 MB over a directory of the storage: only root can mount one. */
@@ -150,9 +154,7 @@ export function describeBadImages(scene: () => Scene): void {
         const path = join(scene().stage.state, 'storage', directory);
         await run('mount', ['-t', 'tmpfs', '-o', 'size=8m,mode=0700', 'tmpfs', path]);
         try {
-          const last = await ended(scene(), await begin('/large'));
-          expect(last).toMatchObject({ state: 'failed', error: { code: 'storage.full' } });
-          expect(await lookAround(scene())).toMatchObject({ staging: [], volumes: [] });
+          expect(await outcome(await begin('/large'))).toEqual(refused('storage.full'));
         } finally {
           await run('umount', ['--lazy', path]);
         }

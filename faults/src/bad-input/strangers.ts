@@ -2,7 +2,7 @@ import { type AnyRoute, type Operation, type Role, routes } from '@m2/contracts'
 import { beforeAll, describe, expect, it } from 'vitest';
 import { census } from '../census.js';
 import { ask } from '../door.js';
-import { askDeprovision, askProvision, type Scene, succeeded } from '../scene.js';
+import { askDeprovision, askProvision, ended, type Scene, succeeded } from '../scene.js';
 
 /** A path with a value for each of its parameters, which need not exist: who may come in is decided before. */
 const concrete = (path: string) =>
@@ -61,11 +61,13 @@ export function describeStrangers(scene: () => Scene): void {
     });
 
     it.each(disguises)('finds no other way in by %s', async (path) => {
+      const open: string[] = [];
       for (const method of ['GET', 'HEAD', 'POST', 'OPTIONS', 'TRACE', 'PATCH'])
         for (const headers of tricks) {
           const { status } = await ask(scene(), method, path, { token: null, headers });
-          expect([400, 401, 404, 405], `${method} ${path}`).toContain(status);
+          if (![400, 401, 404, 405].includes(status)) open.push(`${method}: ${status}`);
         }
+      expect(open).toEqual([]);
     });
 
     it('HEAD is guarded as GET is', async () => {
@@ -199,7 +201,8 @@ export function describeStrangers(scene: () => Scene): void {
     });
 
     it('has changed nothing: the provision is taken back as ever', async () => {
-      await succeeded(scene(), await askDeprovision(scene(), ids.provision));
+      const last = await ended(scene(), await askDeprovision(scene(), ids.provision));
+      expect(last.state).toBe('succeeded');
       await scene().client.call('nodeRemove', { params: { node: 'private' } });
     });
   });

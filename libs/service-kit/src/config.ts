@@ -40,7 +40,8 @@ export function loadConfig<S extends z.ZodObject>(schema: S, env: NodeJS.Process
   for (const key of Object.keys(schema.shape)) {
     const variable = environmentName(key);
     const file = env[`${variable}_FILE`];
-    if (env[variable] !== undefined) values[key] = env[variable];
+    // An empty one is what a compose file passes on for a variable that nobody set.
+    if (env[variable]) values[key] = env[variable];
     else if (file) values[key] = read(file, `${variable}_FILE`).trim();
   }
   const parsed = schema.safeParse(values);

@@ -7,6 +7,8 @@ export const hilConfig = baseConfig.extend({
   databasePoolSize: z.coerce.number().int().min(2).max(200).default(72),
   /** Name of the one network that every node is cabled to. */
   flatNetwork: fields.name.default('flat'),
+  /** Scratch space of ipmitool, for this process alone; absent: a temporary directory. */
+  bmcDirectory: z.string().min(1).optional(),
   /** BMCs that are talked to at the same time; one BMC never has two conversations. */
   bmcConcurrency: z.coerce.number().int().min(1).max(1000).default(64),
 });

@@ -19,7 +19,11 @@ import type { PowerDriver } from './power/power.port.js';
     {
       provide: POWER,
       inject: [KIT],
-      useFactory: ({ config }: Kit<HilConfig>) => new IpmiDriver({ concurrency: config.bmcConcurrency }),
+      useFactory: ({ config }: Kit<HilConfig>) =>
+        new IpmiDriver({
+          concurrency: config.bmcConcurrency,
+          ...(config.bmcDirectory && { directory: config.bmcDirectory }),
+        }),
     },
     {
       provide: NETWORKS,

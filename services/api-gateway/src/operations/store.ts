@@ -1,4 +1,5 @@
 import {
+  errorCatalogue,
   type ErrorValue,
   M2Error,
   type Operation,
@@ -345,14 +346,23 @@ const toRow = (row: DbOperation): OperationRow => ({
 
 const iso = (value: Date | string | null) => (value === null ? null : new Date(value).toISOString());
 
+/** What broke inside is for the log, as at the door: a tenant sees that something did. */
+const shown = <E extends { code: string; detail: string }>(error: E | null): E | null =>
+  error?.code === 'internal' ? { ...error, detail: errorCatalogue.internal.title } : error;
+
 const toOperation = (row: DbOperation): Operation => ({
   id: row.id,
   project: row.project,
   kind: row.kind,
   state: row.state,
   about: row.about,
-  steps: (row.steps ?? []).map((step) => ({ ...step, startedAt: iso(step.startedAt), endedAt: iso(step.endedAt) })),
-  error: row.error,
+  steps: (row.steps ?? []).map((step) => ({
+    ...step,
+    error: shown(step.error),
+    startedAt: iso(step.startedAt),
+    endedAt: iso(step.endedAt),
+  })),
+  error: shown(row.error),
   attention: row.attention,
   cancellable: row.state === 'running' && !row.cancel_requested && !notCancellable.includes(row.kind),
   createdAt: row.created_at.toISOString(),

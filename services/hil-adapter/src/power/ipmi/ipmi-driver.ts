@@ -18,6 +18,8 @@ export interface IpmiDriverOptions {
   concurrency?: number;
   /** Milliseconds between two readings of the power state. */
   pollMs?: number;
+  /** For ipmitool's home directory and the FIFOs of its commands; absent: a temporary one. */
+  directory?: string;
 }
 
 interface Conversation {
@@ -38,9 +40,11 @@ export class IpmiDriver implements PowerDriver {
   readonly #underWay = new Set<Promise<unknown>>();
   /** The cipher suite that worked, per BMC. */
   readonly #suites = new Map<string, number>();
+  readonly #directory: string | undefined;
   #home: Promise<IpmiHome> | undefined;
 
-  constructor({ concurrency = 64, pollMs = 250 }: IpmiDriverOptions = {}) {
+  constructor({ concurrency = 64, pollMs = 250, directory }: IpmiDriverOptions = {}) {
+    this.#directory = directory;
     this.#turnstile = new Turnstile(concurrency);
     this.#pollMs = pollMs;
   }
@@ -80,7 +84,7 @@ export class IpmiDriver implements PowerDriver {
   }
 
   #atHome(): Promise<IpmiHome> {
-    this.#home ??= IpmiHome.make().catch((error: unknown) => {
+    this.#home ??= IpmiHome.make(this.#directory).catch((error: unknown) => {
       // A full disk now is no reason to fail for ever.
       this.#home = undefined;
       throw error;

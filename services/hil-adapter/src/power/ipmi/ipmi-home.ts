@@ -20,10 +20,12 @@ export class IpmiHome {
 
   private constructor(readonly path: string) {}
 
-  static async make(): Promise<IpmiHome> {
-    const path = await mkdtemp(join(tmpdir(), 'm2-ipmi-'));
+  /** In `directory`, which is ours alone: what an earlier life left there when it was killed is removed. Absent: a new temporary one. */
+  static async make(directory?: string): Promise<IpmiHome> {
+    if (directory) await rm(directory, { recursive: true, force: true });
+    const path = directory ?? (await mkdtemp(join(tmpdir(), 'm2-ipmi-')));
     const misc = join(path, '.local/usr/share/misc');
-    await mkdir(misc, { recursive: true });
+    await mkdir(misc, { recursive: true, mode: 0o700 });
     await writeFile(join(misc, 'enterprise-numbers.txt'), '0\n  Reserved\n    IANA\n      iana&iana.org\n');
     return new IpmiHome(path);
   }
