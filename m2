@@ -30,11 +30,10 @@ checksum() { cksum <"$1"; }
 # A folder of npm packages is up to date when the checksum beside it is that of its lock file.
 is_installed() { [ -f "$1/node_modules/.m2-stamp" ] && [ "$(cat "$1/node_modules/.m2-stamp")" = "$(checksum "$1/package-lock.json")" ]; }
 
-# Not "npm ci": it refuses a lock file that lacks an optional package for another platform, as one has that was made with a mirror
-# that does not carry it. This takes the versions of the lock file just the same, and leaves the file alone.
+# npm leaves out native packages that do not suit the Node.js it runs on, so it runs on the one that M2 will run on, once that is there.
 install_packages() {
   command -v npm >/dev/null || die "npm is missing: install it (on Debian: apt-get install npm), then run this again."
-  npm ci --prefix "$1" --no-audit --no-fund --loglevel=error >&2 || die "npm could not install the packages of $1; see above."
+  PATH="${node:+$(dirname -- "$node"):}$PATH" npm ci --prefix "$1" --no-audit --no-fund --loglevel=error >&2 || die "npm could not install the packages of $1; see above."
   checksum "$1/package-lock.json" >"$1/node_modules/.m2-stamp"
 }
 

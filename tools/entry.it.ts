@@ -91,7 +91,7 @@ it('installs, builds and runs, and does nothing twice', async () => {
   expect(first.stderr).toContain('installing the npm packages');
   expect(first.stderr).toContain('building');
   expect(await m2('--json')).toEqual({ code: 0, stdout: cliOf('--json'), stderr: '' });
-  expect(calls()).toEqual([`install ${dir.split('/').at(-1)}`, 'build']);
+  expect(calls()).toEqual([`ci ${dir.split('/').at(-1)}`, 'build']);
 });
 
 it('fetches a newer Node.js where the machine’s is too old, and says so', async () => {
@@ -100,7 +100,7 @@ it('fetches a newer Node.js where the machine’s is too old, and says so', asyn
   expect(stdout).toBe(cliOf('status'));
   expect(stderr).toMatch(/Node\.js is v22\.14\.9, M2 needs 22\.15 or newer/);
   await m2('status');
-  expect(calls().filter((call) => call === 'install node')).toHaveLength(1);
+  expect(calls().filter((call) => call === 'ci node')).toHaveLength(1);
 });
 
 it('installs again when the lock file changed, and builds again when a source did', async () => {
@@ -113,7 +113,7 @@ it('installs again when the lock file changed, and builds again when a source di
   rmSync(join(dir, 'lab/src/a.ts'));
   await m2();
   const root = dir.split('/').at(-1);
-  expect(calls()).toEqual([`install ${root}`, 'build', `install ${root}`, 'build', 'build']);
+  expect(calls()).toEqual([`ci ${root}`, 'build', `ci ${root}`, 'build', 'build']);
 });
 
 it('does not run what was not built, and shows why', async () => {

@@ -14,7 +14,7 @@ export const bootConfiguration = baseConfig
     bootDirectory: z.string().min(1),
     /** The interface of a network that is ours: DHCP and TFTP are served on it. */
     dhcpInterface: z.string().optional(),
-    /** First and last address to give out, and how long: `10.1.0.50,10.1.0.99`. */
+    /** First and last address to give out: `10.1.0.50,10.1.0.99`. */
     dhcpRange: z.string().optional(),
   })
   .refine((config) => !config.dhcpInterface === !config.dhcpRange, {

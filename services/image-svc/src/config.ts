@@ -13,7 +13,7 @@ export const imageConfig = baseConfig.extend({
   storageDirectory: z.string().min(1),
   /** Directories of this machine that images may be imported from, separated by colons; none: no local imports. */
   importDirectories: list(':').prefault(''),
-  /** Hosts, `.domains` and networks (CIDR) that images may be fetched from, separated by commas. */
+  /** Hosts, domains (`*.example.org`) and networks (CIDR) that images may be fetched from, separated by commas. */
   importHosts: list(',').prefault(''),
   /** Bytes that an image may have, fetched and unpacked. */
   maxImageBytes: z.coerce

@@ -352,7 +352,8 @@ export class Execution {
       .filter((step) => !settled.includes(this.row(step.name).state) && (step.undo || !this.operation.undoing))
       .map((step) => step.name);
     const what = this.operation.undoing ? 'could not be undone' : 'could not be finished';
-    const attention = `${names.join(', ')} ${what}: ${error.code === 'internal' ? errorCatalogue.internal.title : error.detail}. Mend the cause, then run: m2 operation resume ${this.operation.id}`;
+    const detail = error.code === 'internal' ? errorCatalogue.internal.title : error.detail;
+    const attention = `${names.join(', ')} ${what}: ${detail.replace(/\.$/, '')}. Mend the cause, then run: m2 operation resume ${this.operation.id}`;
     await this.parts.store.end(
       this.operation,
       this.saga,

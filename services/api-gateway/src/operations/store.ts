@@ -129,7 +129,10 @@ export class OperationStore {
         );
         return row;
       });
-      const steps = saga.steps.map(({ name }) => ({ ...newStep(name), progress: null }));
+      const steps = saga.steps.map(({ name }) => {
+        const { reply, ...step } = newStep(name);
+        return { ...step, progress: null };
+      });
       return { operation: toOperation({ ...result, steps }), row: runner ? toRow(result) : null };
     } catch (error) {
       if (!violatesUnique(error, 'operations_idempotency') || !operation.idempotency) throw error;
