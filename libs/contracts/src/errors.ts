@@ -20,7 +20,10 @@ const kind = (status: number, title: string, remedy: string, retryable = false):
 });
 
 export const errorCatalogue = {
-  'request.invalid': kind(400, 'The request is not valid', 'Correct the fields that are named and send it again.'),
+  'request.invalid': {
+    ...kind(400, 'The request is not valid', 'Correct the fields that are named and send it again.'),
+    untouched: true,
+  },
   'request.not_found': kind(404, 'There is no such path', 'See /v1/openapi.json for the paths that exist.'),
   'request.method_not_allowed': kind(405, 'The path exists, but not with this method', 'See /v1/openapi.json.'),
   'request.unsupported_media_type': kind(415, 'The body is not JSON', 'Send application/json.'),
@@ -159,7 +162,10 @@ export const errorCatalogue = {
   },
   'bmc.ignored_command': kind(502, 'The BMC said yes and did nothing', 'Reset the BMC, or power the node by hand.'),
   'bmc.timeout': kind(504, 'The BMC did not finish in time', 'Check the BMC; then resume or repeat the operation.'),
-  'bmc.tool_missing': kind(500, 'The program that speaks to BMCs is not installed', 'Install the package ipmitool.'),
+  'bmc.tool_missing': {
+    ...kind(500, 'The program that speaks to BMCs is not installed', 'Install the package ipmitool.'),
+    untouched: true,
+  },
   'bmc.protocol': kind(502, 'The BMC answered something strange', 'Update its firmware, or try another cipher suite.'),
   'boot.config_not_found': kind(404, 'There is no such boot configuration', 'It may have been deleted.'),
   'boot.conflict': kind(409, 'The nic has a boot in progress', 'Wait for it, or deprovision the node.'),
@@ -260,6 +266,10 @@ export class M2Error extends Error {
     return new M2Error(isErrorCode(code) ? code : 'internal', detail, undefined, { cause: error });
   }
 }
+
+/** What everybody may read of an error: what broke inside names files and addresses, and is for the log. */
+export const shown = <E extends { code: string; detail: string }>(error: E): E =>
+  error.code === 'internal' ? { ...error, detail: errorCatalogue.internal.title } : error;
 
 /** RFC 9457 problem details. */
 export interface Problem {

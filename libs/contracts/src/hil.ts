@@ -3,7 +3,12 @@ import { id, mac, name, nameOrId, page, pageOf, time } from './fields.js';
 import { command, event, query } from './message.js';
 
 /** No value that reaches a tool's argument list may look like an option. */
-const host = z.string().regex(/^[A-Za-z0-9:][A-Za-z0-9.:-]{0,252}$/, 'must be an IP address or a host name');
+const label = '[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?';
+const hostName = z
+  .string()
+  .max(253)
+  .regex(new RegExp(`^${label}(?:\\.${label})*$`));
+const host = z.union([z.ipv4(), z.ipv6(), hostName], 'must be an IP address or a host name');
 const plain = z
   .string()
   .max(64)
@@ -13,7 +18,8 @@ export const bmc = z.object({
   driver: z.literal('ipmi').default('ipmi'),
   address: host,
   port: z.int().min(1).max(65535).default(623),
-  user: plain.regex(/^[^-]/, 'must not start with a dash'),
+  /** IPMI 2.0 keeps 16 bytes (section 22.28). */
+  user: plain.max(16).regex(/^[^-]/, 'must not start with a dash'),
   /** IPMI 2.0 keeps 20 bytes (section 22.30). */
   password: z
     .string()

@@ -16,7 +16,7 @@ export const durables: Record<ServiceName, readonly { durable: string; of: Event
 
 /** Live progress: kept by nobody, heard by the gateway. */
 const live = 'm2.live.>';
-const tellsLive = new Set<ServiceName>(['gateway', 'image']);
+const tellsLive = new Set<ServiceName>(['gateway']);
 
 export interface NatsPermissions {
   publish: string[];

@@ -10,6 +10,7 @@ export interface DemoOptions {
   network: StageOptions['network'];
   /** Leave everything running. */
   keep: boolean;
+  signal?: AbortSignal;
 }
 
 export interface DemoView {
@@ -46,7 +47,12 @@ export async function runDemo(
   const phases = new Phases((name) => view.note(name));
   const nodes = Array.from({ length: options.nodes }, (_, index) => ({ name: `node-${index + 1}` }));
   const stage = await phases.time('start M2 and the rack', () =>
-    startStage({ nodes, network: options.network, report: (line) => view.note(`  ${line}`) }),
+    startStage({
+      nodes,
+      network: options.network,
+      signal: options.signal,
+      report: (line) => view.note(`  ${line}`),
+    }),
   );
   onStage(stage);
   const { client, image } = stage;

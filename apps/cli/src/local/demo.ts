@@ -46,16 +46,19 @@ async function demo(app: App, flags: DemoOptions): Promise<DemoResult> {
     const interrupted = new Promise<never>((_, reject) => {
       signal.addEventListener('abort', () => reject(signal.reason), { once: true });
     });
+    const work = runDemo({ ...flags, signal }, viewOf(app), (started) => (stage = started));
     try {
-      const result = await Promise.race([runDemo(flags, viewOf(app), (started) => (stage = started)), interrupted]);
-      if (flags.keep && stage) app.note(howToReach(stage));
-      return result;
+      return await Promise.race([work, interrupted]);
     } catch (error) {
-      if (signal.aborted && stage) {
+      if (signal.aborted) {
         app.note('Cleaning up…');
-        await stage.close();
+        // A start that is under way cleans up after itself; later there is a stage to take down.
+        if (stage) await stage.close();
+        else await work.catch(() => {});
       }
       throw error;
+    } finally {
+      if (flags.keep && stage && !signal.aborted) app.note(howToReach(stage));
     }
   });
 }

@@ -1,10 +1,11 @@
 import { buildLabImage, createLab, destroyLab, type Lab, type LabNodeRequest, type LabOptions } from '@m2/lab';
 import type { Node, Operation } from '@m2/contracts';
 import { down, findFreeBasePort, type Running, up, type UpOptions } from '@m2/supervisor';
-import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { M2Client } from '../client.js';
+import { usageError } from '../errors.js';
 import { hasEnded } from '../watch.js';
 
 export interface StageOptions extends Pick<UpOptions, 'env' | 'importHosts' | 'longestBackoffMs'> {
@@ -12,6 +13,8 @@ export interface StageOptions extends Pick<UpOptions, 'env' | 'importHosts' | 'l
   /** `user`: QEMU's user networking, without root. `netns`: a network of the lab's own, with DHCP and TFTP by M2; needs root. */
   network: 'user' | 'netns';
   report?: (line: string) => void;
+  /** Gives up between two parts of the start, and cleans up. */
+  signal?: AbortSignal | undefined;
 }
 
 /** A whole installation with a rack of its own: what the demo, the end-to-end tests and the benchmark play on. */
@@ -30,6 +33,7 @@ export interface Stage {
   close(): Promise<void>;
 }
 
+const prefix = 'm2-stage-';
 export const stageProject = 'demo';
 /** What a node's firmware asks for, seen from QEMU's user network; iPXE fills in the braces. */
 const scriptUrl = (port: number) => `http://10.0.2.2:${port}/boot/ipxe?mac=\${net0/mac}`;
@@ -37,7 +41,7 @@ const scriptUrl = (port: number) => `http://10.0.2.2:${port}/boot/ipxe?mac=\${ne
 /** Starts the lab's rack and M2 beside it, and registers the nodes. Leaves nothing behind when it fails. */
 export async function startStage(options: StageOptions): Promise<Stage> {
   const { report = () => {}, env, importHosts, longestBackoffMs } = options;
-  const dir = await mkdtemp(join(tmpdir(), 'm2-stage-'));
+  const dir = await mkdtemp(join(tmpdir(), prefix));
   // As root, PostgreSQL runs as another user and has to get through.
   await chmod(dir, 0o711);
   const [state, labDir] = [join(dir, 'state'), join(dir, 'lab')];
@@ -46,10 +50,12 @@ export async function startStage(options: StageOptions): Promise<Stage> {
     report('the image');
     const image = await buildLabImage();
     const port = await findFreeBasePort();
+    options.signal?.throwIfAborted();
     report('the rack');
     const network: Pick<LabOptions, 'network'> & { bootUrl?: string } =
       options.network === 'user' ? { network: 'user', bootUrl: scriptUrl(port + 1) } : { network: 'netns' };
     const lab = await createLab({ dir: labDir, nodes: options.nodes, ...network } as LabOptions);
+    options.signal?.throwIfAborted();
     report('M2');
     const running = await up({
       state,
@@ -61,6 +67,7 @@ export async function startStage(options: StageOptions): Promise<Stage> {
       importDirectories: [dirname(image.path)],
       ...provisioningNetwork(lab),
     });
+    options.signal?.throwIfAborted();
     const token = (await readFile(running.adminTokenFile, 'utf8')).trim();
     const client = new M2Client({ url: running.url, token });
     await client.call('projectCreate', { body: { name: stageProject } });
@@ -74,8 +81,11 @@ export async function startStage(options: StageOptions): Promise<Stage> {
   }
 }
 
-/** Ends and removes a stage; needs only its directory. */
+/** Ends and removes a stage; needs only its directory. Throws for a directory that is none of ours: it would be deleted. */
 export async function closeStage(dir: string): Promise<void> {
+  const found = await readdir(dir).catch(() => []);
+  if (!basename(resolve(dir)).startsWith(prefix) || found.some((name) => !['state', 'lab'].includes(name)))
+    throw usageError(`${dir} was not made by m2 demo`, 'Give the directory that m2 demo --keep named.');
   // The nodes first: they have their disks from what is stopped next.
   await destroyLab(join(dir, 'lab'));
   await down({ state: join(dir, 'state') });

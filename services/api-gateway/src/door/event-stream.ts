@@ -19,6 +19,8 @@ export async function sendStream<T>(
   reply.hijack();
   const { raw } = reply;
   raw.once('close', () => closed.abort());
+  // Who left while we looked things up does not say so again.
+  if (raw.destroyed) return;
   raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' });
   raw.flushHeaders();
   const keepAlive = setInterval(() => raw.write(': still here\n\n'), keepAliveMs);

@@ -1,4 +1,4 @@
-import { errorCatalogue, type ErrorValue, M2Error, type OperationState, type StepState } from '@m2/contracts';
+import { type ErrorValue, M2Error, type OperationState, shown, type StepState } from '@m2/contracts';
 import { type Bus, contextOf, inSpan, type Logger, type meter, SpanKind } from '@m2/service-kit';
 import { channel } from 'node:diagnostics_channel';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -352,7 +352,7 @@ export class Execution {
       .filter((step) => !settled.includes(this.row(step.name).state) && (step.undo || !this.operation.undoing))
       .map((step) => step.name);
     const what = this.operation.undoing ? 'could not be undone' : 'could not be finished';
-    const detail = error.code === 'internal' ? errorCatalogue.internal.title : error.detail;
+    const { detail } = shown(error);
     const attention = `${names.join(', ')} ${what}: ${detail.replace(/\.$/, '')}. Mend the cause, then run: m2 operation resume ${this.operation.id}`;
     await this.parts.store.end(
       this.operation,

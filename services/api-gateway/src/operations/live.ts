@@ -18,6 +18,7 @@ export class Live {
 
   /** Yields after each change of the operation, and every `everyMs` in any case. It listens from this call on. */
   changes(operation: string, everyMs: number, signal: AbortSignal): AsyncGenerator<void> {
+    signal.throwIfAborted();
     const arrivals = new EventEmitter();
     const tell = () => void arrivals.emit('change');
     // Only what is watched is listened to: an operation that nobody watches costs one message that nobody gets.

@@ -25,6 +25,7 @@ export class Runner implements OnModuleInit, OnApplicationShutdown {
   private beating: Promise<void> | undefined;
   private identity: Session | undefined;
   private stopped = false;
+  private accepting = 0;
   /** Operations wait in the database for room in some replica. */
   private backlog = false;
   /** What the running operations are about, so that an event wakes those that it concerns, and no others. */
@@ -81,13 +82,16 @@ export class Runner implements OnModuleInit, OnApplicationShutdown {
     const saga = sagas[operation.kind];
     const runner = this.hasRoom() ? this.kit.config.instance : null;
     if (!runner) this.backlog = true;
-    const created = await this.store.create(saga, operation, runner, also);
-    if (created.row)
-      this.execute(
-        created.row,
-        saga.steps.map(({ name }) => newStep(name)),
-      );
-    return created.operation;
+    // It takes its room before it is on record: of many that come at once, each would find the same room.
+    if (runner) this.accepting += 1;
+    try {
+      const { row, operation: accepted } = await this.store.create(saga, operation, runner, also);
+      const steps = saga.steps.map(({ name }) => newStep(name));
+      if (row) this.execute(row, steps);
+      return accepted;
+    } finally {
+      if (runner) this.accepting -= 1;
+    }
   }
 
   async cancel(id: string): Promise<void> {
@@ -127,7 +131,7 @@ export class Runner implements OnModuleInit, OnApplicationShutdown {
       }
     }
     do {
-      const room = this.kit.config.concurrency - this.executions.size;
+      const room = this.kit.config.concurrency - this.executions.size - this.accepting;
       if (room <= 0) return;
       const claimed = await this.store.claim(this.kit.config.instance, room);
       for (const { row, steps } of claimed) this.execute(row, steps);
@@ -136,7 +140,7 @@ export class Runner implements OnModuleInit, OnApplicationShutdown {
   }
 
   private hasRoom(): boolean {
-    return !this.stopped && this.executions.size < this.kit.config.concurrency;
+    return !this.stopped && this.executions.size + this.accepting < this.kit.config.concurrency;
   }
 
   private execute(row: OperationRow, steps: StepRow[]): void {
@@ -152,7 +156,8 @@ export class Runner implements OnModuleInit, OnApplicationShutdown {
     const ids = Object.values(row.about);
     for (const id of ids) this.concerned.set(id, execution);
     const done = execution.run().finally(() => {
-      this.executions.delete(row.id);
+      // It may have been lost and taken up again here meanwhile; that one is not ours to forget.
+      if (this.executions.get(row.id)?.execution === execution) this.executions.delete(row.id);
       for (const id of ids) if (this.concerned.get(id) === execution) this.concerned.delete(id);
       if (this.backlog) this.wake();
     });

@@ -1,11 +1,11 @@
 import {
-  errorCatalogue,
   type ErrorValue,
   M2Error,
   type Operation,
   operationEnded,
   type OperationKind,
   operationStarted,
+  shown,
   type OperationState,
   type OperationStep,
 } from '@m2/contracts';
@@ -271,7 +271,11 @@ export class OperationStore {
       if (!row) throw new LostOperation(`Another runner has operation ${operation.id}`);
       await saga.settle?.(sql, state, outcome);
       const { id, project, kind, createdBy } = operation;
-      emit(operationEnded, { id, project, kind, by: createdBy, state: outcome, error }, { entity: id, project });
+      emit(
+        operationEnded,
+        { id, project, kind, by: createdBy, state: outcome, error: error && shown(error) },
+        { entity: id, project },
+      );
     });
   }
 
@@ -349,10 +353,6 @@ const toRow = (row: DbOperation): OperationRow => ({
 
 const iso = (value: Date | string | null) => (value === null ? null : new Date(value).toISOString());
 
-/** What broke inside is for the log, as at the door: a tenant sees that something did. */
-const shown = <E extends { code: string; detail: string }>(error: E | null): E | null =>
-  error?.code === 'internal' ? { ...error, detail: errorCatalogue.internal.title } : error;
-
 const toOperation = (row: DbOperation): Operation => ({
   id: row.id,
   project: row.project,
@@ -361,11 +361,11 @@ const toOperation = (row: DbOperation): Operation => ({
   about: row.about,
   steps: (row.steps ?? []).map((step) => ({
     ...step,
-    error: shown(step.error),
+    error: step.error && shown(step.error),
     startedAt: iso(step.startedAt),
     endedAt: iso(step.endedAt),
   })),
-  error: shown(row.error),
+  error: row.error && shown(row.error),
   attention: row.attention,
   cancellable: row.state === 'running' && !row.cancel_requested && !notCancellable.includes(row.kind),
   createdAt: row.created_at.toISOString(),

@@ -15,6 +15,7 @@ import { configByMac, type ConfigRow, refOf } from './config-store.js';
 
 const hashOf = (token: string) => createHash('sha256').update(token).digest();
 const credentialsMs = 5_000;
+const refusalEveryMs = 60_000;
 
 export type Refusal = 'unknown' | 'other-address';
 
@@ -63,7 +64,14 @@ export class Boots {
     });
   }
 
+  /** When who was refused what was last put on record: an address that asks without end must not fill anybody's audit. */
+  private readonly refusals = new Map<string, number>();
+
   private async refuse(config: ConfigRow, address: string): Promise<void> {
+    const key = `${config.id} ${address}`;
+    if (Date.now() - (this.refusals.get(key) ?? 0) < refusalEveryMs) return;
+    if (this.refusals.size > 10_000) this.refusals.clear();
+    this.refusals.set(key, Date.now());
     this.kit.log.warn({ mac: config.mac, from: address }, 'the script of a nic was asked for from another address');
     const reason = 'The script went to another address before';
     await this.kit.transact(async (_sql, emit) =>

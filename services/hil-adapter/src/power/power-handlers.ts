@@ -55,7 +55,7 @@ export class PowerHandlers {
         },
       });
     } catch (error) {
-      throw begun ? mayBeOn(error) : error;
+      throw named(row, begun ? mayBeOn(error) : error);
     }
   }
 
@@ -63,7 +63,7 @@ export class PowerHandlers {
     try {
       return await this.power.state(this.nodes.bmcOf(row), { deadlineMs: effect.remainingMs });
     } catch (error) {
-      throw mayBeOn(error);
+      throw named(row, mayBeOn(error));
     }
   }
 
@@ -72,7 +72,10 @@ export class PowerHandlers {
   async off({ nodeId, holder }: RequestOf<typeof powerOff>, effect: Effect) {
     const row = await this.nodes.row(effect, nodeId);
     const held = row.holder === holder;
-    if (held) await this.power.ensureOff(this.nodes.bmcOf(row), { deadlineMs: effect.remainingMs });
+    if (held)
+      await this.power.ensureOff(this.nodes.bmcOf(row), { deadlineMs: effect.remainingMs }).catch((error: unknown) => {
+        throw named(row, error);
+      });
     return effect.commit(async (sql, emit) => {
       if (!held) return {};
       await sql.query('UPDATE nodes SET power_effect = NULL WHERE id = $1', [nodeId]);
@@ -86,6 +89,16 @@ export class PowerHandlers {
 function mayBeOn(error: unknown): M2Error {
   const failure = M2Error.from(error);
   return failure.untouched ? new M2Error('bmc.timeout', failure.detail, failure.about, { cause: error }) : failure;
+}
+
+/** Tenants read what became of their operations: they know the node by its name, and are not told where its BMC is. */
+function named(row: HeldNode, error: unknown): M2Error {
+  const { code, detail, about } = M2Error.from(error);
+  const { address, port } = row.bmc;
+  const hidden = detail
+    .replaceAll(`at ${address} port ${port}`, `of node "${row.name}"`)
+    .replaceAll(address, 'its BMC');
+  return new M2Error(code, hidden, about, { cause: error });
 }
 
 const eventOf = (row: HeldNode, holder: string) => ({

@@ -1,4 +1,4 @@
-import { imageImported, imageImportFailed, type imageSource, M2Error } from '@m2/contracts';
+import { imageImported, imageImportFailed, type imageSource, M2Error, shown } from '@m2/contracts';
 import { isConnectionError, type Kit, KIT, type Session } from '@m2/service-kit';
 import { Inject, Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { mkdir, rm } from 'node:fs/promises';
@@ -89,8 +89,9 @@ export class Importer implements OnModuleInit, OnApplicationShutdown {
   }
 
   private async run(id: string, signal: AbortSignal): Promise<void> {
-    const session = await this.kit.database.session();
+    let session: Session | undefined;
     try {
+      session = await this.kit.database.session();
       // Another replica may have begun it already; the lock goes with its process.
       const [lock] = await session.query<{ mine: boolean }>(
         'SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS mine',
@@ -100,7 +101,7 @@ export class Importer implements OnModuleInit, OnApplicationShutdown {
     } catch (error) {
       this.kit.log.error({ err: error, image: id }, 'an import was left; it is taken up again');
     } finally {
-      session.release(true);
+      session?.release(true);
     }
   }
 
@@ -182,17 +183,17 @@ export class Importer implements OnModuleInit, OnApplicationShutdown {
   }
 
   private async fail({ id, project, name, volume }: Job, error: M2Error): Promise<void> {
-    this.kit.log.info({ image: id, code: error.code, detail: error.detail }, 'an import failed');
+    const told = shown(error.toValue());
+    this.kit.log.info({ err: error, image: id, code: error.code }, 'an import failed');
     await this.storage.ensureNoVolume(volume).catch((cause: unknown) => {
       this.kit.log.warn({ err: cause, volume }, 'what a failed import left is removed with its image');
     });
     await this.kit.transact(async (sql, emit) => {
       const rows = await sql.query(
         `UPDATE images SET state = 'failed', error = $2, progress = NULL WHERE id = $1 AND state = 'importing' RETURNING id`,
-        [id, JSON.stringify(error.toValue())],
+        [id, JSON.stringify(told)],
       );
-      if (rows.length > 0)
-        emit(imageImportFailed, { id, project, name, error: error.toValue() }, { entity: id, project });
+      if (rows.length > 0) emit(imageImportFailed, { id, project, name, error: told }, { entity: id, project });
     });
   }
 }

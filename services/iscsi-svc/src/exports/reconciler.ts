@@ -66,7 +66,12 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
       await this.targets.ensureExport(this.exports.specOf(row));
       // It may have been deleted meanwhile, before the target was back: then the target is nobody's.
       const still = await this.exports.row(this.kit.database, rowId);
-      if (!still || still.state === 'deleting') return await this.targets.ensureNoExport(row.project, row.iqn);
+      if (!still || still.state === 'deleting') {
+        // The same disk may be exported anew, under the same name: then the next round makes the target what that export says.
+        if (await this.exports.isWanted(row.iqn)) this.enqueue(() => this.reconcile());
+        else await this.targets.ensureNoExport(row.project, row.iqn);
+        return;
+      }
       if (row.state === 'creating') return;
       this.repairs.add(1);
       const { id, project, disk, iqn } = row;

@@ -39,8 +39,6 @@ export class OverlayAttachments {
   private readonly daemon: StorageDaemon;
   private readonly stopping = new AbortController();
   private session: Promise<Session> | undefined;
-  /** Volumes that could not be put back, with the reason: `health` reports them, and the next `attach` tries again. */
-  private readonly failed = new Map<string, string>();
 
   constructor(private readonly options: OverlayAttachmentsOptions) {
     this.daemon = new StorageDaemon(options.directory);
@@ -66,15 +64,12 @@ export class OverlayAttachments {
   async detach(volume: string): Promise<void> {
     const session = await this.current();
     if (session.exported.has(volume)) await this.remove(session, volume);
-    this.failed.delete(volume);
   }
 
+  /** Of the daemon, not of each disk: one that is damaged is a matter of its node, and no reason to stop all. */
   async health(): Promise<void> {
     const { qmp } = await this.current();
     await qmp.execute('query-block-exports', {}, 3_000);
-    for (const [volume, reason] of this.failed) {
-      throw new StorageError('storage.unavailable', `Disk ${volume} could not be attached again: ${reason}`);
-    }
   }
 
   /** Lets go of the daemon, which goes on. */
@@ -137,14 +132,13 @@ export class OverlayAttachments {
         .filter((volume) => session.exported.has(volume) && mounted.includes(this.mountpoint(volume))),
     );
     for (const volume of session.exported) if (!good.has(volume)) await this.remove(session, volume);
-    this.failed.clear();
     const replaced: string[] = [];
     for (const files of wanted.filter(({ volume }) => !good.has(volume))) {
       try {
         await this.add(session, files);
         replaced.push(files.volume);
       } catch {
-        // One damaged disk must not keep the others away: `add` has noted it.
+        // One damaged disk must not keep the others away; who attaches it meets the error.
       }
     }
     return replaced;
@@ -164,14 +158,8 @@ export class OverlayAttachments {
   }
 
   private async add(session: Session, files: OverlayFiles): Promise<void> {
-    try {
-      await addExport(session.qmp, { ...files, mountpoint: this.mountpoint(files.volume) });
-      session.exported.add(files.volume);
-      this.failed.delete(files.volume);
-    } catch (error) {
-      this.failed.set(files.volume, error instanceof Error ? error.message : String(error));
-      throw error;
-    }
+    await addExport(session.qmp, { ...files, mountpoint: this.mountpoint(files.volume) });
+    session.exported.add(files.volume);
   }
 
   private async remove(session: Session, volume: string): Promise<void> {
