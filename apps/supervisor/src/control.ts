@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { chmodSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { ChildStatus } from './child.js';
 import { AlreadyRunningError, SupervisorError } from './errors.js';
 import type { Settings } from './options.js';
@@ -21,6 +22,8 @@ export interface Status {
 type Request = { command: 'status' | 'stop' };
 
 const answerDeadlineMs = 5_000;
+
+const gateMs = 2_000;
 
 /**
  * The one supervisor of a state directory: whoever holds this. It listens on a UNIX socket and answers JSON lines,
@@ -46,7 +49,12 @@ export class Control {
   static async take(paths: Paths, handlers: { status: () => Status; stop: () => void }): Promise<Control> {
     const gate = createServer();
     const name = createHash('sha256').update(paths.state).digest('hex').slice(0, 32);
-    if (!(await listen(gate, `\0m2-${name}`))) throw new AlreadyRunningError(paths.state);
+    const until = Date.now() + gateMs;
+    while (!(await listen(gate, `\0m2-${name}`))) {
+      // One that was killed holds the gate until the kernel has taken it down; one that lives answers.
+      if (Date.now() > until || (await askStatus(paths))) throw new AlreadyRunningError(paths.state);
+      await pause(20);
+    }
     try {
       // Abstract sockets belong to a network namespace; a supervisor in another one answers here.
       if (await askStatus(paths)) throw new AlreadyRunningError(paths.state);

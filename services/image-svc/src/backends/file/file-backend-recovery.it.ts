@@ -82,7 +82,7 @@ describe('the file backend with overlays', () => {
     expect([await firstByte('aimg2'), await firstByte('aimg3')]).toEqual([0x61, 0x61]);
   });
 
-  it('puts the others back when one disk is damaged, and says so until it is detached', async () => {
+  it('puts the others back when one disk is damaged, and is in health without it', async () => {
     await backend.close();
     process.kill((await daemon()).pid, 'SIGKILL');
     const file = await open(at('volumes', 'aimg2.aimg1.qcow2'), 'r+');
@@ -93,10 +93,9 @@ describe('the file backend with overlays', () => {
     backend.onAttachmentsLost((volumes) => lost.push(...volumes));
     expect(lost).toEqual(['aimg3']);
     expect(await firstByte('aimg3')).toBe(0x61);
-    await expect(backend.health()).rejects.toThrow('aimg2');
+    await backend.health();
     await expect(backend.ensureAttached('aimg2')).rejects.toMatchObject({ code: 'storage.unavailable' });
     await backend.ensureDetached('aimg2');
-    await backend.health();
   });
 
   it('keeps what was flushed through many deaths', async () => {
