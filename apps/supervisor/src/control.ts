@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import { chmodSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
-import { setTimeout as pause } from 'node:timers/promises';
 import type { ChildStatus } from './child.js';
 import { AlreadyRunningError, SupervisorError } from './errors.js';
 import type { Settings } from './options.js';
