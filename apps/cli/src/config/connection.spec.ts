@@ -71,8 +71,8 @@ describe('resolveConnection', () => {
 
 describe('stateDirectory', () => {
   it('takes the flag, then M2_STATE, then the place of the platform', async () => {
-    const world = { env: { M2_STATE: '/env', XDG_STATE_HOME: '/xdg' }, home: '/home/a', cwd: '/work' };
-    expect(await stateDirectory(world, 'here')).toBe('/work/here');
+    const world = { env: { M2_STATE: '/env', XDG_STATE_HOME: '/xdg' }, home: '/home/a', cwd: '/srv' };
+    expect(await stateDirectory(world, 'here')).toBe('/srv/here');
     expect(await stateDirectory(world)).toBe('/env');
     expect(await stateDirectory({ ...world, env: { XDG_STATE_HOME: '/xdg' } })).toBe('/xdg/m2');
   });
