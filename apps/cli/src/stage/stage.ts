@@ -83,9 +83,11 @@ export async function startStage(options: StageOptions): Promise<Stage> {
 
 /** Ends and removes a stage; needs only its directory. Throws for a directory that is none of ours: it would be deleted. */
 export async function closeStage(dir: string): Promise<void> {
-  const found = await readdir(dir).catch(() => []);
-  if (!basename(resolve(dir)).startsWith(prefix) || found.some((name) => !['state', 'lab'].includes(name)))
-    throw usageError(`${dir} was not made by m2 demo`, 'Give the directory that m2 demo --keep named.');
+  const found = await readdir(dir).catch(() => [] as string[]);
+  const isStage =
+    basename(resolve(dir)).startsWith(prefix) &&
+    (found.length === 0 || found.includes('state') || found.includes('lab'));
+  if (!isStage) throw usageError(`${dir} was not made by m2 demo`, 'Give the directory that m2 demo --keep named.');
   // The nodes first: they have their disks from what is stopped next.
   await destroyLab(join(dir, 'lab'));
   await down({ state: join(dir, 'state') });
