@@ -65,11 +65,10 @@ describe('a node that boots from a network disk', () => {
       expect(script).toContain(refusal);
       expect(script).not.toMatch(/iqn|password|sanboot/);
     }
+    // Once for each that asks, however often it does.
     await expect
       .poll(async () => (await member.client.list('eventList', { query: { type: 'boot.config.refused' } })).items)
-      .toEqual(
-        [1, 2].map(() => expect.objectContaining({ data: expect.objectContaining({ mac, from: '127.0.0.2' }) })),
-      );
+      .toEqual([expect.objectContaining({ data: expect.objectContaining({ mac, from: '127.0.0.2' }) })]);
   });
 
   it('phones home once with a token, from its own address', async () => {

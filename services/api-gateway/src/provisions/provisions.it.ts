@@ -185,7 +185,7 @@ describe('a provision that fails', () => {
     'at $subject leaves nothing behind',
     async (call) => {
       const node = newNode();
-      gateway.standIns.fail(call, new M2Error('request.invalid', 'as the test says'));
+      gateway.standIns.fail(call, new M2Error('storage.full', 'as the test says'));
       const end = await gateway.ended((await provision(node.name)).operation);
       expect(end.state).toBe('failed');
       expect(gateway.standIns.nodes.get(node.id)!.holder).toBeNull();
