@@ -204,7 +204,6 @@ export class TgtPool {
     for (let port = portBase; port <= last; port++) {
       if (this.ports.has(port)) continue;
       this.ports.add(port);
-      this.ports.add(port);
       let opened = false;
       try {
         opened = await instance.openPortals(addresses, port);
