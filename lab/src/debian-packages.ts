@@ -35,3 +35,11 @@ export const labPackages: DebianPackage[] = [
   { name: 'grub-pc-bin', job: 'boot loader for BIOS', file: '/usr/lib/grub/i386-pc/boot.img' },
   { name: 'grub-efi-amd64-bin', job: 'boot loader for UEFI', file: '/usr/lib/grub/x86_64-efi/kernel.img' },
 ];
+
+/** What a one-node Ceph cluster needs beside what M2 needs to use any cluster (@m2/supervisor's `rbdPackages`). */
+export const cephPackages: DebianPackage[] = [
+  { name: 'ceph-mon', job: "Ceph's monitor", file: '/usr/bin/ceph-mon' },
+  { name: 'ceph-osd', job: "Ceph's storage", file: '/usr/bin/ceph-osd' },
+  { name: 'ceph-mgr', job: "Ceph's statistics", file: '/usr/bin/ceph-mgr' },
+  { name: 'ceph-common', job: "Ceph's command line", file: '/usr/bin/ceph' },
+];

@@ -1,5 +1,8 @@
 export type { BmcAddress, BmcMode, BmcOptions } from './bmc/bmc.js';
 export { ensureNoBmc, setBmcMode, startBmc } from './bmc/bmc.js';
+export type { CephDaemon, CephOptions, LabCeph } from './ceph/ceph.js';
+export { cephDaemons, startCeph, stopCeph } from './ceph/ceph.js';
+export { imageObjects, imagesIn, namespacesIn } from './ceph/contents.js';
 export type { LabImage } from './image/build-lab-image.js';
 export { buildLabImage } from './image/build-lab-image.js';
 export type { Lab, LabDescription, LabNode, LabNodeRequest, LabOptions } from './lab.js';
@@ -10,4 +13,4 @@ export type { Firmware, NodeNetwork, QemuNode } from './node/qemu-args.js';
 export type { RunningNode } from './node/qemu-node.js';
 export { startQemuNode } from './node/qemu-node.js';
 export type { DebianPackage } from './debian-packages.js';
-export { labPackages } from './debian-packages.js';
+export { cephPackages, labPackages } from './debian-packages.js';

@@ -1,0 +1,31 @@
+import { join } from 'node:path';
+
+export type DaemonName = 'mon' | 'osd' | 'mgr';
+
+/** What is in the directory of a cluster. */
+export const layoutOf = (directory: string) => ({
+  directory,
+  /** What the cluster was made with; written last, so that a directory without it holds nothing that anybody was given. */
+  identity: join(directory, 'cluster.json'),
+  lock: join(directory, 'lock'),
+  clusterConf: join(directory, 'cluster.conf'),
+  clientConf: join(directory, 'ceph.conf'),
+  adminKeyring: join(directory, 'client.admin.keyring'),
+  clientKeyring: join(directory, 'client.m2.keyring'),
+  monKeyring: join(directory, 'mon.keyring'),
+  monmap: join(directory, 'monmap'),
+  logs: join(directory, 'log'),
+  mon: join(directory, 'mon'),
+  osd: join(directory, 'osd'),
+  mgr: join(directory, 'mgr'),
+});
+export type Layout = ReturnType<typeof layoutOf>;
+
+/** The only one of its kind, so any name does; the OSD's has to be a number. */
+export const daemonIds: Record<DaemonName, string> = { mon: 'a', osd: '0', mgr: 'x' };
+
+export const imagePool = 'm2-images';
+export const diskPool = 'm2-disks';
+export const pools = [imagePool, diskPool];
+/** `client.m2`, without the word that all clients have in common. */
+export const user = 'm2';

@@ -1,0 +1,34 @@
+import type { Context } from './context.ts';
+import { eachDifference } from './diff.ts';
+import { sizesOf } from './image-info.ts';
+import type { Pointer } from './native.ts';
+import { rbdRead, rbdWrite } from './rbd-io.ts';
+import type { Range, Sink, Source } from './transfer.ts';
+
+/** An open image or snapshot, a clone together with what it has from its parent. */
+export async function imageSource(context: Context, image: Pointer): Promise<Source> {
+  const { sizeBytes } = await sizesOf(image);
+  return {
+    sizeBytes,
+    async *ranges() {
+      const ranges: Range[] = [];
+      await eachDifference(context, image, sizeBytes, { wholeObject: true }, (extent) => {
+        if (extent.exists) ranges.push(extent);
+      });
+      yield* ranges;
+    },
+    read: (buffer, offset) => readFully(image, buffer, offset),
+  };
+}
+
+export async function readFully(image: Pointer, buffer: Buffer, offset: number): Promise<void> {
+  const read = await rbdRead(image, offset, buffer.length, buffer);
+  // Only beyond the end of the image, which can have moved since we asked for it.
+  buffer.fill(0, read);
+}
+
+export const imageSink = (image: Pointer): Sink => ({
+  write: async (buffer, offset) => {
+    await rbdWrite(image, offset, buffer.length, buffer);
+  },
+});

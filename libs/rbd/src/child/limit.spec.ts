@@ -1,0 +1,26 @@
+import { expect, it } from 'vitest';
+import { limit } from './limit.ts';
+
+it('runs so many at a time, in order, and goes on after one that failed', async () => {
+  const admit = limit(2);
+  const begun: number[] = [];
+  const ends: (() => void)[] = [];
+  const work = (id: number) =>
+    admit(async () => {
+      begun.push(id);
+      await new Promise<void>((resolve) => ends.push(resolve));
+      if (id === 1) throw new Error('failed');
+      return id;
+    });
+  const first = work(1);
+  const others = [work(2), work(3), work(4)];
+  await Promise.resolve();
+  expect(begun).toEqual([1, 2]);
+  ends[0]!();
+  await expect(first).rejects.toThrow('failed');
+  await expect.poll(() => begun).toEqual([1, 2, 3]);
+  ends[1]!();
+  await expect.poll(() => begun).toEqual([1, 2, 3, 4]);
+  for (const end of ends) end();
+  expect(await Promise.all(others)).toEqual([2, 3, 4]);
+});

@@ -1,0 +1,200 @@
+import { channel } from 'node:diagnostics_channel';
+import type { Operations } from './child/operations.ts';
+import { startChild } from './child-process.ts';
+import type { Failure, FromChild, Setup } from './protocol.ts';
+import { blocklisted, connectErrorOf, errorOf, RbdError } from './rbd-error.ts';
+import type { ProgressOptions } from './types.ts';
+
+/** The arguments of an operation, without the context that the child adds. */
+export type Arguments<Name extends keyof Operations> =
+  Parameters<Operations[Name]> extends [unknown, ...infer Rest] ? Rest : never;
+export type Answer<Name extends keyof Operations> = Awaited<ReturnType<Operations[Name]>>;
+/** Runs an operation in the child. */
+export type Call = <Name extends keyof Operations>(
+  name: Name,
+  args: Arguments<Name>,
+  options?: ProgressOptions,
+) => Promise<Answer<Name>>;
+
+/**
+ * `{ operation, phase, child }` of every call, `child` being the process id: `asked` when it was sent to the child, `moved` whenever it
+ * got on, `answered` when it is done and before its caller knows. For those who observe a process from inside, and cheap when nobody does.
+ */
+const callChannel = channel('m2:rbd');
+
+interface Pending {
+  call: string;
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+  onProgress: ((done: number, total: number) => void) | undefined;
+  signal: AbortSignal | undefined;
+  /** Puts the deadline off, because something moved. */
+  extend(): void;
+  /** The caller has been told that it is late; the child works on it yet. */
+  late: boolean;
+  release(): void;
+}
+
+export interface Limits {
+  /** For calls that name no deadline of their own. */
+  deadlineMs: number;
+  /** How long the child may stay silent after a call's deadline, or when it is to close. */
+  graceMs: number;
+}
+
+/**
+ * One child process with its calls, from its start to its end; it never comes back. Every call ends: with the child's
+ * answer, at its deadline, or with the child.
+ */
+export class Connection {
+  /** Our address in the cluster, once there is a connection. */
+  address: string | undefined;
+  /** Resolves when the process has ended. */
+  readonly ended: Promise<void>;
+
+  readonly #child: ReturnType<typeof startChild>;
+  readonly #limits: Limits;
+  readonly #onUnusable: () => void;
+  readonly #pending = new Map<number, Pending>();
+  #lastId = 0;
+  #lastSign = performance.now();
+  #watch: NodeJS.Timeout | undefined;
+  #unusable = false;
+
+  /** `onUnusable` is called once, before any call is rejected for it: the next call needs another connection. */
+  constructor(setup: Setup, limits: Limits, onUnusable: () => void) {
+    this.#limits = limits;
+    this.#onUnusable = onUnusable;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.ended = promise;
+    this.#child = startChild(setup, {
+      onMessage: (message) => this.#receive(message),
+      onExit: (reason) => {
+        this.#abandon(new RbdError('unavailable', 'child', `the process that talks to the cluster ${reason}`));
+        resolve();
+      },
+    });
+  }
+
+  get pid(): number | undefined {
+    return this.#child.process.pid;
+  }
+
+  readonly call: Call = (operation, args, options = {}) => {
+    const { signal, onProgress, deadlineMs = this.#limits.deadlineMs } = options;
+    if (signal?.aborted) return Promise.reject(signal.reason as Error);
+    if (this.#unusable) return Promise.reject(new RbdError('unavailable', operation, 'its connection has ended'));
+    const id = (this.#lastId += 1);
+    return new Promise((resolve, reject) => {
+      const cancel = () => this.#child.send({ type: 'cancel', id });
+      const deadline = setTimeout(() => this.#miss(id, deadlineMs), deadlineMs);
+      signal?.addEventListener('abort', cancel, { once: true });
+      this.#pending.set(id, {
+        call: operation,
+        resolve: resolve as (value: unknown) => void,
+        reject,
+        onProgress,
+        signal,
+        extend: () => deadline.refresh(),
+        late: false,
+        release() {
+          clearTimeout(deadline);
+          signal?.removeEventListener('abort', cancel);
+        },
+      });
+      this.#child.send({ type: 'call', id, operation, args });
+      this.#publish(id, 'asked');
+    });
+  };
+
+  /** Ends the process at once. Whatever is under way rejects with `unavailable`. */
+  kill(): void {
+    this.#child.process.kill('SIGKILL');
+  }
+
+  /** Lets the child close its images and its connection, and kills it when that takes longer than `graceMs`. */
+  async close(): Promise<void> {
+    this.#child.send({ type: 'close' });
+    const impatience = setTimeout(() => this.kill(), this.#limits.graceMs);
+    await this.ended;
+    clearTimeout(impatience);
+  }
+
+  #receive(message: FromChild): void {
+    this.#lastSign = performance.now();
+    if (message.type === 'connected') {
+      this.address = message.address;
+    } else if (message.type === 'unconnected') {
+      this.#abandon(connectErrorOf(message));
+    } else if (message.type === 'progress') {
+      this.#progress(message);
+    } else if (message.type === 'answer') {
+      this.#publish(message.id, 'answered');
+      this.#take(message.id)?.resolve(message.value);
+    } else {
+      this.#fail(message.id, message);
+    }
+  }
+
+  #progress({ id, done, total }: FromChild & { type: 'progress' }): void {
+    const pending = this.#pending.get(id);
+    if (!pending || pending.late) return;
+    pending.extend();
+    this.#publish(id, 'moved');
+    pending.onProgress?.(done, total);
+  }
+
+  #fail(id: number, failure: Failure): void {
+    const pending = this.#take(id);
+    if (!pending) return;
+    pending.reject(pending.signal?.aborted ? pending.signal.reason : errorOf(failure));
+    if (failure.errno === blocklisted) {
+      this.#abandon(new RbdError('unavailable', failure.call, 'the cluster has shut this client out', blocklisted));
+    }
+  }
+
+  /** At a call's deadline: the caller is told, the child is asked to stop, and watched until it answers. */
+  #miss(id: number, deadlineMs: number): void {
+    const pending = this.#pending.get(id);
+    if (!pending) return;
+    pending.late = true;
+    pending.release();
+    pending.reject(new RbdError('timeout', pending.call, `no answer within ${deadlineMs} ms`));
+    this.#child.send({ type: 'cancel', id });
+    this.#watch ??= setInterval(() => this.#checkLife(), this.#limits.graceMs);
+  }
+
+  /**
+   * A child that owes an answer and has said nothing for a while hangs, or waits for a cluster that does: a new one costs
+   * a fraction of a second. While it still answers others, one slow call is no reason to end theirs.
+   */
+  #checkLife(): void {
+    if (![...this.#pending.values()].some(({ late }) => late)) {
+      clearInterval(this.#watch);
+      this.#watch = undefined;
+    } else if (performance.now() - this.#lastSign >= this.#limits.graceMs) {
+      this.#abandon(new RbdError('unavailable', 'child', 'the process that talks to the cluster hung and was killed'));
+    }
+  }
+
+  /** Ends the process and every call. */
+  #abandon(error: RbdError): void {
+    if (!this.#unusable) this.#onUnusable();
+    this.#unusable = true;
+    clearInterval(this.#watch);
+    this.kill();
+    for (const id of this.#pending.keys()) this.#take(id)?.reject(error);
+  }
+
+  #publish(id: number, phase: 'asked' | 'moved' | 'answered'): void {
+    const operation = this.#pending.get(id)?.call;
+    if (operation) callChannel.publish({ operation, phase, child: this.pid });
+  }
+
+  #take(id: number): Pending | undefined {
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
+    pending?.release();
+    return pending;
+  }
+}

@@ -1,0 +1,261 @@
+import { Connection, type Call } from './connection.ts';
+import { ImageHandle } from './image-handle.ts';
+import { openStream, type ImageStream } from './image-stream.ts';
+import { RbdError } from './rbd-error.ts';
+import type {
+  CallOptions,
+  Child,
+  ImageInfo,
+  ImageName,
+  ImageOptions,
+  ImageRef,
+  LockOwner,
+  MonAnswer,
+  PoolStats,
+  ProgressOptions,
+  RbdClientOptions,
+  SnapRef,
+  SourceRef,
+} from './types.ts';
+
+const defaults = {
+  connectDeadlineMs: 5000,
+  deadlineMs: 20_000,
+  monTimeoutMs: 5000,
+  osdTimeoutMs: 15_000,
+  graceMs: 2000,
+};
+
+/**
+ * A client of a Ceph cluster's block devices. A child process holds the connection, from the first call on; one that hangs
+ * or dies is replaced by the next call. Every method rejects with `RbdError`, or with the reason of an aborted signal.
+ */
+export class RbdClient {
+  readonly #options: Required<RbdClientOptions>;
+  #connection: Connection | undefined;
+  #closed = false;
+  /** Addresses of children that died and may still have requests under way. */
+  #fence: string[] = [];
+
+  private constructor(options: Required<RbdClientOptions>) {
+    this.#options = options;
+  }
+
+  /** Starts nothing yet. */
+  static open(options: RbdClientOptions): RbdClient {
+    return new RbdClient({ ...defaults, ...options });
+  }
+
+  /** Lets go of the cluster. Calls under way are lost; wait for them first. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#connection?.close();
+  }
+
+  /** Process id of the child, while there is one. */
+  get pid(): number | undefined {
+    return this.#connection?.pid;
+  }
+
+  versions(options?: CallOptions): Promise<{ librados: string; librbd: string }> {
+    return this.#call('versions', [], options);
+  }
+
+  // Pools and namespaces
+
+  poolId(pool: string, options?: CallOptions): Promise<number> {
+    return this.#call('poolId', [pool], options);
+  }
+
+  /** As the manager last counted, which is some seconds ago. */
+  poolStats(pool: string, options?: CallOptions): Promise<PoolStats> {
+    return this.#call('poolStats', [pool], options);
+  }
+
+  namespaceCreate(pool: string, namespace: string, options?: CallOptions): Promise<void> {
+    return this.#call('namespaceCreate', [pool, namespace], options);
+  }
+
+  namespaceExists(pool: string, namespace: string, options?: CallOptions): Promise<boolean> {
+    return this.#call('namespaceExists', [pool, namespace], options);
+  }
+
+  /** Error `busy`: it has images. */
+  namespaceRemove(pool: string, namespace: string, options?: CallOptions): Promise<void> {
+    return this.#call('namespaceRemove', [pool, namespace], options);
+  }
+
+  namespaceList(pool: string, options?: CallOptions): Promise<string[]> {
+    return this.#call('namespaceList', [pool], options);
+  }
+
+  /** A command to the monitors as JSON, e.g. `{ prefix: 'osd stat', format: 'json' }`. */
+  monCommand(command: Record<string, unknown>, input?: string, options?: CallOptions): Promise<MonAnswer> {
+    return this.#call('monCommand', [command, input], options);
+  }
+
+  // Images
+
+  list(pool: string, namespace?: string, options?: CallOptions): Promise<ImageName[]> {
+    return this.#call('list', [pool, namespace], options);
+  }
+
+  info(ref: SourceRef, options?: CallOptions): Promise<ImageInfo> {
+    return this.#call('info', [ref], options);
+  }
+
+  /** Bytes of the image's own objects, without what a clone has from its parent. */
+  usedBytes(ref: SourceRef, options?: CallOptions): Promise<number> {
+    return this.#call('usedBytes', [ref], options);
+  }
+
+  create(ref: ImageRef, image: ImageOptions & { sizeBytes: number }, options?: CallOptions): Promise<void> {
+    return this.#call('create', [ref, image], options);
+  }
+
+  /** Makes a copy-on-write clone of clone format 2: of any snapshot, protected or not, in any pool and namespace. */
+  clone(parent: SnapRef, child: ImageRef, image?: ImageOptions, options?: CallOptions): Promise<void> {
+    return this.#call('clone', [parent, child, image], options);
+  }
+
+  /**
+   * Takes as long as the image has objects, and tells nothing meanwhile; so its deadline is ten minutes when none is given.
+   * A cluster that is away is noticed sooner, by the time that an OSD may take. Error `busy`: it has snapshots, or somebody
+   * has it open.
+   */
+  remove(ref: ImageRef, options?: CallOptions): Promise<void> {
+    return this.#call('remove', [ref], { deadlineMs: 600_000, ...options });
+  }
+
+  /** Gives it another name in the same pool and namespace. */
+  rename(ref: ImageRef, name: string, options?: CallOptions): Promise<void> {
+    return this.#call('rename', [ref, name], options);
+  }
+
+  /** Error `invalid`: it would become smaller, and `allowShrink` is not set. */
+  resize(ref: ImageRef, sizeBytes: number, options: ProgressOptions & { allowShrink?: boolean } = {}): Promise<void> {
+    const { allowShrink = false, ...callOptions } = options;
+    return this.#call('resize', [ref, sizeBytes, { allowShrink }], callOptions);
+  }
+
+  /** Makes a clone independent of its parent. Aborted, it is a clone still, and can be flattened later. */
+  flatten(ref: ImageRef, options?: ProgressOptions): Promise<void> {
+    return this.#call('flatten', [ref], options);
+  }
+
+  // Snapshots
+
+  snapCreate(ref: SnapRef, options?: CallOptions): Promise<void> {
+    return this.#call('snapCreate', [ref], options);
+  }
+
+  /** Error `busy`: it is protected already. */
+  snapProtect(ref: SnapRef, options?: CallOptions): Promise<void> {
+    return this.#call('snapProtect', [ref], options);
+  }
+
+  /** Errors: `invalid` when it is not protected, `busy` when it has clones of format 1. */
+  snapUnprotect(ref: SnapRef, options?: CallOptions): Promise<void> {
+    return this.#call('snapUnprotect', [ref], options);
+  }
+
+  /** Error `busy`: it is protected. One with clones of format 2 goes to the trash, and keeps its image from being removed. */
+  snapRemove(ref: SnapRef, options?: CallOptions): Promise<void> {
+    return this.#call('snapRemove', [ref], options);
+  }
+
+  /** Clones of a snapshot; of an image, those of all its snapshots, removed ones included. */
+  children(ref: SourceRef, options?: CallOptions): Promise<Child[]> {
+    return this.#call('children', [ref], options);
+  }
+
+  // Locks
+
+  lockOwners(ref: ImageRef, options?: CallOptions): Promise<LockOwner[]> {
+    return this.#call('lockOwners', [ref], options);
+  }
+
+  /** Shuts the owner out of the whole cluster (a blocklist entry, of an hour by default), then takes the lock from it. */
+  breakLock(ref: ImageRef, owner: LockOwner, options?: CallOptions): Promise<void> {
+    return this.#call('breakLock', [ref, owner], options);
+  }
+
+  // Data
+
+  /**
+   * Copies an image or a snapshot of any pool into a new image without parent and snapshots; `sizeBytes` makes it larger.
+   * A copy that fails or is aborted leaves the image that it began, for the caller to remove; so does `importFile`.
+   */
+  copy(
+    from: SourceRef,
+    to: ImageRef,
+    image?: ImageOptions & { sizeBytes?: number },
+    options?: ProgressOptions,
+  ): Promise<void> {
+    return this.#call('copy', [from, to, image], options);
+  }
+
+  /** Copies a raw file, without its holes and zeros, into a new image. The child reads the file. */
+  importFile(
+    path: string,
+    to: ImageRef,
+    image?: ImageOptions & { sizeBytes?: number },
+    options?: ProgressOptions,
+  ): Promise<void> {
+    return this.#call('importFile', [path, to, image], options);
+  }
+
+  /** Writes an image or a snapshot into a new raw file with holes. Error `exists`: there is such a file. */
+  exportFile(from: SourceRef, path: string, options?: ProgressOptions): Promise<void> {
+    return this.#call('exportFile', [from, path], options);
+  }
+
+  /** Opens an image or a snapshot to be read as a stream, from `start` up to and not including `end`. */
+  readStream(
+    from: SourceRef,
+    range: { start?: number; end?: number } = {},
+    options: CallOptions = {},
+  ): Promise<ImageStream> {
+    return openStream(this.#call, from, range, options);
+  }
+
+  /**
+   * Opens an image for reading and writing; a snapshot, or anything with `readOnly`, for reading only. A snapshot that is
+   * opened with `readOnly: false` is watched: the image cannot be removed meanwhile, and when the snapshot is, reads fail
+   * with `not_found`, where they else would yield zeros.
+   */
+  async openImage(ref: SourceRef, mode: { readOnly?: boolean } = {}, options?: CallOptions): Promise<ImageHandle> {
+    const readOnly = mode.readOnly ?? ref.snap !== undefined;
+    if (this.#closed) throw closedError('openImage');
+    // A handle is a number in one child: it must never be asked of its successor.
+    const { call } = this.#live();
+    return new ImageHandle(await call('handleOpen', [ref, { readOnly }], options), call);
+  }
+
+  readonly #call: Call = (name, args, options) =>
+    this.#closed ? Promise.reject(closedError(name)) : this.#live().call(name, args, options);
+
+  #live(): Connection {
+    return (this.#connection ??= this.#connect());
+  }
+
+  #connect(): Connection {
+    const { conf, user, connectDeadlineMs, monTimeoutMs, osdTimeoutMs } = this.#options;
+    const setup = {
+      conf,
+      user,
+      connectSeconds: connectDeadlineMs / 1000,
+      monSeconds: monTimeoutMs / 1000,
+      osdSeconds: osdTimeoutMs / 1000,
+      fence: [...this.#fence],
+    };
+    const connection = new Connection(setup, this.#options, () => {
+      // It connected, so it has fenced those before it; now it is its turn.
+      if (connection.address !== undefined) this.#fence = [connection.address];
+      if (this.#connection === connection) this.#connection = undefined;
+    });
+    return connection;
+  }
+}
+
+const closedError = (call: string) => new RbdError('unavailable', call, 'the client was closed');

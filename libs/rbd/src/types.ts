@@ -1,0 +1,130 @@
+/** An image by name; without `namespace` it is the pool's default namespace. */
+export interface ImageRef {
+  pool: string;
+  namespace?: string;
+  image: string;
+}
+
+export interface SnapRef extends ImageRef {
+  snap: string;
+}
+
+/** What can be read from: an image as it is now, or one of its snapshots. */
+export interface SourceRef extends ImageRef {
+  snap?: string;
+}
+
+export const featureNames = [
+  'layering',
+  'striping',
+  'exclusive-lock',
+  'object-map',
+  'fast-diff',
+  'deep-flatten',
+  'journaling',
+  'data-pool',
+  'operations',
+  'migrating',
+  'non-primary',
+  'dirty-cache',
+] as const;
+
+export type Feature = (typeof featureNames)[number];
+
+/** How a new image is laid out. Copy-on-write moves whole objects, so boot disks have small ones. */
+export interface ImageOptions {
+  /** A power of two from 4 KiB to 32 MiB; 1 MiB when not given. */
+  objectBytes?: number;
+  /** Layering, exclusive-lock, object-map and fast-diff when not given. */
+  features?: Feature[];
+}
+
+export interface ImageName {
+  name: string;
+  id: string;
+}
+
+export interface SnapInfo {
+  id: number;
+  name: string;
+  sizeBytes: number;
+  protected: boolean;
+  /** `trash`: it was removed while it had clones, and goes for good with the last of them. */
+  kind: 'user' | 'group' | 'trash' | 'mirror';
+}
+
+/** Who holds an image's exclusive lock; `address` is the client's, as a blocklist names it. */
+export interface LockOwner {
+  client: string;
+  cookie: string;
+  address: string;
+}
+
+export interface ImageInfo {
+  id: string;
+  sizeBytes: number;
+  objectBytes: number;
+  features: Feature[];
+  /** The snapshot that this image is a clone of; `trashed` when that image is in the trash. */
+  parent?: Required<SnapRef> & { trashed: boolean };
+  snaps: SnapInfo[];
+  /** Addresses of clients that have the image open for writing. */
+  watchers: string[];
+  lockOwners: LockOwner[];
+}
+
+/** A clone of a snapshot. */
+export interface Child extends Required<ImageRef> {
+  id: string;
+  /** It is in the trash, and still holds on to its parent. */
+  trashed: boolean;
+}
+
+/** Bytes as the pool's users count them: replicas are not counted, and `availableBytes` is what still fits. */
+export interface PoolStats {
+  usedBytes: number;
+  availableBytes: number;
+}
+
+/** A part of an image that differs; `exists: false` means that it is zeros now. */
+export interface Extent {
+  offset: number;
+  length: number;
+  exists: boolean;
+}
+
+export interface MonAnswer {
+  status: string;
+  out: Buffer;
+}
+
+export interface RbdClientOptions {
+  /** Absolute path of ceph.conf; it names the keyring, so no key passes through here. */
+  conf: string;
+  /** The cephx user without "client.". */
+  user: string;
+  /** How long a connection may take to come up; 5 s when not given. */
+  connectDeadlineMs?: number;
+  /** A call's deadline when it names none; 20 s when not given. */
+  deadlineMs?: number;
+  /** How long the monitors may take for one request; 5 s when not given. */
+  monTimeoutMs?: number;
+  /** How long an OSD may take for one request; 15 s when not given. Below the calls' deadlines: then no child is killed. */
+  osdTimeoutMs?: number;
+  /** How long the child may stay silent after a call's deadline before it is killed; 2 s when not given. */
+  graceMs?: number;
+}
+
+export interface CallOptions {
+  /** Milliseconds until the call rejects with `timeout`; for a call that reports progress, since it last moved. */
+  deadlineMs?: number;
+  /**
+   * Stops calls that take long (flatten, resize, copy, import, export, stream, diff); they reject with the signal's
+   * reason once nothing is written any more. Other calls are not begun, or run to their end.
+   */
+  signal?: AbortSignal;
+}
+
+export interface ProgressOptions extends CallOptions {
+  onProgress?(done: number, total: number): void;
+}
