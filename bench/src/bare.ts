@@ -5,6 +5,9 @@ import { IpmiDriver } from '@m2/hil-adapter/drivers';
 import { FileBackend } from '@m2/image-svc/drivers';
 import { TgtDriver } from '@m2/iscsi-svc/drivers';
 
+/** The drivers know a project by its identifier, and nothing of it but that. */
+const project = '00000000-0000-7000-8000-000000000000';
+
 export interface BareTimes {
   /** Milliseconds of each operation, one entry for each node. */
   clone: number[];
@@ -45,8 +48,8 @@ export class BareOperations {
     const started = performance.now();
     const volume = `bareimg${n}`;
     const backing = await timed(times.clone, async () => {
-      await this.storage.ensureClone('bareimg0', volume);
-      return this.storage.ensureAttached(volume);
+      await this.storage.ensureClone({ golden: 'bareimg0' }, { project, name: volume });
+      return this.storage.ensureAttached({ project, name: volume });
     });
     await timed(times.export, () =>
       this.targets.ensureExport({
@@ -64,8 +67,9 @@ export class BareOperations {
   private async undo(node: Lab['nodes'][number], n: number): Promise<void> {
     await this.power.ensureOff(bmcOf(node), { deadlineMs: 120_000 });
     await this.targets.ensureNoExport('bare', `iqn.2018-10.io.m2:bareimg${n}`);
-    await this.storage.ensureDetached(`bareimg${n}`);
-    await this.storage.ensureNoVolume(`bareimg${n}`);
+    const disk = { project, name: `bareimg${n}` };
+    await this.storage.ensureDetached(disk);
+    await this.storage.ensureNoDisk(disk);
   }
 
   async close(): Promise<void> {

@@ -31,6 +31,7 @@ export interface ClientOptions {
 
 const streamed = { operationShow: operation, eventList: auditEvent } as const;
 export type StreamName = keyof typeof streamed;
+export type TransferName = 'imageContent' | 'diskContent';
 
 /** Routes that answer in pages, and what one item of them is. */
 type Paged = { [Name in RouteName]: Answer<Name> extends { items: unknown[] } ? Name : never }[RouteName];
@@ -116,6 +117,31 @@ export class M2Client {
       unreachable: (cause) => new UnreachableError(this.#base, cause),
     });
     for await (const { data } of source.read(signal)) yield check(streamed[name], parseJson(data)) as never;
+  }
+
+  /** Opens what a route transfers. It may take as long as it has to. Throws ApiError, UnreachableError. */
+  async download<Name extends TransferName>(
+    name: Name,
+    call: Call<Name>,
+    { range, signal }: { range?: string | undefined; signal?: AbortSignal | undefined } = {},
+  ): Promise<Response> {
+    const { url } = this.#prepare(routes[name], call as Call<RouteName>);
+    // As it is: a length, and a place in it, are of the bytes themselves.
+    const headers = { ...this.#headers('*/*'), 'accept-encoding': 'identity', ...(range !== undefined && { range }) };
+    const response = await fetch(url, { headers, redirect: 'error', signal: signal ?? null }).catch(
+      (error: unknown) => {
+        signal?.throwIfAborted();
+        throw new UnreachableError(this.#base, error);
+      },
+    );
+    if (response.ok) return response;
+    throw await problemOf(response);
+  }
+
+  /** Where a route is, and what tells it who asks, for a protocol that this client does not speak itself. */
+  address<Name extends RouteName>(name: Name, call: Call<Name>): { url: string; headers: Record<string, string> } {
+    const { accept, ...headers } = this.#headers('');
+    return { url: this.#prepare(routes[name], call as Call<RouteName>).url, headers };
   }
 
   #headers(accept: string): Record<string, string> {
@@ -204,18 +230,20 @@ const problem = z.object({
   traceId: z.string().optional(),
 });
 
+const problemOf = async (response: Response): Promise<ApiError> =>
+  problemFrom(response.status, response.statusText, await response.text().catch(() => ''));
+
 /** The error that a refusal stands for; one that M2 did not write (a proxy's page) becomes a plain one. */
-async function problemOf(response: Response): Promise<ApiError> {
-  const text = await response.text().catch(() => '');
+export function problemFrom(status: number, statusText: string, text: string): ApiError {
   const parsed = problem.safeParse(tryJson(text));
   if (parsed.success) {
     const { about, traceId, ...fields } = parsed.data;
-    return new ApiError(response.status, fields, about, traceId);
+    return new ApiError(status, fields, about, traceId);
   }
-  return new ApiError(response.status, {
-    code: `http.${response.status}`,
+  return new ApiError(status, {
+    code: `http.${status}`,
     title: 'The answer is not one of M2',
-    detail: `HTTP ${response.status} ${response.statusText}`.trim(),
+    detail: `HTTP ${status} ${statusText}`.trim(),
     remedy: 'Check that the address is that of an M2 gateway, and what stands between.',
   });
 }

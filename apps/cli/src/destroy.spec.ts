@@ -16,7 +16,7 @@ describe('what destroys', () => {
     const { person, deletes } = await withDisk(true);
     const no = await person.m2(['disk', 'delete', 'web-1'], 'n\n');
     expect(no).toMatchObject({ code: exitCodes.failed, out: '' });
-    expect(no.err).toContain('Delete disk web-1 (2 GiB) and its data? [y/N]');
+    expect(no.err).toContain('Put disk web-1 (2 GiB) into the trash, where it can be restored from for a while? [y/N]');
     expect(deletes()).toBe(0);
     expect((await person.m2(['disk', 'delete', 'web-1'], 'y\n')).code).toBe(0);
     expect(deletes()).toBe(1);
@@ -30,8 +30,10 @@ describe('what destroys', () => {
 
   it('does nothing with --dry-run, whatever else is said', async () => {
     const { gateway, person, deletes } = await withDisk(true);
-    const free = await person.m2(['disk', 'delete', 'web-1', '--dry-run', '--yes']);
+    const free = await person.m2(['disk', 'delete', 'web-1', '--dry-run', '--yes', '--purge']);
     expect(free).toMatchObject({ code: 0, out: 'would delete disk web-1 (2 GiB) and its data\n' });
+    const trashing = await person.m2(['disk', 'delete', 'web-1', '--dry-run']);
+    expect(trashing.out).toMatch(/^would put disk web-1 \(2 GiB\) into the trash, /);
     gateway.on('GET /v1/projects/lab/disks/web-1', () => ({ ...samples.disk, holder: ids.provision }));
     const used = await person.m2(['disk', 'delete', 'web-1', '--dry-run', '--json']);
     expect(JSON.parse(used.out)).toMatchObject({ dryRun: true, usedBy: [`provision ${ids.provision}`] });
@@ -42,7 +44,8 @@ describe('what destroys', () => {
     [['image', 'delete', 'debian'], 'disk web-1'],
     [['project', 'delete', 'lab'], 'provision of node-1'],
     [['node', 'remove', 'node-1'], 'would delete node node-1'],
-    [['deprovision', 'node-1', '--delete-disk'], 'disk web-1'],
+    [['disk', 'rollback', 'web-1', 'v1'], 'would roll back disk web-1 to its tag v1 ('],
+    [['deprovision', 'node-1', '--delete-disk'], 'disk web-1 (2 GiB) and its data'],
     [['deprovision', 'node-1'], 'is kept'],
   ])('%j can be tried without consequences', async (args, says) => {
     const { gateway, person } = await start();
@@ -51,6 +54,8 @@ describe('what destroys', () => {
     gateway.on('GET /v1/projects/lab/images/debian', () => samples.image);
     gateway.on('GET /v1/projects/lab/disks', () => ({ items: [samples.disk] }));
     gateway.on(`GET /v1/projects/lab/disks/${ids.disk}`, () => samples.disk);
+    gateway.on('GET /v1/projects/lab/disks/web-1', () => samples.disk);
+    gateway.on('GET /v1/projects/lab/disks/web-1/tags', () => ({ items: [samples.tag] }));
     gateway.on('GET /v1/nodes/node-1', () => samples.node);
     gateway.on('GET /v1/projects/lab/provisions', () => ({ items: [samples.provision] }));
     const { code, out } = await person.m2([...args, '--dry-run']);

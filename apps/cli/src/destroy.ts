@@ -10,6 +10,8 @@ export interface DestroyOptions {
 
 /** What would be destroyed, and what keeps it from being destroyed. */
 export interface Doomed {
+  /** What is done to it; `delete` unless told otherwise. */
+  verb?: string;
   /** `disk web-1 (20 GiB) and its data` */
   what: string;
   object: unknown;
@@ -29,15 +31,15 @@ export async function mayDestroy(app: App, options: DestroyOptions, look: () => 
       'Give --yes, or see with --dry-run what would happen.',
     );
   }
-  const doomed = await look();
+  const { verb = 'delete', ...doomed } = await look();
   if (options.dryRun) {
     app.print({ dryRun: true, ...doomed }, ({ what, usedBy }) => {
       const blocked = usedBy.map((user) => `  used by ${user}\n`).join('');
-      return usedBy.length > 0 ? `would be refused: ${what}\n${blocked}` : `would delete ${what}\n`;
+      return usedBy.length > 0 ? `would be refused: ${what}\n${blocked}` : `would ${verb} ${what}\n`;
     });
     return false;
   }
-  if (await confirm(app.world, `Delete ${doomed.what}?`)) return true;
+  if (await confirm(app.world, `${verb.charAt(0).toUpperCase()}${verb.slice(1)} ${doomed.what}?`)) return true;
   throw new CliError({
     code: 'cli.declined',
     title: 'Nothing was done',

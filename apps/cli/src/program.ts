@@ -3,12 +3,14 @@ import { actIn } from './app.js';
 import { completionCommands } from './commands/completion.js';
 import { diskCommands } from './commands/disk.js';
 import { eventCommands } from './commands/events.js';
+import { fsckCommand } from './commands/fsck.js';
 import { helpCommand } from './commands/help.js';
 import { imageCommands } from './commands/image.js';
 import { nodeCommands } from './commands/node.js';
 import { operationCommands } from './commands/operation.js';
 import { projectCommands } from './commands/project.js';
 import { provisionCommands } from './commands/provision.js';
+import { quotaCommands } from './commands/quota.js';
 import { sessionCommands } from './commands/session.js';
 import { tokenCommands } from './commands/token.js';
 import { CliError } from './errors.js';
@@ -29,6 +31,8 @@ const groups = [
   operationCommands,
   eventCommands,
   tokenCommands,
+  quotaCommands,
+  fsckCommand,
   localCommands,
   completionCommands,
   helpCommand,

@@ -6,7 +6,7 @@ export interface World {
   home: string;
   cwd: string;
   stdin: NodeJS.ReadableStream & { isTTY?: boolean; setRawMode?: (raw: boolean) => unknown };
-  stdout: Screen;
+  stdout: Output;
   stderr: Screen;
   /** Calls `listener` on Ctrl-C instead of dying; returns how to stop listening. */
   onInterrupt: (listener: () => void) => () => void;
@@ -17,6 +17,11 @@ export interface Screen {
   isTTY?: boolean;
   columns?: number;
   rows?: number;
+}
+
+/** Where data goes: text, or the bytes of a disk; `written` is called when there is room for more. */
+export interface Output extends Screen {
+  write: (data: string | Uint8Array, written?: (error?: Error | null) => void) => unknown;
 }
 
 /** Ends a command at once with this code, with nothing to print. */

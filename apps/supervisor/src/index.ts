@@ -9,11 +9,12 @@ export { down } from './down.js';
 export { AlreadyRunningError, SupervisorError } from './errors.js';
 export type { LogLine } from './logs.js';
 export { portsOf, type Settings } from './options.js';
-export { type DebianPackage, ensurePackages, missingPackages, servicePackages } from './packages.js';
+export { type DebianPackage, ensurePackages, missingPackages, rbdPackages, servicePackages } from './packages.js';
 export { findFreeBasePort } from './ports.js';
 export type { ServiceEnvironments } from './services.js';
 export { defaultState, findState, type Paths } from './state.js';
-export { type Running, up, type UpOptions } from './up.js';
+export type { Storage } from './storage.js';
+export { plannedStorage, type Running, up, type UpOptions } from './up.js';
 
 /** What runs, and how it is; undefined when nothing does. Throws `supervisor.stuck` when the supervisor does not answer. */
 export async function status(options: { state?: string | undefined } = {}): Promise<Status | undefined> {

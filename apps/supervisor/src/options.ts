@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { SupervisorError } from './errors.js';
 import { writePrivate } from './secrets.js';
 import type { Paths } from './state.js';
+import { refuseOtherStorage, storage } from './storage.js';
 
 const host = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9.-]*$/, 'must be an IPv4 address or a host name');
 
@@ -33,6 +34,8 @@ export const settings = z.object({
     .default([]),
   /** Hosts that images may be downloaded from. */
   importHosts: z.array(z.string().regex(/^[^,\s]+$/)).default([]),
+  /** Where images and disks are kept; does not change once there is a database that speaks of them. */
+  storage: storage.default({ kind: 'file' }),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
 });
 export type Settings = z.infer<typeof settings>;
@@ -50,16 +53,24 @@ export const portsOf = (base: number) => ({
 });
 
 /**
- * The settings of this start: those of the last one, with what is given now in their place.
+ * The settings of this start: those of the last one, with what is given now in their place. They are remembered.
  * Throws `supervisor.bad_option`.
  */
 export function resolveSettings(paths: Paths, given: GivenSettings): Settings {
+  const { wanted, resolved } = planSettings(paths, given);
+  writePrivate(paths.config, `${JSON.stringify(wanted, null, 2)}\n`);
+  return resolved;
+}
+
+/** What `resolveSettings` would return, without remembering it. Throws `supervisor.bad_option`. */
+export function planSettings(paths: Paths, given: GivenSettings): { wanted: GivenSettings; resolved: Settings } {
   const chosen = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  const wanted = { ...readSaved(paths), ...chosen };
+  const saved = readSaved(paths);
+  const wanted = { ...saved, ...chosen };
   const parsed = settings.safeParse(wanted);
   if (!parsed.success) throw badOption(z.prettifyError(parsed.error));
-  writePrivate(paths.config, `${JSON.stringify(wanted, null, 2)}\n`);
-  return parsed.data;
+  refuseOtherStorage(paths, settings.parse(saved).storage, parsed.data.storage);
+  return { wanted, resolved: parsed.data };
 }
 
 /** The settings of the last start. Throws `supervisor.bad_option` when their file was damaged. */

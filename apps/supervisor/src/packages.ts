@@ -28,6 +28,16 @@ export const servicePackages: DebianPackage[] = [
   { name: 'ipxe', job: 'first stage for nodes without iPXE', file: '/usr/lib/ipxe/undionly.kpxe' },
 ];
 
+/** What it needs beside those to keep disks in a Ceph cluster. */
+export const rbdPackages: DebianPackage[] = [
+  { name: 'librbd1', job: 'images and disks in Ceph', file: '/usr/lib/x86_64-linux-gnu/librbd.so.1' },
+  {
+    name: 'qemu-block-extra',
+    job: 'exporting disks in Ceph',
+    file: '/usr/lib/x86_64-linux-gnu/qemu/block-rbd.so',
+  },
+];
+
 export const missingPackages = (packages: DebianPackage[]): DebianPackage[] =>
   packages.filter(({ file }) => !existsSync(file));
 

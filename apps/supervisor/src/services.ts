@@ -7,6 +7,7 @@ import { Postgres } from './postgres.js';
 import { markVariable } from './processes.js';
 import { secretFiles } from './secrets.js';
 import type { Paths } from './state.js';
+import { storageEnvironment } from './storage.js';
 
 /** The program of each service. */
 export const serviceMains: Record<ServiceName, string> = {
@@ -87,11 +88,13 @@ function ownEnvironment(paths: Paths, settings: Settings): Record<ServiceName, R
       M2_NETWORK: network,
     },
     image: {
+      ...storageEnvironment(paths, settings.storage),
       M2_STORAGE_DIRECTORY: paths.storage,
       M2_IMPORT_DIRECTORIES: settings.importDirectories.join(':'),
       M2_IMPORT_HOSTS: settings.importHosts.join(','),
     },
     iscsi: {
+      ...storageEnvironment(paths, settings.storage),
       M2_TARGET_DIRECTORY: paths.targets,
       M2_PORTAL_ADDRESSES: inside,
       M2_PORTAL_ADVERTISED: advertised,

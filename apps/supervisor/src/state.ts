@@ -28,6 +28,8 @@ export const pathsOf = (state: string) => ({
   nats: join(state, 'nats'),
   logs: join(state, 'logs'),
   storage: join(state, 'storage'),
+  /** A Ceph cluster of this installation's own; whoever calls `up` with that storage starts it. */
+  ceph: join(state, 'ceph'),
   targets: join(state, 'targets'),
   boot: join(state, 'boot'),
   bmc: join(state, 'bmc'),
@@ -39,7 +41,7 @@ const maxSocketPath = 107;
 /** What we make and keep closed; `postgres` belongs to PostgreSQL's user and is made with it. */
 const directories = ['run', 'secrets', 'nats', 'logs', 'storage', 'targets', 'boot', 'bmc'];
 /** What may be there before the first start: a file system mounted for the disks, for example. */
-const ours = new Set([...directories, 'postgres', 'lost+found']);
+const ours = new Set([...directories, 'postgres', 'ceph', 'lost+found']);
 /** The longest socket below the state directory: PostgreSQL's lock file beside it is longer still, but is a plain file. */
 const longestSocket = 'postgres/.s.PGSQL.5432';
 

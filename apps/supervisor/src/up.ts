@@ -4,9 +4,10 @@ import { fileURLToPath } from 'node:url';
 import type { ServiceName } from '@m2/contracts';
 import { AlreadyRunningError, SupervisorError } from './errors.js';
 import { logFile } from './logs.js';
-import { type GivenSettings, portsOf, savedSettings, type Settings } from './options.js';
+import { type GivenSettings, planSettings, portsOf, savedSettings, type Settings } from './options.js';
 import type { ServiceEnvironments } from './services.js';
 import { defaultState, ensureState, type Paths } from './state.js';
+import type { Storage } from './storage.js';
 import { type Launch, Supervisor } from './supervisor.js';
 
 export interface UpOptions extends GivenSettings {
@@ -65,6 +66,18 @@ export async function up(options: UpOptions = {}, report: (line: string) => void
   }
   const supervisor = await superviseHere(paths, launch, report);
   return running(paths, savedSettings(paths), supervisor.ended);
+}
+
+/**
+ * Where `up` with the same options will keep images and disks, and where a Ceph cluster of its own has to be by then.
+ * Throws SupervisorError, as `up` would.
+ */
+export function plannedStorage({ state, storage }: Pick<UpOptions, 'state' | 'storage'>): {
+  storage: Storage;
+  ownCeph: string;
+} {
+  const paths = ensureState(state ?? defaultState());
+  return { storage: planSettings(paths, { storage }).resolved.storage, ownCeph: paths.ceph };
 }
 
 /** Becomes the supervisor: stops everything when this process is told to end. */

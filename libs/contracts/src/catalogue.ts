@@ -1,11 +1,15 @@
 import * as boot from './boot.js';
+import * as disk from './disk.js';
 import * as gateway from './gateway.js';
 import * as hil from './hil.js';
 import * as image from './image.js';
 import * as iscsi from './iscsi.js';
+import * as storage from './storage.js';
 import type { Call, EventContract, ServiceName } from './message.js';
 
-const everything: unknown[] = [gateway, image, iscsi, boot, hil].flatMap((contracts) => Object.values(contracts));
+const everything: unknown[] = [gateway, image, disk, storage, iscsi, boot, hil].flatMap((contracts) =>
+  Object.values(contracts),
+);
 
 const isOf = (value: unknown, kinds: string[]) =>
   typeof value === 'object' &&

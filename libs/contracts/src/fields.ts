@@ -59,8 +59,11 @@ export const pageOf = <Item extends z.ZodType>(item: Item) =>
 
 export const portal = z.object({ address: z.string(), port: z.int() });
 
-/** What a storage hands to a target. A discriminated union, so that Ceph adds its kind beside `file`. */
-export const backingStore = z.discriminatedUnion('type', [z.object({ type: z.literal('file'), path: z.string() })]);
+/** What a storage hands to a target: a file of the same machine, or an RBD image with the cephx user that may open it. */
+export const backingStore = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('file'), path: z.string() }),
+  z.object({ type: z.literal('rbd'), pool: z.string(), namespace: z.string(), image: z.string(), user: z.string() }),
+]);
 
 export const errorValue = z.object({
   code: z.string(),

@@ -15,8 +15,16 @@ export const operationKinds = [
   'provision',
   'deprovision',
   'disk.create',
+  'disk.update',
+  'disk.tag',
+  'disk.untag',
+  'disk.rollback',
+  'disk.flatten',
   'disk.delete',
+  'disk.restore',
   'image.import',
+  'image.update',
+  'image.export',
   'image.delete',
 ] as const;
 export type OperationKind = (typeof operationKinds)[number];

@@ -1,5 +1,6 @@
 export * from './boot.js';
 export * from './catalogue.js';
+export * from './disk.js';
 export * from './errors.js';
 export * as fields from './fields.js';
 export * from './gateway.js';
@@ -9,5 +10,6 @@ export * from './iscsi.js';
 export * from './message.js';
 export * from './nats-permissions.js';
 export * from './rest.js';
+export * from './storage.js';
 export { asyncApi } from './asyncapi.js';
 export { openApi } from './openapi.js';

@@ -1,5 +1,6 @@
 import { calls, eventsOf } from './catalogue.js';
-import { diskReattached } from './image.js';
+import { diskReattached } from './disk.js';
+import { projectDeleted } from './gateway.js';
 import { type EventContract, eventStream, type ServiceName, serviceNames } from './message.js';
 
 /**
@@ -8,7 +9,7 @@ import { type EventContract, eventStream, type ServiceName, serviceNames } from 
  */
 export const durables: Record<ServiceName, readonly { durable: string; of: EventContract | 'all' }[]> = {
   gateway: [{ durable: 'gateway-audit', of: 'all' }],
-  image: [],
+  image: [{ durable: 'image-projects', of: projectDeleted }],
   iscsi: [{ durable: 'iscsi-reattached', of: diskReattached }],
   boot: [],
   hil: [],

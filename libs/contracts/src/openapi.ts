@@ -35,6 +35,8 @@ const problem = {
   },
 };
 
+const octets: Json = { 'application/octet-stream': { schema: { type: 'string', format: 'binary' } } };
+
 /** The REST door as an OpenAPI 3.1 document. */
 export function openApi(): Json {
   const paths: Record<string, Json> = {};
@@ -72,6 +74,9 @@ function operationOf(route: AnyRoute): Json {
     ...(route.body && {
       requestBody: { required: true, content: { 'application/json': { schema: schemaOf(route.body, 'input') } } },
     }),
+    ...(route.name === 'uploadAppend' && {
+      requestBody: { required: true, content: { 'application/offset+octet-stream': {} } },
+    }),
     responses: { [route.status]: successOf(route, startsOperation), ...problemsOf(route) },
   };
 }
@@ -90,6 +95,7 @@ function parametersOf(schema: z.ZodType, where: string, required: boolean): Json
 }
 
 function successOf(route: AnyRoute, startsOperation: boolean): Json {
+  if (route.transfer === 'download') return { description: route.summary, content: octets };
   if (!route.response) return { description: 'Done' };
   const content: Json = { 'application/json': { schema: schemaOf(route.response, 'output') } };
   if (route.stream) content['text/event-stream'] = { schema: { type: 'string' } };

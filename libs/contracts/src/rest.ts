@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { ErrorCode } from './errors.js';
-import { bytes, id, name, nameOrId, page, pageOf, sha256 } from './fields.js';
+import { bytes, id, name, nameOrId, page, pageOf, sha256, text } from './fields.js';
 import {
   auditEvent,
   operation,
@@ -13,7 +13,9 @@ import {
   token,
 } from './gateway.js';
 import { bmc, node, nodeSpec } from './hil.js';
-import { disk, image, imageSource } from './image.js';
+import { disk, tag } from './disk.js';
+import { image, imageFormats, imageMetadata, imageSource, lineage, visibilities } from './image.js';
+import { finding, quota, quotaLimits } from './storage.js';
 
 /**
  * The REST door, as data: the gateway's controllers, the guard, OpenAPI and the `m2` command line are made from it.
@@ -41,6 +43,8 @@ export interface Route<
   /** What is answered; `null`: nothing (204). */
   response: Response;
   status: 200 | 201 | 202 | 204;
+  /** Bytes, not JSON, in the body (`upload`) or in the answer (`download`); the gateway passes them on. */
+  transfer: 'upload' | 'download' | null;
   /** Server-sent events on `Accept: text/event-stream`. */
   stream: boolean;
   /** Codes of the errors that this route adds to those that any route may answer. */
@@ -50,7 +54,7 @@ export interface Route<
 /** Any route; its parameters are read by name. */
 export type AnyRoute = Omit<Route, 'params'> & { params: z.ZodType<object> };
 
-type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
+type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 type ParamsOf<Path extends string> = Path extends `${string}{${infer Param}}${infer Rest}`
   ? Param | ParamsOf<Rest>
   : never;
@@ -66,7 +70,11 @@ function route<
   name: string,
   line: Line,
   given: Pick<Route, 'summary' | 'allow'> &
-    Partial<Pick<Route, 'status' | 'stream' | 'errors'>> & { query?: Query; body?: Body; response?: Response },
+    Partial<Pick<Route, 'status' | 'stream' | 'transfer' | 'errors'>> & {
+      query?: Query;
+      body?: Body;
+      response?: Response;
+    },
 ): Route<ParamsOf<Line>, Query, Body, Response> {
   const [method, path] = line.split(' ') as [Method, string];
   const names = [...path.matchAll(/\{(\w+)\}/g)].map(([, param]) => param as string);
@@ -82,6 +90,7 @@ function route<
     body: (given.body ?? null) as Body,
     response: (given.response ?? null) as Response,
     status: given.status ?? (given.response ? 200 : 204),
+    transfer: given.transfer ?? null,
     stream: given.stream ?? false,
     errors: given.errors ?? [],
   };
@@ -166,58 +175,236 @@ export const routes = {
   }),
 
   imageList: route('imageList', 'GET /v1/projects/{project}/images', {
-    summary: 'The images of a project, by name',
+    summary: 'The images that a project may use, by name: its own, those shared with it and the public ones',
     allow: readers,
-    query: page,
+    query: page.extend({ own: z.stringbool().default(false) }),
     response: pageOf(image),
   }),
   imageImport: route('imageImport', 'POST /v1/projects/{project}/images', {
-    summary: 'Imports an image from a file of the server or from a URL',
+    summary:
+      'Makes an image from a file of the server, a URL, an upload, a volume of the storage, another image (a copy) or a disk (a snapshot)',
     allow: tenants,
     body: z.object({
       name,
       source: imageSource,
-      format: z.enum(['raw', 'qcow2']).optional(),
+      format: z.enum(imageFormats).optional(),
       sha256: sha256.optional(),
+      metadata: imageMetadata.partial().optional(),
     }),
     ...accepted,
-    errors: ['image.exists'],
+    errors: [
+      'image.exists',
+      'image.not_found',
+      'image.not_ready',
+      'disk.not_found',
+      'tag.not_found',
+      'quota.exceeded',
+      'disk.not_ready',
+      'project.not_found',
+    ],
   }),
   imageShow: route('imageShow', 'GET /v1/projects/{project}/images/{image}', {
     summary: 'One image',
     allow: readers,
     response: image,
+    errors: ['image.not_found', 'image.ambiguous'],
+  }),
+  imageTree: route('imageTree', 'GET /v1/projects/{project}/images/{image}/tree', {
+    summary: 'What an image came from, and what was made from it',
+    allow: readers,
+    response: z.object({ items: lineage }),
+    errors: ['image.not_found', 'image.ambiguous'],
+  }),
+  imageUpdate: route('imageUpdate', 'PATCH /v1/projects/{project}/images/{image}', {
+    summary: 'Renames, shares, describes or moves an image; public ones are made by operators, who also move',
+    allow: tenants,
+    body: z
+      .object({
+        name,
+        visibility: z.enum(visibilities),
+        sharedWith: z.array(nameOrId).max(1000),
+        metadata: imageMetadata.partial(),
+        project: nameOrId,
+      })
+      .partial()
+      .refine((body) => Object.values(body).some((value) => value !== undefined), 'say what is to be changed'),
+    ...accepted,
+    errors: ['image.not_found', 'image.exists', 'project.not_found', 'quota.exceeded'],
+  }),
+  imageExport: route('imageExport', 'POST /v1/projects/{project}/images/{image}/export', {
+    summary: 'Writes an image to a flat volume of the storage, which M2 does not own from then on',
+    allow: tenants,
+    body: z.object({ volume: text.min(1).max(255) }),
+    ...accepted,
+    errors: ['image.not_found', 'image.not_ready', 'volume.exists', 'volume.forbidden', 'storage.unsupported'],
   }),
   imageDelete: route('imageDelete', 'DELETE /v1/projects/{project}/images/{image}', {
-    summary: 'Deletes an image that no disk was cloned from',
+    summary: 'Deletes an image that no disk depends on',
     allow: tenants,
     ...accepted,
-    errors: ['image.in_use'],
+    errors: ['image.not_found', 'image.in_use'],
+  }),
+  imageContent: route('imageContent', 'GET /v1/projects/{project}/images/{image}/content', {
+    summary: 'The bytes of an image; raw ones may be asked for in ranges',
+    allow: readers,
+    query: z.object({ format: z.enum(['raw', 'qcow2']).default('raw') }),
+    transfer: 'download',
+    status: 200,
+    errors: ['image.not_found', 'image.not_ready'],
+  }),
+  uploadCreate: route('uploadCreate', 'POST /v1/projects/{project}/images/{image}/upload', {
+    summary: 'Begins to send an image that waits for it (tus 1.0.0, creation)',
+    allow: tenants,
+    transfer: 'upload',
+    status: 201,
+    errors: ['image.not_found', 'image.not_waiting', 'image.too_large'],
+  }),
+  uploadShow: route('uploadShow', 'HEAD /v1/projects/{project}/images/{image}/upload', {
+    summary: 'How much has come (tus 1.0.0)',
+    allow: tenants,
+    transfer: 'upload',
+    status: 200,
+    errors: ['image.not_found', 'image.not_waiting'],
+  }),
+  uploadAppend: route('uploadAppend', 'PATCH /v1/projects/{project}/images/{image}/upload', {
+    summary: 'Sends more of an image (tus 1.0.0)',
+    allow: tenants,
+    transfer: 'upload',
+    errors: ['image.not_found', 'image.not_waiting'],
   }),
 
   diskList: route('diskList', 'GET /v1/projects/{project}/disks', {
-    summary: 'The disks of a project, by name',
+    summary: 'The disks of a project, by name; trashed=true: those in the trash',
     allow: readers,
-    query: page,
+    query: page.extend({ trashed: z.stringbool().default(false) }),
     response: pageOf(disk),
   }),
   diskCreate: route('diskCreate', 'POST /v1/projects/{project}/disks', {
-    summary: 'Clones an image; sizeBytes may make the disk larger than the image',
+    summary: 'Clones an image, a disk or a tag of a disk; sizeBytes may make the clone larger',
     allow: tenants,
-    body: z.object({ name, image: nameOrId, sizeBytes: bytes.optional() }),
+    body: z
+      .object({
+        name,
+        image: nameOrId.optional(),
+        disk: nameOrId.optional(),
+        tag: name.optional(),
+        sizeBytes: bytes.optional(),
+      })
+      .refine((body) => (body.image === undefined) !== (body.disk === undefined), 'give either an image or a disk')
+      .refine((body) => body.tag === undefined || body.disk !== undefined, 'tag goes with disk'),
     ...accepted,
-    errors: ['disk.exists', 'disk.too_small', 'image.not_ready'],
+    errors: [
+      'disk.exists',
+      'disk.too_small',
+      'disk.too_deep',
+      'image.not_found',
+      'image.not_ready',
+      'disk.not_found',
+      'tag.not_found',
+      'quota.exceeded',
+      'disk.not_ready',
+    ],
   }),
   diskShow: route('diskShow', 'GET /v1/projects/{project}/disks/{disk}', {
     summary: 'One disk',
     allow: readers,
     response: disk,
+    errors: ['disk.not_found'],
+  }),
+  diskUpdate: route('diskUpdate', 'PATCH /v1/projects/{project}/disks/{disk}', {
+    summary: 'Renames a disk, or makes one larger that no node uses',
+    allow: tenants,
+    body: z
+      .object({ name, sizeBytes: bytes })
+      .partial()
+      .refine((body) => body.name !== undefined || body.sizeBytes !== undefined, 'say what is to be changed'),
+    ...accepted,
+    errors: ['disk.not_found', 'disk.exists', 'disk.in_use', 'disk.too_small', 'quota.exceeded', 'disk.not_ready'],
   }),
   diskDelete: route('diskDelete', 'DELETE /v1/projects/{project}/disks/{disk}', {
-    summary: 'Deletes a disk and its data',
+    summary:
+      'Puts a disk into the trash, where it can be restored from for a while; purge=true: removes it and its data at once',
+    allow: tenants,
+    query: z.object({ purge: z.stringbool().default(false) }),
+    ...accepted,
+    errors: ['disk.not_found', 'disk.in_use', 'tag.in_use'],
+  }),
+  diskRestore: route('diskRestore', 'POST /v1/projects/{project}/disks/{disk}/restore', {
+    summary: 'Takes a disk out of the trash',
+    allow: tenants,
+    body: z.object({ name: name.optional() }),
+    ...accepted,
+    errors: ['disk.not_found', 'disk.exists', 'disk.not_ready'],
+  }),
+  diskFlatten: route('diskFlatten', 'POST /v1/projects/{project}/disks/{disk}/flatten', {
+    summary: 'Makes a disk independent of what it was cloned from',
     allow: tenants,
     ...accepted,
-    errors: ['disk.in_use'],
+    errors: ['disk.not_found', 'disk.not_ready'],
+  }),
+  diskTags: route('diskTags', 'GET /v1/projects/{project}/disks/{disk}/tags', {
+    summary: 'The tags of a disk, by name',
+    allow: readers,
+    query: page,
+    response: pageOf(tag),
+    errors: ['disk.not_found'],
+  }),
+  diskTag: route('diskTag', 'POST /v1/projects/{project}/disks/{disk}/tags', {
+    summary: 'Keeps a disk as it is at this moment, also while a node uses it',
+    allow: tenants,
+    body: z.object({ name }),
+    ...accepted,
+    errors: ['disk.not_found', 'tag.exists', 'disk.too_many_tags', 'disk.not_ready'],
+  }),
+  diskUntag: route('diskUntag', 'DELETE /v1/projects/{project}/disks/{disk}/tags/{tag}', {
+    summary: 'Forgets a tag that nothing was made from',
+    allow: tenants,
+    ...accepted,
+    errors: ['disk.not_found', 'tag.not_found', 'tag.in_use', 'disk.not_ready'],
+  }),
+  diskRollback: route('diskRollback', 'POST /v1/projects/{project}/disks/{disk}/rollback', {
+    summary: 'Puts a disk that no node uses back to what it was when it was tagged',
+    allow: tenants,
+    body: z.object({ tag: name }),
+    ...accepted,
+    errors: ['disk.not_found', 'tag.not_found', 'disk.in_use', 'disk.not_ready'],
+  }),
+  diskContent: route('diskContent', 'GET /v1/projects/{project}/disks/{disk}/content', {
+    summary: 'The bytes of a tag, or of a disk that no node uses; with `since`, what changed after another tag',
+    allow: readers,
+    query: z
+      .object({
+        format: z.enum(['raw', 'qcow2', 'rbd-diff']).default('raw'),
+        tag: name.optional(),
+        since: name.optional(),
+      })
+      .refine((query) => query.since === undefined || query.format === 'rbd-diff', 'since goes with format=rbd-diff'),
+    transfer: 'download',
+    status: 200,
+    errors: ['disk.not_found', 'tag.not_found', 'disk.in_use', 'disk.not_ready'],
+  }),
+
+  quotaShow: route('quotaShow', 'GET /v1/projects/{project}/quota', {
+    summary: 'What a project may store, and what it does store',
+    allow: readers,
+    response: quota,
+  }),
+  quotaSet: route('quotaSet', 'PUT /v1/projects/{project}/quota', {
+    summary: 'Limits what a project may store; null is no limit',
+    allow: operators,
+    body: quotaLimits,
+    response: quota,
+  }),
+  storageCheck: route('storageCheck', 'GET /v1/storage/check', {
+    summary: 'Compares the storage with what is on record',
+    allow: operators,
+    response: z.object({ items: z.array(finding) }),
+  }),
+  storageRepair: route('storageRepair', 'POST /v1/storage/repair', {
+    summary: 'Repairs the differences whose grace time is over',
+    allow: operators,
+    response: z.object({ repaired: z.array(finding), left: z.array(finding) }),
+    status: 200,
   }),
 
   nodeList: route('nodeList', 'GET /v1/nodes', {
@@ -264,7 +451,7 @@ export const routes = {
     allow: tenants,
     body: provisionRequest,
     ...accepted,
-    errors: ['node.busy', 'disk.in_use', 'image.not_ready', 'nic.not_found', 'disk.exists'],
+    errors: ['node.busy', 'disk.in_use', 'image.not_ready', 'nic.not_found', 'disk.exists', 'disk.not_ready'],
   }),
   provisionShow: route('provisionShow', 'GET /v1/projects/{project}/provisions/{id}', {
     summary: 'One provision',

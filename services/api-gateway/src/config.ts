@@ -11,10 +11,12 @@ export const gatewayConfig = baseConfig.extend({
   network: fields.name.default('flat'),
   /** Name of this replica; a replica that comes back under its name takes its own operations up at once. */
   instance: z.string().min(1).default(hostname()),
-  /** Operations that run at the same time in this replica; more wait in the database. */
+  /** Operations that this replica works on at the same time; more wait in the database. One that only waits, as for a node, does not count. */
   concurrency: z.coerce.number().int().min(1).default(64),
   /** How long a provision waits for the node to phone home. Firmware is slow, and a lab's emulated one slower. */
   bootDeadlineSeconds: z.coerce.number().int().min(1).default(600),
+  /** How long an upload or a download may stand still before it is ended. It may last as long as it moves. */
+  transferIdleSeconds: z.coerce.number().positive().default(300),
 });
 
 export type GatewayConfig = z.infer<typeof gatewayConfig>;

@@ -4,6 +4,7 @@ import { AccessController } from './access/access.controller.js';
 import { AccessGuard } from './access/guard.js';
 import { Tokens } from './access/tokens.js';
 import { DisksController } from './disks/disks.controller.js';
+import { TagsController } from './disks/tags.controller.js';
 import { DescriptionController } from './door/description.controller.js';
 import { Audit } from './events/audit.js';
 import { EventsController } from './events/events.controller.js';
@@ -17,6 +18,8 @@ import { Projects } from './projects/projects.js';
 import { ProjectsController } from './projects/projects.controller.js';
 import { Provisions } from './provisions/provisions.js';
 import { ProvisionsController } from './provisions/provisions.controller.js';
+import { StorageController } from './storage/storage.controller.js';
+import { TransfersController } from './transfers/transfers.controller.js';
 
 @Module({
   controllers: [
@@ -29,6 +32,9 @@ import { ProvisionsController } from './provisions/provisions.controller.js';
     OperationsController,
     ProjectsController,
     ProvisionsController,
+    StorageController,
+    TagsController,
+    TransfersController,
   ],
   providers: [
     Tokens,

@@ -8,6 +8,7 @@ import { ProblemFilter, refuse } from './door/problem-filter.js';
 import { traceRequests } from './door/tracing.js';
 import { GatewayModule } from './gateway.module.js';
 import { Gateway1795000000001 } from './migrations.js';
+import { enableTransfers } from './transfers/pass-on.js';
 
 /** The gateway, whole: the process of `main.ts` runs it, and so do tests, in theirs. */
 export const gatewayService: ServiceDefinition<typeof gatewayConfig> = {
@@ -35,6 +36,7 @@ export const gatewayService: ServiceDefinition<typeof gatewayConfig> = {
     fastify.removeContentTypeParser('text/plain');
     traceRequests(fastify as never);
     locate(fastify as never);
+    await enableTransfers(fastify as never, kit.config.transferIdleSeconds * 1_000);
     app.useGlobalFilters(new ProblemFilter(kit.log));
     return app;
   },

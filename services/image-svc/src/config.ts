@@ -1,4 +1,4 @@
-import { baseConfig } from '@m2/service-kit';
+import { baseConfig, listenAddress } from '@m2/service-kit';
 import { z } from 'zod';
 
 const list = (separator: string) =>
@@ -10,7 +10,22 @@ const list = (separator: string) =>
   );
 
 export const imageConfig = baseConfig.extend({
+  /** What keeps the volumes. */
+  storage: z.enum(['file', 'rbd', 'zfs']).default('file'),
+  /** Files of this service: volumes of the file storage, images on their way in. */
   storageDirectory: z.string().min(1),
+  /** For RBD: the cluster's configuration. */
+  cephConf: z.string().default('/etc/ceph/ceph.conf'),
+  /** For RBD: the cephx user, without `client.`; the cluster's configuration names its keyring. */
+  cephUser: z.string().default('m2'),
+  /** For RBD: the pool of golden images. */
+  rbdImagePool: z.string().default('m2-images'),
+  /** For RBD: the pool of disks, with a namespace for each project. */
+  rbdDiskPool: z.string().default('m2-disks'),
+  /** For ZFS: the dataset below which all volumes are. */
+  zfsDataset: z.string().optional(),
+  /** Pools, namespaces or datasets whose volumes tenants may import from and export to, separated by commas; none: they may not. */
+  foreignVolumes: list(',').prefault(''),
   /** Directories of this machine that images may be imported from, separated by colons; none: no local imports. */
   importDirectories: list(':').prefault(''),
   /** Hosts, domains (`*.example.org`) and networks (CIDR) that images may be fetched from, separated by commas. */
@@ -23,6 +38,18 @@ export const imageConfig = baseConfig.extend({
     .default(2 ** 41),
   /** Imports that run at the same time; more wait. */
   importConcurrency: z.coerce.number().int().min(1).max(16).default(2),
+  /** A disk that lies more clones deep than this is made flat in the background; twice as deep is refused. */
+  maxCloneDepth: z.coerce.number().int().min(1).max(100).default(8),
+  /** Tags that a disk may have. */
+  maxTags: z.coerce.number().int().min(1).max(500).default(32),
+  /** How long a deleted disk can be restored. */
+  trashHours: z.coerce.number().min(0).default(24),
+  /** How long something in the storage that nobody owns is left alone: a command may be just making it. */
+  orphanGraceSeconds: z.coerce.number().min(0).default(3_600),
+  /** Where bytes are sent to and fetched from, by the gateway only. */
+  transferListen: listenAddress.prefault('127.0.0.1:0'),
+  /** The same as the gateway reaches it, `http://host:port`; absent: as it is. */
+  transferAdvertised: z.url({ protocol: /^http$/ }).optional(),
 });
 
 export type ImageConfig = z.infer<typeof imageConfig>;

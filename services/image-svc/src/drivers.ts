@@ -1,2 +1,2 @@
-/** The drivers alone, for the benchmark that compares the control plane with them. */
+/** The drivers alone, for the benchmarks that compare the control plane with them. */
 export { FileBackend } from './backends/file/file-backend.js';

@@ -14,6 +14,10 @@ export const iscsiConfig = baseConfig
     portalAddresses: addresses.prefault('127.0.0.1'),
     /** The same portals as the nodes see them, in the same order; absent: as they are. */
     portalAdvertised: addresses.optional(),
+    /** ceph.conf of the cluster that disks may be in; absent: disks are files. */
+    cephConf: z.string().startsWith('/').optional(),
+    /** The cephx user, without "client.", that looks after images and fetches the projects' keys. */
+    cephUser: z.string().min(1).default('m2'),
     portalPortBase: z.coerce.number().int().min(1).max(65_000).default(3260),
     /** How often what the target has is compared with what it should have. */
     reconcileSeconds: z.coerce.number().min(0.1).default(30),

@@ -1,7 +1,10 @@
 import { type Kit, KIT } from '@m2/service-kit';
 import { Module } from '@nestjs/common';
+import { join } from 'node:path';
+import { Backings } from './backings/backings.js';
 import type { IscsiConfig } from './config.js';
-import { ExportHandlers, TARGETS } from './exports/export-handlers.js';
+import { BACKINGS, DiskTargets, TARGETS } from './exports/disk-targets.js';
+import { ExportHandlers } from './exports/export-handlers.js';
 import { ExportStore } from './exports/export-store.js';
 import { Reconciler } from './exports/reconciler.js';
 import { TgtDriver } from './targets/tgt/tgt-driver.js';
@@ -11,6 +14,7 @@ import { TgtDriver } from './targets/tgt/tgt-driver.js';
   providers: [
     ExportStore,
     ExportHandlers,
+    DiskTargets,
     Reconciler,
     {
       provide: TARGETS,
@@ -20,6 +24,15 @@ import { TgtDriver } from './targets/tgt/tgt-driver.js';
           stateDir: config.targetDirectory,
           addresses: config.portalAddresses,
           portBase: config.portalPortBase,
+        }),
+    },
+    {
+      provide: BACKINGS,
+      inject: [KIT],
+      useFactory: ({ config: { targetDirectory, cephConf, cephUser } }: Kit<IscsiConfig>) =>
+        Backings.open({
+          directory: join(targetDirectory, 'rbd'),
+          ...(cephConf && { ceph: { conf: cephConf, user: cephUser } }),
         }),
     },
   ],

@@ -1,5 +1,7 @@
 import { type Command, Option } from 'commander';
-import { parseCount } from '../output/units.js';
+import type { App } from '../app.js';
+import { formatBytes, parseCount } from '../output/units.js';
+import type { Downloaded } from '../transfer/download.js';
 
 /** A command that stands for a noun and only holds its verbs. */
 export const group = (program: Command, name: string, description: string): Command =>
@@ -20,3 +22,16 @@ export const destructive = (command: Command): Command =>
   command
     .addOption(new Option('-y, --yes', 'do not ask'))
     .addOption(new Option('--dry-run', 'say what would happen, and do nothing'));
+
+export interface DownloadOptions {
+  force?: boolean;
+}
+export const downloadOptions = (command: Command): Command =>
+  command.addOption(new Option('--force', 'replace the file, if there is one'));
+
+/** Standard output has the bytes themselves where they went there. */
+export function sayDownloaded(app: App, downloaded: Downloaded): void {
+  const { file, bytes, resumed } = downloaded;
+  if (file !== '-') app.print(downloaded, () => `${file}\n`);
+  app.note(`${formatBytes(bytes)}${resumed > 0 ? `, ${formatBytes(resumed)} of them from an earlier try` : ''}`);
+}

@@ -72,14 +72,16 @@ async function look(app: App, project: string): Promise<Doomed> {
   const client = await app.client();
   const params = { project };
   const object = await app.call('projectShow', { params });
-  const [provisions, disks, images] = await Promise.all([
+  const [provisions, disks, trash, images] = await Promise.all([
     client.list('provisionList', { params }),
     client.list('diskList', { params }),
-    client.list('imageList', { params }),
+    client.list('diskList', { params, query: { trashed: 'true' } }),
+    client.list('imageList', { params, query: { own: 'true' } }),
   ]);
   const usedBy = [
     ...provisions.items.map(({ nodeName }) => `provision of ${nodeName}`),
     ...disks.items.map(({ name }) => `disk ${name}`),
+    ...trash.items.map(({ name }) => `disk ${name} in the trash`),
     ...images.items.map(({ name }) => `image ${name}`),
   ];
   return { what: `project ${object.name}`, object, usedBy };

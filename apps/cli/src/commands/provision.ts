@@ -5,7 +5,7 @@ import { mayDestroy, type DestroyOptions } from '../destroy.js';
 import { ApiError, usageError } from '../errors.js';
 import { formatAge } from '../output/units.js';
 import { follow } from '../watch.js';
-import { look as lookAtDisk } from './disk.js';
+import { lookForGood as lookAtDisk } from './disk-trash.js';
 import { destructive, group, limitOption, type ListOptions, noWaitOption, type WaitOptions } from './parts.js';
 
 interface ProvisionOptions {

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { refuse, samples } from '../test/gateway.js';
+import { ids, refuse, samples } from '../test/gateway.js';
 import { Person } from '../test/person.js';
 import { start } from '../test/setup.js';
 
@@ -31,12 +31,34 @@ describe('m2 completion', () => {
     [['m2', 'di'], ['disk']],
     [
       ['m2', 'disk', ''],
-      ['list', 'show', 'create', 'delete'],
+      [
+        'list',
+        'show',
+        'create',
+        'fork',
+        'rename',
+        'resize',
+        'flatten',
+        'tag',
+        'tags',
+        'untag',
+        'rollback',
+        'snapshot',
+      ].concat(['download', 'delete', 'trash', 'restore']),
     ],
     [['m2', '--json', '--project', 'lab', 'disk', 'sh'], ['show']],
     [['m2', 'disk', 'show', ''], ['<disk>']],
     [['m2', 'disk', 'show', 'web-1', ''], []],
     [['m2', 'disk', 'create', 'x', '--image', ''], ['<image>']],
+    [['m2', 'disk', 'rollback', 'web-1', ''], ['<tag>']],
+    [['m2', 'disk', 'download', 'web-1', 'x', '--since', ''], ['<tag>']],
+    [['m2', 'disk', 'restore', ''], ['<deleted-disk>']],
+    [['m2', 'disk', 'resize', ''], ['<disk>']],
+    [['m2', 'image', 'share', 'golden', '--with', ''], ['<project>']],
+    [['m2', 'image', 'import', 'x', '--upload', 'spe'], ['spec.json']],
+    [['m2', 'image', 'import', 'x', '--from-disk', ''], ['<disk>']],
+    [['m2', 'image', 'download', 'golden', 'spe'], ['spec.json']],
+    [['m2', 'fs'], ['fsck']],
     [
       ['m2', 'disk', 'create', 'x', '--s'],
       ['--size', '--state'],
@@ -53,6 +75,11 @@ describe('m2 completion', () => {
       ['m2', 'test', ''],
       ['unit', 'it', 'e2e', 'faults'],
     ],
+    [
+      ['m2', 'up', '--storage', ''],
+      ['file', 'ceph', 'zfs'],
+    ],
+    [['m2', 'up', '--ceph-conf', 'spe'], ['spec.json']],
     [['m2', 'node', 'register', 'x', '-f', 'spe'], ['spec.json']],
   ])('for bash completes %j', async (words, expected) => {
     const person = new Person();
@@ -75,6 +102,23 @@ describe('m2 __complete', () => {
     gateway.on('GET /v1/projects/other/disks', () => ({ items: [samples.disk, { ...samples.disk, name: 'web-2' }] }));
     const { code, out, err } = await person.m2(['__complete', 'disk', 'disk', 'show', '--project', 'other']);
     expect({ code, out, err }).toEqual({ code: 0, out: 'web-1\nweb-2\n', err: '' });
+  });
+
+  it('offers the tags of the disk that the line names, and the disks of the trash', async () => {
+    const { gateway, person } = await start();
+    gateway.on('GET /v1/projects/lab/disks/web-1/tags', () => ({ items: [samples.tag] }));
+    gateway.on('GET /v1/projects/lab/disks', ({ query }) => ({
+      items: query.get('trashed') === 'true' ? [{ ...samples.disk, name: 'gone' }] : [],
+    }));
+    for (const words of [
+      ['disk', 'rollback', 'web-1'],
+      ['--json', 'disk', 'untag', '--no-wait', 'web-1'],
+      ['disk', 'create', 'x', '--disk', 'web-1', '--tag'],
+      ['image', 'import', 'x', '--from-disk=web-1', '--tag'],
+    ])
+      expect([words, (await person.m2(['__complete', 'tag', ...words])).out]).toEqual([words, 'v1\n']);
+    expect((await person.m2(['__complete', 'tag', 'image', 'import', 'x', '--tag'])).out).toBe('');
+    expect((await person.m2(['__complete', 'deleted-disk', 'disk', 'restore'])).out).toBe(`gone\n${ids.disk}\n`);
   });
 
   it('is silent when something is wrong', async () => {

@@ -25,6 +25,16 @@ export async function completeNames(world: World, kind: string, words: string[])
     const params = await project();
     if (kind === 'image') return (await client.list('imageList', { params })).items.map(({ name }) => name);
     if (kind === 'disk') return (await client.list('diskList', { params })).items.map(({ name }) => name);
+    if (kind === 'deleted-disk') {
+      const { items } = await client.list('diskList', { params, query: { trashed: 'true' } });
+      return items.flatMap(({ id, name }) => [name, id]);
+    }
+    if (kind === 'tag') {
+      const disk = diskOf(words);
+      return disk === undefined
+        ? []
+        : (await client.list('diskTags', { params: { ...params, disk } })).items.map(({ name }) => name);
+    }
     if (kind !== 'provision') return [];
     return (await client.list('provisionList', { params })).items.flatMap(({ id, nodeName }) => [nodeName, id]);
   })();
@@ -32,16 +42,22 @@ export async function completeNames(world: World, kind: string, words: string[])
   return names.filter((name) => fields.nameOrId.safeParse(name).success);
 }
 
+function valueOf(words: string[], flag: string): string | undefined {
+  const index = words.findIndex((word) => word === flag || word.startsWith(`${flag}=`));
+  if (index === -1) return undefined;
+  return words[index]?.includes('=') ? words[index].slice(flag.length + 1) : words[index + 1];
+}
+
+/** The disk whose tag is asked for: it is named by an option, or it is the first argument of a `disk` command. */
+function diskOf(words: string[]): string | undefined {
+  const verb = words.indexOf('disk') + 1;
+  const argument = words.slice(verb + 1).find((word) => !word.startsWith('-'));
+  return valueOf(words, '--disk') ?? valueOf(words, '--from-disk') ?? (verb > 0 ? argument : undefined);
+}
+
 /** The common options among the words; of an unfinished line more cannot be asked. */
 function flagsOf(words: string[]): ConnectionFlags & { project?: string } {
-  const value = (flag: string) => {
-    const index = words.findIndex((word) => word === flag || word.startsWith(`${flag}=`));
-    return index === -1
-      ? undefined
-      : words[index]?.includes('=')
-        ? words[index].slice(flag.length + 1)
-        : words[index + 1];
-  };
+  const value = (flag: string) => valueOf(words, flag);
   const given = {
     // In `image import NAME --url` it is where the image comes from: our token does not go there.
     url: words.includes('import') ? undefined : value('--url'),

@@ -21,7 +21,16 @@ export interface CompletionNode {
 }
 
 /** Placeholders of arguments and options whose values the gateway knows. */
-export const dynamicNames = ['project', 'image', 'disk', 'node', 'provision', 'operation'] as const;
+export const dynamicNames = [
+  'project',
+  'image',
+  'disk',
+  'deleted-disk',
+  'tag',
+  'node',
+  'provision',
+  'operation',
+] as const;
 
 const kindOf = (placeholder: string, choices: readonly string[] | undefined): Kind => {
   if (choices) return { words: [...choices] };

@@ -8,6 +8,7 @@ import { versions } from './versions.js';
 export interface DemoOptions {
   nodes: number;
   network: StageOptions['network'];
+  storage: NonNullable<StageOptions['storage']>;
   /** Leave everything running. */
   keep: boolean;
   signal?: AbortSignal;
@@ -50,6 +51,7 @@ export async function runDemo(
     startStage({
       nodes,
       network: options.network,
+      storage: options.storage,
       signal: options.signal,
       report: (line) => view.note(`  ${line}`),
     }),
@@ -73,7 +75,7 @@ export async function runDemo(
       booted: [...first, ...second].every(({ provision }) => provision.state === 'booted' && onNetworkDisk(provision)),
       diskKept: second.every((life, index) => sameDisk(first[index], life)),
       phases: phases.list,
-      versions: { ...(await versions()), 'guest kernel': kernel, image: image.sha256.slice(0, 16) },
+      versions: { ...(await versions(options.storage)), 'guest kernel': kernel, image: image.sha256.slice(0, 16) },
       nodes: second.map(({ node, provision: { report } }) => ({
         name: node,
         boots: Number(report?.['boots']),

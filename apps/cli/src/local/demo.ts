@@ -24,6 +24,11 @@ export function demoCommand(program: Command, act: Act): void {
         .choices(['user', 'netns'])
         .default('user'),
     )
+    .addOption(
+      new Option('--storage <kind>', "where the node's disk is: a file, or a clone in a Ceph cluster on this machine")
+        .choices(['file', 'ceph'])
+        .default('file'),
+    )
     .option('--keep', 'leave it running, and say how to reach it', false)
     .option('--remove <dir>', 'take down what --keep left')
     .action(

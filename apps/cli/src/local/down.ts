@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { Act } from '../app.js';
+import { stopInstallation } from '../stage/installation.js';
 import { withSupervisor } from './installation.js';
 
 /** `m2 down` */
@@ -9,8 +10,8 @@ export function downCommand(program: Command, act: Act): void {
     .description('stop M2 on this machine; what is stored stays')
     .action(
       act(async (app) => {
-        await withSupervisor(app, 'M2 cannot be stopped', async ({ down }, state) => {
-          app.note((await down({ state })) ? 'Everything is stopped.' : `Nothing ran on ${state}.`);
+        await withSupervisor(app, 'M2 cannot be stopped', async (_, state) => {
+          app.note((await stopInstallation(state)) ? 'Everything is stopped.' : `Nothing ran on ${state}.`);
         });
       }),
     );

@@ -2,9 +2,11 @@ import type { UpOptions } from '@m2/supervisor';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Act } from '../app.js';
 import { parseCount } from '../output/units.js';
+import { startInstallation } from '../stage/installation.js';
 import { withSupervisor } from './installation.js';
+import { addStorageOptions, type StorageFlags, takeStorage } from './storage-options.js';
 
-interface UpFlags extends Omit<UpOptions, 'importDirectories' | 'importHosts' | 'state'> {
+interface UpFlags extends Omit<UpOptions, 'importDirectories' | 'importHosts' | 'state' | 'storage'>, StorageFlags {
   importFrom?: string[];
   importHost?: string[];
 }
@@ -20,7 +22,7 @@ function parseDhcp(text: string): { interface: string; range: string } {
 
 /** `m2 up`: what is given is remembered in the state directory for the next start. */
 export function upCommand(program: Command, act: Act): void {
-  program
+  const command = program
     .command('up')
     .description('start M2 on this machine; Ctrl-C stops it')
     .addOption(new Option('--port <port>', 'the first port; the API is there (7400)').argParser(parseCount))
@@ -41,18 +43,19 @@ export function upCommand(program: Command, act: Act): void {
         'warn',
         'error',
       ]),
-    )
-    .action(
-      act(async (app, { importFrom, importHost, ...flags }: UpFlags) => {
-        await withSupervisor(app, 'M2 cannot be started', async ({ up }, state) => {
-          const options: UpOptions = { ...flags, state, importDirectories: importFrom, importHosts: importHost };
-          const { ended, ...running } = await up(options, (line) => app.note(line));
-          app.print(running, ({ url, state, adminTokenFile }) =>
-            app.card({ url, state, 'admin token': adminTokenFile }),
-          );
-          if (!flags.detach) app.note('Ctrl-C stops it.');
-          await ended;
-        });
-      }),
     );
+  addStorageOptions(command).action(
+    act(async (app, { importFrom, importHost, ...flags }: UpFlags) => {
+      await withSupervisor(app, 'M2 cannot be started', async (_, state) => {
+        const { storage, rest } = takeStorage(flags, app.world.cwd);
+        const options = { ...rest, state, storage, importDirectories: importFrom, importHosts: importHost };
+        const { ended, ceph, ...running } = await startInstallation(options, (line) => app.note(line));
+        app.print(running, ({ url, state, adminTokenFile }) =>
+          app.card({ url, state, 'admin token': adminTokenFile, ...(ceph && { 'ceph.conf': ceph.conf }) }),
+        );
+        if (!flags.detach) app.note('Ctrl-C stops it.');
+        await ended;
+      });
+    }),
+  );
 }

@@ -15,6 +15,11 @@ describe('output', () => {
     [['image', 'show', 'debian'], 'GET /v1/projects/lab/images/debian', samples.image],
     [['disk', 'list'], 'GET /v1/projects/lab/disks', { items: [samples.disk] }],
     [['disk', 'show', 'web-1'], 'GET /v1/projects/lab/disks/web-1', samples.disk],
+    [['image', 'tree', 'debian'], 'GET /v1/projects/lab/images/debian/tree', { items: [] }],
+    [['disk', 'tags', 'web-1'], 'GET /v1/projects/lab/disks/web-1/tags', { items: [samples.tag] }],
+    [['disk', 'trash'], 'GET /v1/projects/lab/disks', { items: [samples.disk] }],
+    [['quota', 'show'], 'GET /v1/projects/lab/quota', samples.quota],
+    [['fsck'], 'GET /v1/storage/check', { items: [] }],
     [['node', 'list'], 'GET /v1/nodes', { items: [samples.node] }],
     [['node', 'show', 'node-1'], 'GET /v1/nodes/node-1', samples.node],
     [['node', 'power', 'node-1'], 'GET /v1/nodes/node-1/power', { power: 'on' }],
@@ -37,7 +42,49 @@ describe('output', () => {
     gateway.on('GET /v1/projects/lab/disks', () => ({ items: [samples.disk] }));
     gateway.on('GET /v1/projects/lab/images', () => ({ items: [samples.image] }));
     const { out } = await person.m2(['disk', 'list']);
-    expect(out).toMatch(/^NAME +STATE +SIZE +IMAGE +HELD BY +CREATED\nweb-1 +ready +2 GiB +debian +- +\d+ \w+ ago\n$/);
+    expect(out).toMatch(/^NAME +STATE +SIZE +FROM +HELD BY +CREATED\nweb-1 +ready +2 GiB +debian +- +\d+ \w+ ago\n$/);
+  });
+
+  it('shows where a clone comes from, and whose an image is', async () => {
+    const { gateway, person } = await start();
+    const fork = { ...samples.disk, id: ids.node, name: 'web-2', image: null, fork: { disk: ids.disk, tag: ids.tag } };
+    const flat = { ...samples.disk, id: ids.tag, name: 'web-3', image: null };
+    const foreign = { ...samples.image, id: ids.node, name: 'lent', project: ids.node, visibility: 'public' };
+    gateway.on('GET /v1/projects/lab/disks', () => ({ items: [samples.disk, fork, flat] }));
+    gateway.on('GET /v1/projects/lab/images', () => ({ items: [samples.image, foreign] }));
+    gateway.on('GET /v1/projects', () => ({ items: [samples.project] }));
+    const disks = (await person.m2(['disk', 'list'])).out;
+    expect(disks).toMatch(/^web-2 .* disk web-1 /m);
+    expect(disks).toMatch(/^web-3 +ready +2 GiB +- /m);
+    const images = (await person.m2(['image', 'list'])).out;
+    expect(images).toMatch(/^debian .* private +lab /m);
+    expect(images).toMatch(new RegExp(`^lent .* public +${ids.node} `, 'm'));
+  });
+
+  it('draws what comes from what', async () => {
+    const { gateway, person } = await start();
+    const thing = (id: string, kind: string, parent: string | null, more = {}) => {
+      return { id, kind, name: `${kind}-1`, parent, sizeBytes: 2 ** 30, state: 'ready', ...more };
+    };
+    gateway.on('GET /v1/projects/lab/images/debian/tree', () => ({
+      items: [
+        thing(ids.image, 'image', ids.project),
+        thing(ids.disk, 'disk', ids.image),
+        thing(ids.tag, 'tag', ids.disk, { sizeBytes: null }),
+        thing(ids.node, 'disk', ids.tag, { name: 'gone', state: 'trashed' }),
+        thing(ids.provision, 'disk', ids.image, { name: 'disk-2' }),
+      ],
+    }));
+    expect((await person.m2(['image', 'tree', 'debian'])).out).toBe(
+      [
+        'image image-1, 1 GiB',
+        '├─ disk disk-1, 1 GiB',
+        '│  └─ tag tag-1',
+        '│     └─ disk gone, 1 GiB, trashed',
+        '└─ disk disk-2, 1 GiB',
+        '',
+      ].join('\n'),
+    );
   });
 
   it('keeps escape sequences from the terminal', async () => {

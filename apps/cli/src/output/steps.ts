@@ -7,8 +7,9 @@ import {
   type StepState,
 } from '@m2/contracts';
 import type { Screen } from '../world.js';
+import { amountOf, percent } from './progress.js';
 import { clean, type Style } from './style.js';
-import { formatBytes, formatDuration } from './units.js';
+import { formatDuration } from './units.js';
 
 /*
  * Not listr2: its task goes from pending to one end, once, as a promise settles. A step of ours comes from the server, may go
@@ -46,19 +47,16 @@ function elapsed({ startedAt, endedAt }: OperationStep): string {
   return formatDuration((endedAt === null ? Date.now() : Date.parse(endedAt)) - Date.parse(startedAt));
 }
 
+const countsBytes = new Set<OperationKind>(['image.import', 'image.export', 'disk.flatten']);
+
 /** `fetch 12 MiB of 48 MiB, 25%` where bytes are counted; elsewhere the words alone say how far it is. */
 export function formatProgress(
   { done, total, text }: NonNullable<OperationStep['progress']>,
   kind: OperationKind,
 ): string {
-  if (kind !== 'image.import') return text || (total === null ? '' : `${done} of ${total}`);
-  const amount =
-    total === null ? formatBytes(done) : `${formatBytes(done)} of ${formatBytes(total)}, ${percent(done, total)}%`;
-  return [text, amount].filter(Boolean).join(' ');
+  if (!countsBytes.has(kind)) return text || (total === null ? '' : `${done} of ${total}`);
+  return [text, amountOf(done, total)].filter(Boolean).join(' ');
 }
-
-const percent = (done: number, total: number) =>
-  total === 0 ? 100 : Math.floor((100 * Math.min(done, total)) / total);
 
 function whatHappened(step: OperationStep, kind: OperationKind): string {
   if (step.error) return `${step.error.detail} (${step.error.code})`;

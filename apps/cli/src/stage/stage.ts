@@ -1,17 +1,28 @@
-import { buildLabImage, createLab, destroyLab, type Lab, type LabNodeRequest, type LabOptions } from '@m2/lab';
+import {
+  buildLabImage,
+  createLab,
+  destroyLab,
+  type Lab,
+  type LabCeph,
+  type LabNodeRequest,
+  type LabOptions,
+} from '@m2/lab';
 import type { Node, Operation } from '@m2/contracts';
-import { down, findFreeBasePort, type Running, up, type UpOptions } from '@m2/supervisor';
+import { findFreeBasePort, type Running, type UpOptions } from '@m2/supervisor';
 import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { M2Client } from '../client.js';
 import { usageError } from '../errors.js';
 import { hasEnded } from '../watch.js';
+import { startInstallation, stopInstallation } from './installation.js';
 
 export interface StageOptions extends Pick<UpOptions, 'env' | 'importHosts' | 'longestBackoffMs'> {
   nodes: LabNodeRequest[];
   /** `user`: QEMU's user networking, without root. `netns`: a network of the lab's own, with DHCP and TFTP by M2; needs root. */
   network: 'user' | 'netns';
+  /** `file` by default; `ceph`: in a cluster of the stage's own. */
+  storage?: 'file' | 'ceph';
   report?: (line: string) => void;
   /** Gives up between two parts of the start, and cleans up. */
   signal?: AbortSignal | undefined;
@@ -24,6 +35,8 @@ export interface Stage {
   client: M2Client;
   running: Running;
   lab: Lab;
+  /** With the storage `ceph`. */
+  ceph?: LabCeph | undefined;
   /** The lab's nodes as M2 knows them, in the same order. */
   nodes: Node[];
   project: string;
@@ -40,7 +53,7 @@ const scriptUrl = (port: number) => `http://10.0.2.2:${port}/boot/ipxe?mac=\${ne
 
 /** Starts the lab's rack and M2 beside it, and registers the nodes. Leaves nothing behind when it fails. */
 export async function startStage(options: StageOptions): Promise<Stage> {
-  const { report = () => {}, env, importHosts, longestBackoffMs } = options;
+  const { report = () => {}, storage = 'file', env, importHosts, longestBackoffMs } = options;
   const dir = await mkdtemp(join(tmpdir(), prefix));
   // As root, PostgreSQL runs as another user and has to get through.
   await chmod(dir, 0o711);
@@ -57,16 +70,20 @@ export async function startStage(options: StageOptions): Promise<Stage> {
     const lab = await createLab({ dir: labDir, nodes: options.nodes, ...network } as LabOptions);
     options.signal?.throwIfAborted();
     report('M2');
-    const running = await up({
-      state,
-      port,
-      detach: true,
-      env,
-      importHosts,
-      longestBackoffMs,
-      importDirectories: [dirname(image.path)],
-      ...provisioningNetwork(lab),
-    });
+    const { ceph, ...running } = await startInstallation(
+      {
+        state,
+        port,
+        detach: true,
+        storage: { kind: storage },
+        env,
+        importHosts,
+        longestBackoffMs,
+        importDirectories: [dirname(image.path)],
+        ...provisioningNetwork(lab),
+      },
+      report,
+    );
     options.signal?.throwIfAborted();
     const token = (await readFile(running.adminTokenFile, 'utf8')).trim();
     const client = new M2Client({ url: running.url, token });
@@ -74,7 +91,7 @@ export async function startStage(options: StageOptions): Promise<Stage> {
     const nodes: Node[] = [];
     for (const [place, node] of lab.nodes.entries())
       nodes.push(await register(client, node, options.nodes[place]?.firmware));
-    return { dir, state, client, running, lab, nodes, project: stageProject, image, close };
+    return { dir, state, client, running, lab, ceph, nodes, project: stageProject, image, close };
   } catch (error) {
     await close();
     throw error;
@@ -90,7 +107,7 @@ export async function closeStage(dir: string): Promise<void> {
   if (!isStage) throw usageError(`${dir} was not made by m2 demo`, 'Give the directory that m2 demo --keep named.');
   // The nodes first: they have their disks from what is stopped next.
   await destroyLab(join(dir, 'lab'));
-  await down({ state: join(dir, 'state') });
+  await stopInstallation(join(dir, 'state'));
   await rm(dir, { recursive: true, force: true });
 }
 

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { text } from 'node:stream/consumers';
+import { buffer } from 'node:stream/consumers';
 import { type ErrorCode, M2Error, type Operation, toProblem } from '@m2/contracts';
 import { onTestFinished } from 'vitest';
 
@@ -11,6 +11,7 @@ export interface Seen {
   query: URLSearchParams;
   headers: IncomingMessage['headers'];
   body: unknown;
+  raw: Buffer;
 }
 
 type Answer = (seen: Seen, response: ServerResponse) => unknown;
@@ -80,13 +81,15 @@ export class FakeGateway {
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { pathname, searchParams } = new URL(request.url as string, 'http://gateway');
-    const sent = await text(request);
+    const raw = await buffer(request).catch(() => Buffer.alloc(0));
+    const isJson = request.headers['content-type'] === 'application/json';
     const seen: Seen = {
       method: request.method as string,
       path: pathname,
       query: searchParams,
       headers: request.headers,
-      body: sent === '' ? undefined : JSON.parse(sent),
+      body: isJson ? JSON.parse(raw.toString()) : undefined,
+      raw,
     };
     this.seen.push(seen);
     const answers = this.#answers.get(`${seen.method} ${seen.path}`);
@@ -105,6 +108,7 @@ export const ids = {
   node: uuid(4),
   provision: uuid(5),
   operation: uuid(6),
+  tag: uuid(7),
 };
 const createdAt = '2026-11-22T10:00:00.000Z';
 
@@ -119,6 +123,10 @@ export const samples = {
     format: 'raw',
     sizeBytes: 2 ** 31,
     sha256: 'a'.repeat(64),
+    visibility: 'private',
+    sharedWith: [] as string[],
+    metadata: { operatingSystem: null, architecture: null, defaultUser: null, userData: false },
+    parent: null as object | null,
     createdAt,
     progress: null,
     error: null,
@@ -128,11 +136,20 @@ export const samples = {
     project: ids.project,
     name: 'web-1',
     state: 'ready',
-    image: ids.image,
+    image: ids.image as string | null,
+    fork: null as object | null,
+    depth: 1,
     volume: 'x-img1',
     sizeBytes: 2 ** 31,
     holder: null as string | null,
+    flattening: null,
     createdAt,
+    trashedAt: null as string | null,
+  },
+  tag: { id: ids.tag, disk: ids.disk, name: 'v1', sizeBytes: 2 ** 31, automatic: false, createdAt },
+  quota: {
+    limits: { bytes: 2 ** 40, disks: 10, images: null as number | null },
+    used: { bytes: 2 ** 31, disks: 1, images: 1 },
   },
   node: {
     id: ids.node,

@@ -46,7 +46,13 @@ export class Person {
       home: this.home,
       cwd: this.home,
       stdin,
-      stdout: { write: (text) => void (this.out += text), isTTY: false },
+      stdout: {
+        write: (data, written) => {
+          this.out += typeof data === 'string' ? data : Buffer.from(data).toString('latin1');
+          written?.();
+        },
+        isTTY: false,
+      },
       stderr: { write: (text) => void (this.err += text), isTTY: this.#terminal, columns: 100, rows: 40 },
       onInterrupt: (listener) => {
         this.#interrupts.add(listener);

@@ -37,6 +37,8 @@ afterAll(() => gateway?.close());
 
 const all = Object.values(routes) as AnyRoute[];
 const closed = all.filter(({ allow }) => allow !== 'public');
+/** An answer to HEAD is its headers (RFC 9110, section 9.3.2). */
+const hasBody = ({ method }: AnyRoute) => method !== 'HEAD';
 const pathOf = ({ path }: AnyRoute, project = 'mine') =>
   path
     .replace('{project}', project)
@@ -49,7 +51,8 @@ describe('without a token', () => {
     async (_name, route) => {
       const { status, body, headers } = await gateway.ask(route.method, pathOf(route), { token: undefined });
       expect(status).toBe(401);
-      expect(body).toMatchObject({ code: 'auth.missing', type: 'urn:m2:error:auth.missing', status: 401 });
+      const refusal = { code: 'auth.missing', type: 'urn:m2:error:auth.missing', status: 401 };
+      expect({ body }).toMatchObject({ body: hasBody(route) ? refusal : undefined });
       expect(headers.get('content-type')).toContain('application/problem+json');
       expect(headers.get('www-authenticate')).toBe('Bearer');
     },
@@ -101,10 +104,9 @@ describe.each(roles)('a token of the role %s', (role) => {
       const isAllowed = role === 'admin' || (route.allow as readonly Role[]).includes(role);
       expect(status).not.toBe(401);
       expect(status).toBeLessThan(500);
-      expect([status === 403, (body as { code?: string } | undefined)?.code === 'auth.forbidden']).toEqual([
-        !isAllowed,
-        !isAllowed,
-      ]);
+      expect(status === 403).toBe(!isAllowed);
+      const isSaid = (body as { code?: string } | undefined)?.code === 'auth.forbidden';
+      expect(isSaid).toBe(!isAllowed && hasBody(route));
     },
   );
 });
@@ -127,7 +129,7 @@ describe('a token of one project', () => {
           const expected = (route.allow as readonly Role[]).includes(role)
             ? [404, { code: 'project.not_found' }]
             : [403, { code: 'auth.forbidden' }];
-          expect([answer.status, answer.body]).toMatchObject(expected);
+          expect([answer.status, answer.body]).toMatchObject(hasBody(route) ? expected : [expected[0], undefined]);
         }
       expect(gateway.standIns.asked.slice(asked)).toEqual([]);
     },
@@ -136,15 +138,46 @@ describe('a token of one project', () => {
   it('is asked for in its own project only, whatever the path names inside it', async () => {
     const token = tokens.member;
     const foreign = gateway.standIns.addImage('foreign', other.id);
+    const theirs = gateway.standIns.storage.addDisk('theirs', other.id);
+    const trashed = gateway.standIns.storage.addDisk('old', other.id, { state: 'trashed' });
+    const tag = gateway.standIns.storage.addTag('v1', theirs);
+    const ours = gateway.standIns.storage.addDisk('ours', mine.id);
     const asked = gateway.standIns.asked.length;
     for (const [method, path, body] of [
       ['GET', `images/${foreign.id}`],
       ['DELETE', `images/${foreign.id}`],
       ['POST', 'disks', { name: 'stolen', image: foreign.id }],
       ['POST', 'provisions', { node: 'node-1', image: foreign.id }],
+      ['PATCH', `images/${foreign.id}`, { name: 'stolen' }],
+      ['GET', `images/${foreign.id}/tree`],
+      ['GET', `images/${foreign.id}/content`],
+      ['POST', `images/${foreign.id}/export`, { volume: 'pool/stolen' }],
+      ['POST', `images/${foreign.id}/upload`],
+      ['HEAD', `images/${foreign.id}/upload`],
+      ['POST', 'images', { name: 'stolen', source: { kind: 'image', image: foreign.id } }],
+      ['POST', 'images', { name: 'stolen', source: { kind: 'image', image: foreign.id, project: 'other' } }],
+      ['POST', 'images', { name: 'stolen', source: { kind: 'image', image: 'foreign', project: other.id } }],
+      ['POST', 'images', { name: 'stolen', source: { kind: 'disk', disk: theirs.id } }],
+      ['POST', 'images', { name: 'stolen', source: { kind: 'disk', disk: 'theirs', tag: 'v1' } }],
+      ['GET', `disks/${theirs.id}`],
+      ['PATCH', `disks/${theirs.id}`, { name: 'stolen' }],
+      ['DELETE', `disks/${theirs.id}?purge=true`],
+      ['DELETE', 'disks/old?purge=true'],
+      ['POST', `disks/${trashed.id}/restore`, {}],
+      ['POST', 'disks/old/restore', {}],
+      ['POST', `disks/${theirs.id}/flatten`],
+      ['GET', `disks/${theirs.id}/tags`],
+      ['POST', `disks/${theirs.id}/tags`, { name: 'v2' }],
+      ['DELETE', `disks/${theirs.id}/tags/v1`],
+      ['DELETE', `disks/${ours.id}/tags/${tag.id}`],
+      ['POST', `disks/${theirs.id}/rollback`, { tag: 'v1' }],
+      ['GET', `disks/${theirs.id}/content`],
+      ['GET', `disks/ours/content?tag=v1`],
+      ['POST', 'disks', { name: 'stolen', disk: theirs.id }],
+      ['POST', 'disks', { name: 'stolen', disk: 'ours', tag: 'v1' }],
     ] as const) {
       const answer = await gateway.ask(method, `/v1/projects/mine/${path}`, { token, body });
-      expect([path, answer.status]).toEqual([path, 404]);
+      expect([method, path, answer.status]).toEqual([method, path, 404]);
     }
     const projects = gateway.standIns.asked.slice(asked).map(({ project }) => project);
     expect(new Set(projects)).toEqual(new Set([mine.id]));
@@ -212,6 +245,18 @@ describe('another form of a path', () => {
     expect((await gateway.ask('HEAD', '/v1/projects', { token: undefined })).status).toBe(401);
     expect((await gateway.ask('HEAD', '/v1/tokens', { token: tokens.member })).status).toBe(403);
   });
+
+  it.each(closed.map((route) => [route.path, route] as const))(
+    'of %s asked for with any other method is not served',
+    async (_path, route) => {
+      const served = new Set(all.filter(({ path }) => path === route.path).map(({ method }) => method));
+      if (served.has('GET')) served.add('HEAD');
+      for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const) {
+        const { status } = await gateway.ask(method, pathOf(route), { token: undefined });
+        expect([method, status]).toEqual([method, served.has(method as never) ? 401 : 405]);
+      }
+    },
+  );
 });
 
 describe('tokens', () => {

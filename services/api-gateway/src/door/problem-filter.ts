@@ -2,6 +2,7 @@ import { M2Error, type AnyRoute, routes, toProblem } from '@m2/contracts';
 import { currentTraceId, type Logger } from '@m2/service-kit';
 import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException } from '@nestjs/common';
 import type { FastifyReply } from 'fastify';
+import { linger } from './linger.js';
 import type { M2Request } from './request.js';
 
 const patterns = (Object.values(routes) as AnyRoute[]).map((route) => ({
@@ -33,7 +34,9 @@ export class ProblemFilter implements ExceptionFilter {
 export const refuse = (reply: FastifyReply, error: Error): void =>
   answer(reply, new M2Error('request.invalid', error.message));
 
-function answer(reply: FastifyReply, failure: M2Error): void {
+/** Answers with the failure as problem details. */
+export function answer(reply: FastifyReply, failure: M2Error): void {
+  linger(reply);
   if (failure.status === 401) reply.header('www-authenticate', 'Bearer');
   void reply
     .status(failure.status)
@@ -50,6 +53,10 @@ function translate(error: unknown, request: M2Request): M2Error {
       ? new M2Error('request.method_not_allowed', `${request.method} is not for this path`)
       : new M2Error('request.not_found', 'There is nothing at this path');
   if (status === 413) return new M2Error('request.too_large', 'The body is over one mebibyte');
-  if (status === 415) return new M2Error('request.unsupported_media_type', 'The body must be JSON');
+  if (status === 415)
+    return new M2Error(
+      'request.unsupported_media_type',
+      'The body must be JSON, or a piece of an upload where one is sent',
+    );
   return status < 500 ? new M2Error('request.invalid', error.message) : M2Error.from(error);
 }

@@ -8,6 +8,7 @@ import {
   RequestMethod,
   SetMetadata,
 } from '@nestjs/common';
+import { RouteConfig } from '@nestjs/platform-fastify';
 import { createHash } from 'node:crypto';
 import type { z } from 'zod';
 import type { Caller } from '../access/caller.js';
@@ -19,8 +20,15 @@ const methods = {
   GET: RequestMethod.GET,
   POST: RequestMethod.POST,
   PUT: RequestMethod.PUT,
+  PATCH: RequestMethod.PATCH,
+  HEAD: RequestMethod.HEAD,
   DELETE: RequestMethod.DELETE,
 };
+
+/** What Fastify knows of a route: only one that takes an upload gets a body that nobody has read. */
+export interface RouteSettings {
+  upload?: boolean;
+}
 
 /** Binds a controller's method to a route of the catalogue. */
 export const Serve = (route: AnyRoute): MethodDecorator =>
@@ -28,6 +36,7 @@ export const Serve = (route: AnyRoute): MethodDecorator =>
     RequestMapping({ path: route.path.replaceAll(/\{(\w+)\}/g, ':$1'), method: methods[route.method] }),
     HttpCode(route.status),
     SetMetadata(ROUTE, route),
+    RouteConfig({ upload: route.transfer === 'upload' } satisfies RouteSettings),
   );
 
 export interface Input<R> {
@@ -53,19 +62,25 @@ function check<S extends z.ZodType>(schema: S, value: unknown, where: string): z
   throw new M2Error('request.invalid', issues.map(({ at, message }) => `${at}: ${message}`).join('; '), { issues });
 }
 
-/** Who asks; the guard put it there. */
-export const Who = createParamDecorator((_: unknown, context: ExecutionContext): Caller => {
-  const { caller } = context.switchToHttp().getRequest<M2Request>();
+const callerOf = ({ caller }: M2Request): Caller => {
   if (!caller) throw new M2Error('auth.missing', 'Nobody asked');
   return caller;
-});
+};
 
-/** The project of the path; the guard has seen that the caller may reach it. */
-export const In = createParamDecorator((_: unknown, context: ExecutionContext): Project => {
-  const { project } = context.switchToHttp().getRequest<M2Request>();
+const projectOf = ({ project }: M2Request): Project => {
   if (!project) throw new M2Error('project.not_found', 'The path names no project');
   return project;
-});
+};
+
+/** Who asks; the guard put it there. */
+export const Who = createParamDecorator((_: unknown, context: ExecutionContext) =>
+  callerOf(context.switchToHttp().getRequest<M2Request>()),
+);
+
+/** The project of the path; the guard has seen that the caller may reach it. */
+export const In = createParamDecorator((_: unknown, context: ExecutionContext) =>
+  projectOf(context.switchToHttp().getRequest<M2Request>()),
+);
 
 export interface Idempotency {
   key: string;
@@ -82,6 +97,14 @@ export function idempotencyOf(request: M2Request): Idempotency | undefined {
   return { key, hash: createHash('sha256').update(sent).digest() };
 }
 
-export const IdempotencyKey = createParamDecorator((_: unknown, context: ExecutionContext) =>
-  idempotencyOf(context.switchToHttp().getRequest<M2Request>()),
-);
+/** For whom, and in which project, an operation is begun. */
+export interface Commission {
+  caller: Caller;
+  project: Project;
+  idempotency: Idempotency | undefined;
+}
+
+export const By = createParamDecorator((_: unknown, context: ExecutionContext): Commission => {
+  const request = context.switchToHttp().getRequest<M2Request>();
+  return { caller: callerOf(request), project: projectOf(request), idempotency: idempotencyOf(request) };
+});

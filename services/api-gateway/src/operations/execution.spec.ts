@@ -315,6 +315,21 @@ describe('a wait', () => {
     expect(last(gone.ended)).toMatchObject({ state: 'failed', error: { code: 'image.not_found' } });
   });
 
+  it('is told apart from work, which takes room', async () => {
+    const slow = gate();
+    const world = waiting([notYet, () => ({ done: true })]).when('do a', slow.promise);
+    const execution = world.takeOver();
+    const running = execution.run();
+    await during(100);
+    expect(execution.onlyWaits).toBe(false);
+    slow.resolve();
+    await during(100);
+    expect(execution.onlyWaits).toBe(true);
+    await during(10_000);
+    await running;
+    expect(execution.onlyWaits).toBe(false);
+  });
+
   it('is ended by a cancel at once', async () => {
     const world = waiting(Array.from({ length: 99 }, () => notYet));
     const execution = world.takeOver();

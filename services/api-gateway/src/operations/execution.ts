@@ -27,6 +27,8 @@ export interface ExecutionParts {
   log: Logger;
   /** Tells whoever watches that the operation changed. */
   changed(operation: string): void;
+  /** The operation does nothing but wait from here on. */
+  waits(): void;
   seconds: ReturnType<ReturnType<typeof meter>['createHistogram']>;
 }
 
@@ -41,6 +43,8 @@ export class Execution {
   private readonly stopping = new AbortController();
   private readonly cancelling = new AbortController();
   private wakeUp = Promise.withResolvers<void>();
+  private stepsUnderWay = 0;
+  private stepsThatWait = 0;
 
   constructor(
     private readonly parts: ExecutionParts,
@@ -72,6 +76,11 @@ export class Execution {
   wake(): void {
     this.wakeUp.resolve();
     this.wakeUp = Promise.withResolvers();
+  }
+
+  /** Nothing is done here for now: somebody's upload, or a node's firmware, takes its time. */
+  get onlyWaits(): boolean {
+    return this.stepsThatWait > 0 && this.stepsThatWait === this.stepsUnderWay;
   }
 
   /** Ends when the operation ended or was lost; never throws. */
@@ -162,10 +171,15 @@ export class Execution {
   private async doStep(step: Step<never>): Promise<{ step: Step<never>; error?: M2Error | Cancelled }> {
     this.publish(step.name, 'do', 'intent');
     const started = performance.now();
+    this.stepsUnderWay += 1;
     try {
       const until = Date.now() + deadlineOf(step, this.state.input);
       let reply: unknown = step.do ? await this.send(step, 'do', step.do(this.state), until) : null;
-      if (step.wait) reply = await this.waitFor(step, until);
+      if (step.wait) {
+        this.stepsThatWait += 1;
+        if (this.onlyWaits) this.parts.waits();
+        reply = await this.waitFor(step, until).finally(() => (this.stepsThatWait -= 1));
+      }
       this.set(step.name, { state: 'done', reply, endedAt: now(), error: null });
       return { step };
     } catch (error) {
@@ -175,6 +189,7 @@ export class Execution {
       this.set(step.name, { state: this.afterFailure(step, failure), error: value, endedAt: now() });
       return { step, error: failure };
     } finally {
+      this.stepsUnderWay -= 1;
       this.parts.seconds.record((performance.now() - started) / 1000, { kind: this.saga.kind, step: step.name });
     }
   }
@@ -233,7 +248,7 @@ export class Execution {
         wait.look,
       );
       if (typeof look === 'object' && 'done' in look) return look.done;
-      if (typeof look === 'object' && 'failed' in look) throw new M2Error(look.failed.code, look.failed.detail);
+      if (typeof look === 'object' && 'failed' in look) throw M2Error.fromValue(look.failed);
       if (look === 'nobody there') deadline += Date.now() - lookedAt + wait.everyMs;
       else if (look) this.progress(step.name, look.progress);
       if (Date.now() > deadline) throw new M2Error(wait.timeout.code, wait.timeout.detail);

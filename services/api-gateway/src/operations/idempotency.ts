@@ -1,7 +1,7 @@
 import type { AnyRoute, Operation } from '@m2/contracts';
 import { type CallHandler, type ExecutionContext, Inject, Injectable, type NestInterceptor } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
-import { type Observable, of } from 'rxjs';
+import { catchError, type Observable, of } from 'rxjs';
 import type { M2Request } from '../door/request.js';
 import { idempotencyOf, ROUTE } from '../door/serve.js';
 import { Runner } from './runner.js';
@@ -21,8 +21,18 @@ export class IdempotencyInterceptor implements NestInterceptor {
     const route = this.reflector.get<AnyRoute>(ROUTE, context.getHandler());
     const request = context.switchToHttp().getRequest<M2Request>();
     const idempotency = route.status === 202 ? idempotencyOf(request) : undefined;
-    const known =
-      idempotency && request.caller && (await this.runner.store.byIdempotencyKey(request.caller.token, idempotency));
-    return known ? of(known) : next.handle();
+    const { caller } = request;
+    if (!idempotency || !caller) return next.handle();
+    const find = () => this.runner.store.byIdempotencyKey(caller.token, idempotency);
+    const known = await find();
+    if (known) return of(known);
+    // Its twin may have been accepted since, and have taken the name that this one was refused for.
+    return next.handle().pipe(
+      catchError(async (refusal: unknown) => {
+        const twin = await find();
+        if (twin) return twin;
+        throw refusal;
+      }),
+    );
   }
 }

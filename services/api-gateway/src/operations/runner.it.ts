@@ -110,6 +110,18 @@ describe('a replica that starts again under its name', () => {
 });
 
 describe('operations for which there is no room', () => {
+  it('are not kept out by those that only wait', async () => {
+    const begun = await gateway.ask('POST', '/v1/projects/lab/images', {
+      body: { name: 'never-sent', source: { kind: 'upload' } },
+    });
+    const { id, about } = begun.body as OperationBody;
+    await until('the service waits for the upload', () => gateway.standIns.images.has(about['image']!));
+    const others = [await newDisk(), await newDisk()];
+    for (const other of others) expect(await gateway.ended(other)).toMatchObject({ state: 'succeeded' });
+    await gateway.ask('POST', `/v1/operations/${id}/cancel`);
+    expect(await gateway.ended({ id })).toMatchObject({ state: 'cancelled' });
+  });
+
   it('wait in the database, and are run as soon as there is', async () => {
     const release = gateway.standIns.hold(diskCreate);
     const begun = [await newDisk(), await newDisk(), await newDisk()];
@@ -136,7 +148,7 @@ describe('the store of operations', () => {
   const caller = { token: uuidv7(), name: 'test', role: 'admin' as const, project: null };
   const create = async () => {
     const store = new OperationStore(gateway.kit);
-    const input = { disk: uuidv7(), name: 'x', image: image.id };
+    const input = { disk: uuidv7(), name: 'x', from: { kind: 'image', image: image.id } };
     const operation = {
       id: uuidv7(),
       project: project.id,

@@ -1,12 +1,14 @@
-import type { Operation } from '@m2/contracts';
+import type { Operation, OperationKind } from '@m2/contracts';
 import { type Kit, KIT, meter, type Session, type Sql } from '@m2/service-kit';
 import { Inject, Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
+import { v7 as uuidv7 } from 'uuid';
 import type { GatewayConfig } from '../config.js';
+import type { Commission } from '../door/serve.js';
 import { sagas } from '../sagas/index.js';
 import { Execution } from './execution.js';
 import { Journal, type StepRow } from './journal.js';
 import { Live } from './live.js';
-import { type NewOperation, newStep, type OperationRow, OperationStore } from './store.js';
+import { newStep, type OperationRow, OperationStore } from './store.js';
 
 /** How often leases are renewed, and abandoned operations looked for. */
 const heartbeatMs = 3_000;
@@ -77,15 +79,30 @@ export class Runner implements OnModuleInit, OnApplicationShutdown {
     this.identity?.release(true);
   }
 
-  /** Accepts an operation and starts it here, when there is room; else whoever has room takes it from the database. */
-  async accept(operation: NewOperation, also?: (sql: Sql) => Promise<void>): Promise<Operation> {
+  /**
+   * Accepts an operation and starts it here, when there is room; else whoever has room takes it from the database. `about` is what it makes
+   * or changes, by identifier; `also` is written with it, or not at all.
+   */
+  async begin<Input extends object>(
+    { caller, project, idempotency }: Commission,
+    kind: OperationKind,
+    input: Input,
+    about: Record<string, string>,
+    also?: (sql: Sql, operation: string) => Promise<void>,
+  ): Promise<Operation> {
+    const operation = { id: uuidv7(), project: project.id, kind, input, about, caller, idempotency };
     const saga = sagas[operation.kind];
     const runner = this.hasRoom() ? this.kit.config.instance : null;
     if (!runner) this.backlog = true;
     // It takes its room before it is on record: of many that come at once, each would find the same room.
     if (runner) this.accepting += 1;
     try {
-      const { row, operation: accepted } = await this.store.create(saga, operation, runner, also);
+      const { row, operation: accepted } = await this.store.create(
+        saga,
+        operation,
+        runner,
+        also && ((sql) => also(sql, operation.id)),
+      );
       const steps = saga.steps.map(({ name }) => newStep(name));
       if (row) this.execute(row, steps);
       return accepted;
@@ -131,7 +148,7 @@ export class Runner implements OnModuleInit, OnApplicationShutdown {
       }
     }
     do {
-      const room = this.kit.config.concurrency - this.executions.size - this.accepting;
+      const room = this.kit.config.concurrency - this.busy();
       if (room <= 0) return;
       const claimed = await this.store.claim(this.kit.config.instance, room);
       for (const { row, steps } of claimed) this.execute(row, steps);
@@ -140,7 +157,13 @@ export class Runner implements OnModuleInit, OnApplicationShutdown {
   }
 
   private hasRoom(): boolean {
-    return !this.stopped && this.executions.size + this.accepting < this.kit.config.concurrency;
+    return !this.stopped && this.busy() < this.kit.config.concurrency;
+  }
+
+  /** Operations that take room. Those that only wait take none: else a few uploads that never come would stop everybody's operations. */
+  private busy(): number {
+    const working = [...this.executions.values()].filter(({ execution }) => !execution.onlyWaits);
+    return working.length + this.accepting;
   }
 
   private execute(row: OperationRow, steps: StepRow[]): void {
@@ -150,6 +173,9 @@ export class Runner implements OnModuleInit, OnApplicationShutdown {
       store: this.store,
       log: this.kit.log,
       changed: (id: string) => this.live.changed(id),
+      waits: () => {
+        if (this.backlog) this.wake();
+      },
       seconds: this.seconds,
     };
     const execution = new Execution(parts, sagas[row.kind], row, steps);

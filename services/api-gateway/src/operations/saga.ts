@@ -1,5 +1,17 @@
-import type { Call, ErrorCode, InputOf, OperationKind, OperationState, ReplyOf } from '@m2/contracts';
+import {
+  type Call,
+  type ErrorCode,
+  type ErrorValue,
+  type fields,
+  type InputOf,
+  M2Error,
+  type OperationKind,
+  type OperationState,
+  type progress as workProgress,
+  type ReplyOf,
+} from '@m2/contracts';
 import type { Sql } from '@m2/service-kit';
+import type { z } from 'zod';
 
 /**
  * A saga is a list of steps. `do` and `undo` do nothing by themselves: they say which command to send, made from the operation's
@@ -22,10 +34,19 @@ export interface CallSpec {
 export const send = <C extends Call>(call: C, input: InputOf<C>): CallSpec => ({ call, input });
 
 /** What a look at a long-running thing says: it is done (with what to remember), it failed, or how far it is. */
-export type Look =
-  | { done: unknown }
-  | { failed: { code: ErrorCode; detail: string } }
-  | { progress: { done: number; total: number | null; text: string } | null };
+export type Look = { done: unknown } | { failed: ErrorValue } | { progress: Progress | null };
+
+type Progress = { done: number; total: number | null; text: string };
+
+/** What a service says of a long piece of work that failed, as the step's failure. */
+export const whatFailed = (error: z.infer<typeof fields.errorValue> | null): Look => {
+  const { code, detail, about } = M2Error.fromValue((error ?? { code: 'internal', detail: 'It failed' }) as ErrorValue);
+  return { failed: { code, detail, ...(about && { about }) } };
+};
+
+/** How far a service says that it is, as an operation shows it. */
+export const shownProgress = (progress: z.infer<typeof workProgress> | null): Progress | null =>
+  progress && { done: progress.done, total: progress.total, text: progress.phase };
 
 export interface Wait<Input> {
   query(state: SagaState<Input>): CallSpec;

@@ -4,6 +4,7 @@ import {
   type Operation,
   operationEnded,
   type OperationKind,
+  operationKinds,
   operationStarted,
   shown,
   type OperationState,
@@ -12,6 +13,7 @@ import {
 import { currentTraceparent, type Database, type Kit, type Sql, violatesUnique } from '@m2/service-kit';
 import type { Caller } from '../access/caller.js';
 import { newestFirst } from '../door/paging.js';
+import { sagas } from '../sagas/index.js';
 import { LostOperation, type StepRow } from './journal.js';
 import type { Saga, SagaState } from './saga.js';
 
@@ -324,8 +326,10 @@ export class OperationStore {
   }
 }
 
-/** What gives things back is not stopped halfway: there would be no state to go back to. */
-const notCancellable: OperationKind[] = ['deprovision', 'disk.delete', 'image.delete'];
+/** What has no way back is not stopped halfway: there would be no state to go back to. */
+const notCancellable: OperationKind[] = operationKinds.filter(
+  (kind) => sagas[kind].forwardOnly || !sagas[kind].steps.some(({ undo }) => undo),
+);
 
 export const newStep = (name: string): StepRow => ({
   name,

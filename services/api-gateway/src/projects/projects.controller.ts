@@ -31,11 +31,14 @@ export class ProjectsController {
   @Serve(routes.projectDelete)
   async delete(@In() project: Project): Promise<void> {
     await this.projects.delete(project, async () => {
-      const [images, disks] = await Promise.all([
-        ask(this.kit, imageList, { project: project.id, limit: 1 }),
-        ask(this.kit, diskList, { project: project.id, limit: 1 }),
+      const one = { project: project.id, limit: 1 };
+      const pages = await Promise.all([
+        // What others let it use is no reason to keep it.
+        ask(this.kit, imageList, { ...one, own: true }),
+        ask(this.kit, diskList, one),
+        ask(this.kit, diskList, { ...one, trashed: true }),
       ]);
-      return images.items.length + disks.items.length === 0;
+      return pages.every(({ items }) => items.length === 0);
     });
   }
 }

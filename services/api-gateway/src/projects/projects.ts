@@ -18,14 +18,23 @@ export class Projects {
    * The project by its name or identifier, if the caller may reach it. One that the caller may not reach is not there: its name says
    * something too. Throws M2Error `project.not_found`.
    */
-  async visible(nameOrId: string, caller: Caller): Promise<Project> {
+  visible(nameOrId: string, caller: Caller): Promise<Project> {
+    return this.find(nameOrId, caller.project);
+  }
+
+  /** Any project, for a caller who may not look into it: to share with, or to copy from what it shares. Throws M2Error `project.not_found`. */
+  named(nameOrId: string): Promise<Project> {
+    return this.find(nameOrId, null);
+  }
+
+  private async find(nameOrId: string, only: string | null): Promise<Project> {
     // The guard asks before anything of the request was checked, and PostgreSQL takes no NUL.
     const given = fields.nameOrId.safeParse(nameOrId);
     const [row] = !given.success
       ? []
       : await this.kit.database.query<Row>(
           'SELECT * FROM projects WHERE (name = $1 OR id::text = $1) AND ($2::uuid IS NULL OR id = $2)',
-          [nameOrId, caller.project],
+          [nameOrId, only],
         );
     if (!row) throw new M2Error('project.not_found', `There is no project "${nameOrId}"`);
     return toProject(row);
@@ -69,7 +78,7 @@ export class Projects {
       if (busy?.busy || !(await isEmpty()))
         throw new M2Error(
           'project.not_empty',
-          `The project "${project.name}" still has provisions, disks, images or operations`,
+          `The project "${project.name}" still has provisions, disks (also in the trash), images or operations`,
         );
       await sql.query('DELETE FROM provisions WHERE project = $1', [project.id]);
       await sql.query('DELETE FROM projects WHERE id = $1', [project.id]);

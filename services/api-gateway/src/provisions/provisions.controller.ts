@@ -1,11 +1,12 @@
-import { type Disk, diskShow, imageShow, M2Error, type Node, nodeShow, type Project, routes } from '@m2/contracts';
+import { M2Error, type Node, nodeShow, type Project, routes } from '@m2/contracts';
 import { type Kit, KIT } from '@m2/service-kit';
 import { Controller, Inject } from '@nestjs/common';
 import { v7 as uuidv7 } from 'uuid';
-import type { Caller } from '../access/caller.js';
 import type { GatewayConfig } from '../config.js';
+import { readyDisk, refuseHeld, refuseTakenDisk } from '../disks/find-disk.js';
 import { ask } from '../door/ask.js';
-import { Given, type Idempotency, IdempotencyKey, In, type Input, Serve, Who } from '../door/serve.js';
+import { By, type Commission, Given, In, type Input, Serve } from '../door/serve.js';
+import { readyImage } from '../images/find-image.js';
 import { Runner } from '../operations/runner.js';
 import type { DeprovisionInput } from '../sagas/deprovision.js';
 import type { ProvisionInput } from '../sagas/provision.js';
@@ -35,38 +36,21 @@ export class ProvisionsController {
   }
 
   @Serve(routes.provisionCreate)
-  async create(
-    @Given(routes.provisionCreate) { body }: Input<typeof routes.provisionCreate>,
-    @In() project: Project,
-    @Who() caller: Caller,
-    @IdempotencyKey() idempotency: Idempotency | undefined,
-  ) {
-    const input = await this.resolve(body, project);
-    const id = uuidv7();
+  async create(@Given(routes.provisionCreate) { body }: Input<typeof routes.provisionCreate>, @By() by: Commission) {
+    const input = await this.resolve(body, by.project);
     const { provision, node, disk, image } = input;
-    return this.runner.accept(
-      {
-        id,
-        project: project.id,
-        kind: 'provision',
-        input,
-        about: { provision, node, disk, ...(image && { image }) },
-        caller,
-        idempotency,
-      },
-      (sql) => this.provisions.insert(sql, project.id, id, input),
+    const about = { provision, node, disk, ...(image && { image }) };
+    return this.runner.begin(by, 'provision', input, about, (sql, operation) =>
+      this.provisions.insert(sql, by.project.id, operation, input),
     );
   }
 
   @Serve(routes.provisionDelete)
   async delete(
     @Given(routes.provisionDelete) { params, query }: Input<typeof routes.provisionDelete>,
-    @In() project: Project,
-    @Who() caller: Caller,
-    @IdempotencyKey() idempotency: Idempotency | undefined,
+    @By() by: Commission,
   ) {
-    const row = await this.provisions.row(project, params.id);
-    const id = uuidv7();
+    const row = await this.provisions.row(by.project, params.id);
     const input: DeprovisionInput = {
       provision: row.id,
       node: row.node,
@@ -77,39 +61,25 @@ export class ProvisionsController {
       bootConfig: row.boot_config,
       deleteDisk: query.disk === 'delete',
     };
-    return this.runner.accept(
-      {
-        id,
-        project: project.id,
-        kind: 'deprovision',
-        input,
-        about: { provision: row.id, node: row.node, disk: row.disk },
-        caller,
-        idempotency,
-      },
-      (sql) => this.provisions.beginEnd(sql, row.id, id),
+    const about = { provision: row.id, node: row.node, disk: row.disk };
+    return this.runner.begin(by, 'deprovision', input, about, (sql, operation) =>
+      this.provisions.beginEnd(sql, row.id, operation),
     );
   }
 
   /** Finds what the request names, as far as this project may see it, and refuses early what cannot work. */
   private async resolve(body: Request, project: Project): Promise<ProvisionInput> {
     const scope = { project: project.id };
-    const [node, image, waiting, namesake] = await Promise.all([
+    const [node, image, waiting] = await Promise.all([
       ask(this.kit, nodeShow, { ...scope, node: body.node }),
-      body.image ? ask(this.kit, imageShow, { ...scope, image: body.image }) : null,
-      body.disk ? ask(this.kit, diskShow, { ...scope, disk: body.disk }) : null,
-      body.diskName ? this.diskNamed(body.diskName, project) : null,
+      body.image ? readyImage(this.kit, project, body.image) : null,
+      body.disk ? readyDisk(this.kit, project, body.disk) : null,
+      body.diskName ? refuseTakenDisk(this.kit, project, body.diskName) : null,
     ]);
     const nic = body.nic ? node.nics.find(({ label }) => label === body.nic) : node.nics[0];
     if (!nic) throw new M2Error('nic.not_found', `The node "${node.name}" has no nic "${body.nic}"`);
     if (node.holder) throw new M2Error('node.busy', `The node "${node.name}" is reserved`);
-    if (image && image.state !== 'ready')
-      throw new M2Error('image.not_ready', `The image "${image.name}" is ${image.state}`);
-    if (waiting?.holder)
-      throw new M2Error('disk.in_use', `The disk "${waiting.name}" is used by provision ${waiting.holder}`);
-    if (waiting && waiting.state !== 'ready')
-      throw new M2Error('disk.in_use', `The disk "${waiting.name}" is ${waiting.state}`);
-    if (namesake) throw new M2Error('disk.exists', `There is a disk "${namesake.name}" already`);
+    if (waiting) refuseHeld(waiting);
     const provision = uuidv7();
     return {
       provision,
@@ -127,14 +97,5 @@ export class ProvisionsController {
       waitFor: body.waitFor,
       bootDeadlineMs: this.kit.config.bootDeadlineSeconds * 1_000,
     };
-  }
-
-  private async diskNamed(name: string, project: Project): Promise<Disk | null> {
-    try {
-      return await ask(this.kit, diskShow, { project: project.id, disk: name });
-    } catch (error) {
-      if (M2Error.from(error).code === 'disk.not_found') return null;
-      throw error;
-    }
   }
 }

@@ -56,7 +56,7 @@ export const deprovisionSaga = defineSaga<DeprovisionInput>({
       name: 'delete-disk',
       after: ['detach-disk'],
       when: (input) => input.deleteDisk,
-      do: ({ input, project }) => send(diskDelete, { diskId: input.disk, project }),
+      do: ({ input, project }) => send(diskDelete, { diskId: input.disk, project, purge: true }),
       deadlineMs: 5 * minutes,
     },
     {

@@ -1,10 +1,10 @@
-import { diskCreate, diskDelete } from '@m2/contracts';
+import { diskCreate, diskDelete, type InputOf } from '@m2/contracts';
 import { defineSaga, send } from '../operations/saga.js';
 
 export interface DiskCreateInput {
   disk: string;
   name: string;
-  image: string;
+  from: InputOf<typeof diskCreate>['from'];
   sizeBytes?: number | undefined;
 }
 
@@ -16,9 +16,9 @@ export const diskCreateSaga = defineSaga<DiskCreateInput>({
     {
       name: 'clone-disk',
       after: [],
-      do: ({ input: { disk, name, image, sizeBytes }, project }) =>
-        send(diskCreate, { diskId: disk, project, name, image, ...(sizeBytes !== undefined && { sizeBytes }) }),
-      undo: ({ input, project }) => send(diskDelete, { diskId: input.disk, project }),
+      do: ({ input: { disk, name, from, sizeBytes }, project }) =>
+        send(diskCreate, { diskId: disk, project, name, from, ...(sizeBytes !== undefined && { sizeBytes }) }),
+      undo: ({ input, project }) => send(diskDelete, { diskId: input.disk, project, purge: true }),
       deadlineMs: 120_000,
     },
   ],

@@ -3,6 +3,8 @@ import { defineSaga, send } from '../operations/saga.js';
 
 export interface DiskDeleteInput {
   disk: string;
+  /** At once and for good, and not into the trash. */
+  purge: boolean;
 }
 
 /** One step, and not undone when it is refused: a disk that is in use stays as it is. */
@@ -13,7 +15,7 @@ export const diskDeleteSaga = defineSaga<DiskDeleteInput>({
     {
       name: 'delete-disk',
       after: [],
-      do: ({ input, project }) => send(diskDelete, { diskId: input.disk, project }),
+      do: ({ input, project }) => send(diskDelete, { diskId: input.disk, project, purge: input.purge }),
       deadlineMs: 300_000,
     },
   ],

@@ -1,9 +1,12 @@
 import { type Image, imageDelete, imageImport, imageShow, type InputOf } from '@m2/contracts';
-import { defineSaga, send } from '../operations/saga.js';
+import { defineSaga, send, shownProgress, whatFailed } from '../operations/saga.js';
 
 export type ImageImportInput = Omit<InputOf<typeof imageImport>, 'project'>;
 
-/** The service fetches, checks and stores on its own time; the operation watches. A failed import leaves no image behind. */
+/**
+ * The service fetches, copies or takes in an upload, checks and stores, all on its own time; the operation watches. An import that fails or
+ * is cancelled leaves no image behind.
+ */
 export const imageImportSaga = defineSaga<ImageImportInput>({
   kind: 'image.import',
   forwardOnly: false,
@@ -17,15 +20,13 @@ export const imageImportSaga = defineSaga<ImageImportInput>({
         look: (reply) => {
           const image = reply as Image;
           if (image.state === 'ready') return { done: image };
-          if (image.state === 'failed')
-            return { failed: (image.error ?? { code: 'internal', detail: 'The import failed' }) as never };
-          const { progress } = image;
-          return { progress: progress && { done: progress.done, total: progress.total, text: progress.phase } };
+          return image.state === 'failed' ? whatFailed(image.error) : { progress: shownProgress(image.progress) };
         },
         everyMs: 500,
         timeout: { code: 'request.deadline', detail: 'The import took more than a day' },
       },
       undo: ({ input, project }) => send(imageDelete, { imageId: input.imageId, project }),
+      // A client whose upload broke off may come back tomorrow morning.
       deadlineMs: 24 * 3_600_000,
     },
   ],

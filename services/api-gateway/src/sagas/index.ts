@@ -3,8 +3,16 @@ import type { Saga } from '../operations/saga.js';
 import { deprovisionSaga } from './deprovision.js';
 import { diskCreateSaga } from './disk-create.js';
 import { diskDeleteSaga } from './disk-delete.js';
+import { diskFlattenSaga } from './disk-flatten.js';
+import { diskRestoreSaga } from './disk-restore.js';
+import { diskRollbackSaga } from './disk-rollback.js';
+import { diskTagSaga } from './disk-tag.js';
+import { diskUntagSaga } from './disk-untag.js';
+import { diskUpdateSaga } from './disk-update.js';
 import { imageDeleteSaga } from './image-delete.js';
+import { imageExportSaga } from './image-export.js';
 import { imageImportSaga } from './image-import.js';
+import { imageUpdateSaga } from './image-update.js';
 import { provisionSaga } from './provision.js';
 
 /** A kind without a saga does not compile. */
@@ -12,7 +20,15 @@ export const sagas: Record<OperationKind, Saga<never>> = {
   provision: provisionSaga,
   deprovision: deprovisionSaga,
   'disk.create': diskCreateSaga,
+  'disk.update': diskUpdateSaga,
+  'disk.tag': diskTagSaga,
+  'disk.untag': diskUntagSaga,
+  'disk.rollback': diskRollbackSaga,
+  'disk.flatten': diskFlattenSaga,
   'disk.delete': diskDeleteSaga,
+  'disk.restore': diskRestoreSaga,
   'image.import': imageImportSaga,
+  'image.update': imageUpdateSaga,
+  'image.export': imageExportSaga,
   'image.delete': imageDeleteSaga,
 };

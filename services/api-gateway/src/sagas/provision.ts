@@ -70,8 +70,13 @@ export const provisionSaga = defineSaga<ProvisionInput>({
       after: [],
       when: (input) => input.image !== null,
       do: ({ input, project }) =>
-        send(diskCreate, { diskId: input.disk, project, name: input.diskName, image: input.image as string }),
-      undo: ({ input, project }) => send(diskDelete, { diskId: input.disk, project }),
+        send(diskCreate, {
+          diskId: input.disk,
+          project,
+          name: input.diskName,
+          from: { kind: 'image', image: input.image as string },
+        }),
+      undo: ({ input, project }) => send(diskDelete, { diskId: input.disk, project, purge: true }),
       deadlineMs: 120 * second,
     },
     {

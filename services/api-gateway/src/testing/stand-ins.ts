@@ -4,21 +4,10 @@ import {
   bootConfigDelete,
   bootConfigShow,
   type Call,
-  type Disk,
-  diskAttach,
-  diskCreate,
-  diskDelete,
-  diskDetach,
-  diskList,
-  diskShow,
   exportCreate,
   exportDelete,
   exportList,
   type Image,
-  imageDelete,
-  imageImport,
-  imageList,
-  imageShow,
   M2Error,
   networkAttach,
   networkDetach,
@@ -37,12 +26,14 @@ import {
 import type { Bus } from '@m2/service-kit';
 import { answer } from '@m2/service-kit/testing';
 import { v7 as uuidv7 } from 'uuid';
+import { StorageStandIn } from './storage-stand-in.js';
 
 /** What the gateway asked for: who got it, for which project, under which effect key. */
 export interface Asked {
   subject: string;
   project: string | undefined;
   effect: string | undefined;
+  request: unknown;
 }
 
 /**
@@ -50,8 +41,9 @@ export interface Asked {
  * `fail` makes it fail once.
  */
 export class StandIns {
-  readonly images = new Map<string, Image>();
-  readonly disks = new Map<string, Disk>();
+  readonly storage: StorageStandIn;
+  readonly images: StorageStandIn['images'];
+  readonly disks: StorageStandIn['disks'];
   readonly nodes = new Map<string, Node>();
   readonly boots = new Map<string, BootConfig>();
   readonly asked: Asked[] = [];
@@ -59,7 +51,9 @@ export class StandIns {
   private readonly failures = new Map<string, M2Error>();
 
   constructor(private readonly bus: Bus) {
-    this.standInForImages();
+    this.storage = new StorageStandIn((call, reply) => this.on(call, reply));
+    this.images = this.storage.images;
+    this.disks = this.storage.disks;
     this.standInForNodes();
     this.standInForTheRest();
   }
@@ -88,76 +82,19 @@ export class StandIns {
     return node;
   }
 
-  addImage(name: string, project: string): Image {
-    const nothing = { sha256: null, progress: null, error: null, createdAt: new Date().toISOString() };
-    const image: Image = { id: uuidv7(), project, name, state: 'ready', format: 'raw', sizeBytes: 512, ...nothing };
-    this.images.set(image.id, image);
-    return image;
+  addImage(name: string, project: string, more: Partial<Image> = {}): Image {
+    return this.storage.addImage(name, project, more);
   }
 
   private on<C extends Call>(call: C, reply: Parameters<typeof answer<C>>[2]): void {
     answer(this.bus, call, (async (request: { project?: string }, effect: string | undefined) => {
-      this.asked.push({ subject: call.subject, project: request.project, effect });
+      this.asked.push({ subject: call.subject, project: request.project, effect, request });
       await this.held.get(call.subject);
       const failure = this.failures.get(call.subject);
       this.failures.delete(call.subject);
       if (failure) throw failure;
       return reply(request as never, effect);
     }) as never);
-  }
-
-  private standInForImages(): void {
-    const one = <T extends { id: string; name: string; project: string }>(
-      things: Map<string, T>,
-      which: string,
-      project: string,
-      code: 'image.not_found' | 'disk.not_found',
-    ) => {
-      const found = [...things.values()].find(({ id, name }) => id === which || name === which);
-      if (found?.project !== project) throw new M2Error(code, `There is no ${which}`);
-      return found;
-    };
-    const page = <T extends { name: string; project: string }>(
-      things: Map<string, T>,
-      { project, cursor, limit }: { project: string; cursor?: string | undefined; limit: number },
-    ) => {
-      const all = [...things.values()].filter((thing) => thing.project === project && thing.name > (cursor ?? ''));
-      const items = all.toSorted((a, b) => (a.name < b.name ? -1 : 1)).slice(0, limit);
-      return all.length > limit ? { items, next: items.at(-1)!.name } : { items };
-    };
-    this.on(imageShow, ({ image, project }) => one(this.images, image, project, 'image.not_found'));
-    this.on(imageList, (filter) => page(this.images, filter));
-    this.on(imageImport, ({ imageId, project, name }) => {
-      const image = { ...this.addImage(name, project), id: imageId };
-      this.images.set(imageId, image);
-      return image;
-    });
-    this.on(imageDelete, ({ imageId }) => {
-      this.images.delete(imageId);
-      return {};
-    });
-    this.on(diskShow, ({ disk, project }) => one(this.disks, disk, project, 'disk.not_found'));
-    this.on(diskList, (filter) => page(this.disks, filter));
-    this.on(diskCreate, ({ diskId, project, name, image }) => {
-      const rest = { state: 'ready' as const, volume: 'm1img1', sizeBytes: 512, holder: null };
-      const disk = { id: diskId, project, name, image, ...rest, createdAt: new Date().toISOString() };
-      this.disks.set(diskId, disk);
-      return disk;
-    });
-    this.on(diskDelete, ({ diskId }) => {
-      this.disks.delete(diskId);
-      return {};
-    });
-    this.on(diskAttach, ({ diskId, project, holder }) => {
-      const disk = { ...one(this.disks, diskId, project, 'disk.not_found'), holder };
-      this.disks.set(diskId, disk);
-      return { disk, backing: { type: 'file', path: '/x' } };
-    });
-    this.on(diskDetach, ({ diskId }) => {
-      const disk = this.disks.get(diskId);
-      if (disk) this.disks.set(diskId, { ...disk, holder: null });
-      return {};
-    });
   }
 
   private standInForNodes(): void {

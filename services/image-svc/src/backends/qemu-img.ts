@@ -23,7 +23,7 @@ const maxOutput = 1 << 20;
 
 /**
  * Runs qemu-img on an untrusted image in a process with limits and without this process's environment, where secrets
- * may be. Callers say the format explicitly (`-f`), and paths are absolute: "nbd:…" or "json:…" at the start of a
+ * may be. Callers say the format explicitly, and paths are absolute: "nbd:…" or "json:…" at the start of a
  * relative name would be a protocol to QEMU. Rejects only when it cannot be started or `signal` aborts.
  */
 export function runQemuImg(

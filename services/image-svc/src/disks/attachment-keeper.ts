@@ -1,6 +1,6 @@
 import { diskReattached } from '@m2/contracts';
 import { type Kit, KIT } from '@m2/service-kit';
-import { Inject, Injectable, type OnModuleInit } from '@nestjs/common';
+import { Inject, Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import type { StorageBackend } from '../backends/storage.port.js';
 import { STORAGE } from '../backends/storage.token.js';
 
@@ -13,7 +13,7 @@ interface Row {
 
 /** Makes the storage have what the held disks need: after a restart of the machine, and when the process behind them died. */
 @Injectable()
-export class AttachmentKeeper implements OnModuleInit {
+export class AttachmentKeeper implements OnModuleInit, OnApplicationShutdown {
   constructor(
     @Inject(KIT) private readonly kit: Kit,
     @Inject(STORAGE) private readonly storage: StorageBackend,
@@ -29,13 +29,18 @@ export class AttachmentKeeper implements OnModuleInit {
     await this.restore();
   }
 
+  /** After all others have ended what they had under way. */
+  onApplicationShutdown(): Promise<void> {
+    return this.storage.close();
+  }
+
   private async restore(): Promise<void> {
     const held = await this.kit.database.query<Row & Record<string, unknown>>(
       `SELECT id, project, name, volume FROM disks WHERE holder IS NOT NULL AND state = 'ready'`,
     );
     await Promise.all(
-      held.map(({ volume }) =>
-        this.storage.ensureAttached(volume).catch((error: unknown) => {
+      held.map(({ project, volume }) =>
+        this.storage.ensureAttached({ project, name: volume }).catch((error: unknown) => {
           this.kit.log.error({ err: error, volume }, 'a disk in use could not be attached');
         }),
       ),

@@ -1,32 +1,54 @@
 import {
   type Disk,
-  diskAttach,
-  diskAttached,
   diskCreate,
   diskCreated,
   diskDelete,
   diskDeleted,
-  diskDetach,
-  diskDetached,
   diskList,
+  diskRestore,
+  diskRestored,
   diskShow,
+  diskTrashed,
+  diskUpdate,
+  diskUpdated,
   M2Error,
   type RequestOf,
 } from '@m2/contracts';
-import { Answers, type Effect, Handles, type Sql, violatesUnique } from '@m2/service-kit';
+import { Answers, type Effect, Handles, type Kit, KIT, type Sql, violatesUnique } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
-import type { StorageBackend } from '../backends/storage.port.js';
+import type { Origin, StorageBackend } from '../backends/storage.port.js';
 import { STORAGE } from '../backends/storage.token.js';
+import type { ImageConfig } from '../config.js';
+import { visibleTo } from '../images/image-row.js';
+import { assertQuota } from '../quotas/quotas.js';
 import { newVolumeName } from '../volumes/volume-names.js';
-import { DiskStore } from './disk-store.js';
+import { DiskRemover } from './disk-remover.js';
+import { assertFree, type DiskRow, DiskStore, toDisk } from './disk-store.js';
+import { Flattener } from './flattener.js';
+import { originOf, storageTag, type TagRow, TagStore, volumeOf } from './tag-store.js';
 
 const sectorBytes = 512;
+const roundUp = (bytes: number) => Math.ceil(bytes / sectorBytes) * sectorBytes;
 
-/** The disks: who owns them, who holds them. The volume is made after its row and goes before it, so none is ever nobody's. */
+/** What a new disk is cloned from. `tag` is there when that has to be made first. */
+interface Source {
+  origin: Origin;
+  sizeBytes: number;
+  depth: number;
+  image: string | null;
+  parentTag: string | null;
+  tag?: TagRow;
+}
+
+/** The disks: how they come and go. The volume is made after its row and goes before it, so none is ever nobody's. */
 @Injectable()
 export class DiskHandlers {
   constructor(
+    @Inject(KIT) private readonly kit: Kit<ImageConfig>,
     @Inject(DiskStore) private readonly disks: DiskStore,
+    @Inject(TagStore) private readonly tags: TagStore,
+    @Inject(DiskRemover) private readonly remover: DiskRemover,
+    @Inject(Flattener) private readonly flattener: Flattener,
     @Inject(STORAGE) private readonly storage: StorageBackend,
   ) {}
 
@@ -42,106 +64,202 @@ export class DiskHandlers {
 
   @Handles(diskCreate)
   async create(request: RequestOf<typeof diskCreate>, effect: Effect): Promise<Disk> {
-    const { disk, golden } = await effect.transaction((sql) => this.record(sql, request));
-    await this.storage.ensureClone(golden, disk.volume, { sizeBytes: disk.sizeBytes });
-    return effect.commit(async (sql, emit) => {
+    const { disk, source } = await effect.transaction((sql) => this.record(sql, request));
+    const { project, name, volume, sizeBytes } = disk;
+    if (source.tag) await this.storage.ensureTag(volumeOf(source.tag), storageTag(source.tag.id));
+    await this.storage.ensureClone(source.origin, { project, name: volume }, { sizeBytes });
+    const deep = disk.depth > this.kit.config.maxCloneDepth;
+    const flattening = deep ? { progress: null, error: null } : null;
+    const made = await effect.commit(async (sql, emit) => {
+      if (source.tag) await sql.query(`UPDATE tags SET state = 'ready' WHERE id = $1`, [source.tag.id]);
+      if (deep)
+        await sql.query('UPDATE disks SET flattening = $2 WHERE id = $1', [disk.id, JSON.stringify(flattening)]);
       await sql.query(`UPDATE disks SET state = 'ready' WHERE id = $1`, [disk.id]);
-      const { id, project, name, image, volume, sizeBytes } = disk;
-      emit(diskCreated, { id, project, name, image, volume, sizeBytes }, { entity: id, project });
-      return { ...disk, state: 'ready' };
+      emit(
+        diskCreated,
+        { id: disk.id, project, name, from: request.from, volume, sizeBytes },
+        { entity: disk.id, project },
+      );
+      return { ...toDisk(disk), state: 'ready' as const, flattening };
     });
+    if (deep) this.flattener.start(disk.id);
+    return made;
   }
 
-  /** The share lock on the image's row keeps it from being deleted before the clone is on record. */
-  private async record(sql: Sql, { diskId, project, name, image, sizeBytes }: RequestOf<typeof diskCreate>) {
-    const [source] = await sql.query<{ volume: string; state: string; size: number; name: string }>(
-      'SELECT volume, state, name, size_bytes::float8 AS size FROM images WHERE id = $1 AND project = $2 FOR SHARE',
-      [image, project],
-    );
-    if (!source) throw new M2Error('image.not_found', `There is no image ${image} in this project`);
+  private async record(sql: Sql, request: RequestOf<typeof diskCreate>): Promise<{ disk: DiskRow; source: Source }> {
+    const { diskId, project, name, from, sizeBytes } = request;
     const known = await this.disks.locked(sql, diskId, project);
-    if (known) return { disk: known, golden: source.volume };
-    if (source.state !== 'ready') throw new M2Error('image.not_ready', `The image "${source.name}" is ${source.state}`);
-    const size = roundUp(sizeBytes ?? source.size);
-    if (size < source.size)
+    const source =
+      from.kind === 'image' ? await this.image(sql, from.image, project, known) : await this.tag(sql, request, known);
+    if (known) return { disk: known, source };
+    const size = roundUp(sizeBytes ?? source.sizeBytes);
+    if (size < source.sizeBytes)
       throw new M2Error(
         'disk.too_small',
-        `The image "${source.name}" has ${source.size} bytes, the disk was to have ${sizeBytes}`,
+        `It is to be made from ${source.sizeBytes} bytes, and was to have ${sizeBytes}`,
       );
-    const createdAt = new Date();
-    const volume = await newVolumeName(sql);
+    const limit = this.kit.config.maxCloneDepth * 2;
+    if (source.depth > limit) throw new M2Error('disk.too_deep', `It would be clone number ${source.depth} of a chain`);
+    await assertQuota(sql, project, { bytes: size, disks: 1 });
+    const disk: DiskRow = {
+      id: diskId,
+      project,
+      name,
+      state: 'creating',
+      image: source.image,
+      parentTag: source.parentTag,
+      fork: from.kind === 'disk' ? { disk: from.disk, tag: source.parentTag as string } : null,
+      depth: source.depth,
+      volume: await newVolumeName(sql),
+      sizeBytes: size,
+      holder: null,
+      flattening: null,
+      createdAt: new Date(),
+      trashedAt: null,
+    };
     try {
       await sql.query(
-        `INSERT INTO disks (id, project, name, state, volume, image, size_bytes, created_at) VALUES ($1, $2, $3, 'creating', $4, $5, $6, $7)`,
-        [diskId, project, name, volume, image, size, createdAt],
+        `INSERT INTO disks (id, project, name, state, volume, image, parent_tag, depth, size_bytes, created_at)
+         VALUES ($1, $2, $3, 'creating', $4, $5, $6, $7, $8, $9)`,
+        [diskId, project, name, disk.volume, disk.image, disk.parentTag, disk.depth, size, disk.createdAt],
       );
     } catch (error) {
       if (violatesUnique(error, 'disks_name')) throw new M2Error('disk.exists', `There is a disk "${name}" already`);
       throw error;
     }
-    const disk: Disk = {
-      id: diskId,
-      project,
-      name,
-      state: 'creating',
-      image,
-      volume,
-      sizeBytes: size,
-      holder: null,
-      createdAt: createdAt.toISOString(),
-    };
-    return { disk, golden: source.volume };
+    return { disk, source };
+  }
+
+  /** The share lock on the image's row keeps it from being deleted before the clone is on record. */
+  private async image(sql: Sql, image: string, project: string, known: DiskRow | undefined): Promise<Source> {
+    const [row] = await sql.query<{ volume: string; state: string; size: number; name: string }>(
+      `SELECT volume, state, name, size_bytes::float8 AS size FROM images
+       WHERE id = $1 AND (project = $2 OR ${visibleTo(2)} OR $3) FOR SHARE`,
+      // A disk that was begun is ended, also when its image is not shared any more.
+      [image, project, known?.image === image],
+    );
+    if (!row) throw new M2Error('image.not_found', `There is no image ${image} in this project`);
+    if (!known && row.state !== 'ready')
+      throw new M2Error('image.not_ready', `The image "${row.name}" is ${row.state}`);
+    return { origin: { golden: row.volume }, sizeBytes: row.size, depth: 1, image, parentTag: null };
+  }
+
+  /** A fork: of a tag, or of the disk as it is now, which is tagged for that. */
+  private async tag(
+    sql: Sql,
+    { diskId, project, name, from }: RequestOf<typeof diskCreate>,
+    known: DiskRow | undefined,
+  ): Promise<Source> {
+    if (from.kind !== 'disk') throw new Error('only a disk is forked');
+    if (known?.parentTag) return sourceOf((await this.tags.locked(sql, known.parentTag, 'SHARE'))!);
+    if (from.tag) {
+      const tag = await this.tags.usable(sql, from.tag, from.disk, project);
+      if (tag.state !== 'ready') throw new M2Error('tag.not_found', `The tag "${tag.name}" is ${tag.state}`);
+      return sourceOf(tag);
+    }
+    const disk = await this.disks.ready(sql, from.disk, project);
+    // Its identifier is that of the disk that it is for, so that a second message finds it.
+    const tagName = `fork-${name}`.slice(0, 50).replace(/[^a-z0-9]+$/, '') + `-${diskId.slice(-12)}`;
+    return sourceOf(await this.tags.record(sql, disk, { id: diskId, name: tagName, automatic: true }));
+  }
+
+  @Handles(diskUpdate)
+  async update({ diskId, project, name, sizeBytes }: RequestOf<typeof diskUpdate>, effect: Effect): Promise<Disk> {
+    const disk = await effect.transaction(async (sql) => {
+      const row = await this.disks.ready(sql, diskId, project);
+      if (sizeBytes === undefined) return row;
+      assertFree(row);
+      const size = roundUp(sizeBytes);
+      if (size < row.sizeBytes)
+        throw new M2Error('disk.too_small', `The disk "${row.name}" has ${row.sizeBytes} bytes, and disks only grow`);
+      // On record before the storage has it, so that two who want the last free bytes do not both get them.
+      await assertQuota(sql, project, { bytes: size - row.sizeBytes });
+      return { ...row, sizeBytes: size };
+    });
+    if (sizeBytes !== undefined) await this.storage.ensureSize({ project, name: disk.volume }, disk.sizeBytes);
+    try {
+      return await effect.commit(async (sql, emit) => {
+        const updated = { ...disk, name: name ?? disk.name };
+        await sql.query('UPDATE disks SET name = $2, size_bytes = greatest(size_bytes, $3) WHERE id = $1', [
+          diskId,
+          updated.name,
+          updated.sizeBytes,
+        ]);
+        emit(
+          diskUpdated,
+          { id: diskId, project, name: updated.name, sizeBytes: updated.sizeBytes },
+          { entity: diskId, project },
+        );
+        return toDisk(updated);
+      });
+    } catch (error) {
+      if (violatesUnique(error, 'disks_name')) throw new M2Error('disk.exists', `There is a disk "${name}" already`);
+      throw error;
+    }
   }
 
   @Handles(diskDelete)
-  async delete({ diskId, project }: RequestOf<typeof diskDelete>, effect: Effect) {
+  async delete({ diskId, project, purge }: RequestOf<typeof diskDelete>, effect: Effect) {
     const disk = await effect.transaction(async (sql) => {
       const row = await this.disks.locked(sql, diskId, project);
-      if (row?.holder) throw new M2Error('disk.in_use', `The disk "${row.name}" is held by provision ${row.holder}`);
-      if (row) await sql.query(`UPDATE disks SET state = 'deleting' WHERE id = $1`, [diskId]);
-      return row;
+      if (!row) return undefined;
+      assertFree(row);
+      // A disk whose making was broken off has nothing to be restored.
+      const remove = purge || row.state === 'creating' || row.state === 'deleting';
+      if (remove) await this.remover.begin(sql, row);
+      else await this.remover.assertUnused(sql, row);
+      return { ...row, remove };
     });
-    if (disk) await this.storage.ensureNoVolume(disk.volume);
-    return effect.commit(async (sql, emit) => {
-      if (!disk) return {};
-      await sql.query('DELETE FROM disks WHERE id = $1', [diskId]);
-      const { id, name, volume } = disk;
-      emit(diskDeleted, { id, project, name, volume }, { entity: id, project });
+    if (!disk) return effect.commit(async () => ({}));
+    await this.flattener.stop(diskId);
+    const { name, volume, parentTag } = disk;
+    if (!disk.remove)
+      return effect.commit(async (sql, emit) => {
+        const rows = await sql.query(
+          `UPDATE disks SET state = 'trashed', trashed_at = now(), flattening = NULL WHERE id = $1 AND state = 'ready' RETURNING id`,
+          [diskId],
+        );
+        if (rows.length > 0) emit(diskTrashed, { id: diskId, project, name }, { entity: diskId, project });
+        return {};
+      });
+    await this.remover.removeVolumes(effect, disk);
+    await effect.commit(async (sql, emit) => {
+      await this.remover.forget(sql, diskId);
+      emit(diskDeleted, { id: diskId, project, name, volume }, { entity: diskId, project });
       return {};
     });
+    if (parentTag) await this.remover.releaseTag(parentTag);
+    return {};
   }
 
-  /** The claim is the row's: of two provisions, one becomes its holder and the other finds it held. */
-  @Handles(diskAttach)
-  async attach({ diskId, project, holder }: RequestOf<typeof diskAttach>, effect: Effect) {
-    const disk = await effect.transaction(async (sql) => {
-      const row = await this.disks.locked(sql, diskId, project);
-      if (!row) throw new M2Error('disk.not_found', `There is no disk ${diskId} in this project`);
-      if (row.state !== 'ready') throw new M2Error('disk.in_use', `The disk "${row.name}" is ${row.state}`);
-      if (row.holder && row.holder !== holder)
-        throw new M2Error('disk.in_use', `The disk "${row.name}" is held by provision ${row.holder}`);
-      await sql.query('UPDATE disks SET holder = $2 WHERE id = $1', [diskId, holder]);
-      return { ...row, holder };
-    });
-    const backing = await this.storage.ensureAttached(disk.volume);
-    return effect.commit(async (_sql, emit) => {
-      emit(diskAttached, { id: disk.id, project, name: disk.name, holder }, { entity: disk.id, project });
-      return { disk, backing };
-    });
-  }
-
-  @Handles(diskDetach)
-  async detach({ diskId, project, holder }: RequestOf<typeof diskDetach>, effect: Effect) {
-    const disk = await effect.transaction((sql) => this.disks.locked(sql, diskId, project));
-    const ours = disk?.holder === holder;
-    if (ours) await this.storage.ensureDetached(disk.volume);
-    return effect.commit(async (sql, emit) => {
-      if (!ours) return {};
-      await sql.query('UPDATE disks SET holder = NULL WHERE id = $1 AND holder = $2', [diskId, holder]);
-      emit(diskDetached, { id: disk.id, project, name: disk.name, holder }, { entity: disk.id, project });
-      return {};
-    });
+  @Handles(diskRestore)
+  async restore({ diskId, project, name }: RequestOf<typeof diskRestore>, effect: Effect): Promise<Disk> {
+    try {
+      return await effect.commit(async (sql, emit) => {
+        const row = await this.disks.locked(sql, diskId, project);
+        if (!row) throw new M2Error('disk.not_found', `There is no disk ${diskId} in this project`);
+        if (row.state !== 'trashed') throw new M2Error('disk.not_ready', `The disk "${row.name}" is ${row.state}`);
+        const restored = { ...row, state: 'ready' as const, name: name ?? row.name, trashedAt: null };
+        await sql.query(`UPDATE disks SET state = 'ready', name = $2, trashed_at = NULL WHERE id = $1`, [
+          diskId,
+          restored.name,
+        ]);
+        emit(diskRestored, { id: diskId, project, name: restored.name }, { entity: diskId, project });
+        return toDisk(restored);
+      });
+    } catch (error) {
+      if (violatesUnique(error, 'disks_name'))
+        throw new M2Error('disk.exists', 'Another disk has its name by now. Restore it under a new one');
+      throw error;
+    }
   }
 }
 
-const roundUp = (bytes: number) => Math.ceil(bytes / sectorBytes) * sectorBytes;
+const sourceOf = (tag: TagRow): Source => ({
+  origin: originOf(tag),
+  sizeBytes: tag.sizeBytes,
+  depth: tag.depth + 1,
+  image: null,
+  parentTag: tag.id,
+  ...(tag.state === 'creating' && { tag }),
+});

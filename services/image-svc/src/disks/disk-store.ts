@@ -1,50 +1,84 @@
 import { type Disk, fields, M2Error } from '@m2/contracts';
 import { type Kit, KIT, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
-import { MoreThan } from 'typeorm';
-import { DiskEntity, toDisk } from './disk.entity.js';
 
-const columns = `id, project, name, state, image, volume, size_bytes::float8 AS "sizeBytes", holder, created_at AS "createdAt"`;
+/** A disk as the table has it. `parentTag` may be a tag of its own, after a rollback; `fork` tells of those of others only. */
+export type DiskRow = Omit<Disk, 'createdAt' | 'trashedAt'> & {
+  parentTag: string | null;
+  createdAt: Date;
+  trashedAt: Date | null;
+};
+
+const select = `
+  SELECT d.id, d.project, d.name, d.state, d.image, d.depth, d.volume, d.size_bytes::float8 AS "sizeBytes", d.holder, d.flattening,
+    d.created_at AS "createdAt", d.trashed_at AS "trashedAt", d.parent_tag AS "parentTag",
+    CASE WHEN t.disk <> d.id THEN jsonb_build_object('disk', t.disk, 'tag', t.id) END AS fork
+  FROM disks d LEFT JOIN tags t ON t.id = d.parent_tag`;
+
+export const toDisk = ({ parentTag: _, createdAt, trashedAt, ...disk }: DiskRow): Disk => ({
+  ...disk,
+  createdAt: createdAt.toISOString(),
+  trashedAt: trashedAt?.toISOString() ?? null,
+});
 
 @Injectable()
 export class DiskStore {
   constructor(@Inject(KIT) private readonly kit: Kit) {}
 
-  private get repository() {
-    return this.kit.database.orm.getRepository(DiskEntity);
-  }
-
-  /** A disk of a project, by name or identifier. Throws M2Error `disk.not_found`. */
+  /** A disk of a project, by name or identifier; one in the trash by identifier only. Throws M2Error `disk.not_found`. */
   async find(nameOrId: string, project: string): Promise<Disk> {
-    const [row] = await this.kit.database.query<Row>(
-      `SELECT ${columns} FROM disks WHERE ${fields.isId(nameOrId) ? 'id' : 'name'} = $1 AND project = $2`,
-      [nameOrId, project],
-    );
+    return toDisk(await this.row(nameOrId, project));
+  }
+
+  async row(nameOrId: string, project: string): Promise<DiskRow> {
+    const where = fields.isId(nameOrId) ? 'd.id = $1' : `d.name = $1 AND d.state <> 'trashed'`;
+    const [row] = await this.kit.database.query<DiskRow>(`${select} WHERE ${where} AND d.project = $2`, [
+      nameOrId,
+      project,
+    ]);
     if (!row) throw new M2Error('disk.not_found', `There is no disk "${nameOrId}" in this project`);
-    return { ...row, createdAt: row.createdAt.toISOString() };
+    return row;
   }
 
-  async list(filter: { project: string; name?: string | undefined; cursor?: string | undefined; limit: number }) {
-    const entities = await this.repository.find({
-      where: {
-        project: filter.project,
-        ...(filter.name ? { name: filter.name } : filter.cursor && { name: MoreThan(filter.cursor) }),
-      },
-      order: { name: 'ASC' },
-      take: filter.limit + 1,
-    });
-    const items = entities.slice(0, filter.limit).map(toDisk);
-    return entities.length > filter.limit ? { items, next: items.at(-1)!.name } : { items };
+  async list(filter: {
+    project: string;
+    name?: string | undefined;
+    trashed?: boolean | undefined;
+    cursor?: string | undefined;
+    limit: number;
+  }) {
+    const { project, name = null, trashed = false, cursor = '', limit } = filter;
+    // The trash keeps no names to itself, so its cursor is an identifier; identifiers grow with time.
+    const key = trashed ? 'd.id::text' : 'd.name';
+    const rows = await this.kit.database.query<DiskRow>(
+      `${select} WHERE d.project = $1 AND (d.state = 'trashed') = $2 AND ($3::text IS NULL OR d.name = $3) AND ${key} > $4
+       ORDER BY ${key} LIMIT $5`,
+      [project, trashed, name, cursor, limit + 1],
+    );
+    const items = rows.slice(0, limit).map(toDisk);
+    const last = items.at(-1);
+    return rows.length > limit && last ? { items, next: trashed ? last.id : last.name } : { items };
   }
 
-  /** The row, plain and locked for the transaction: the hot path. */
-  async locked(sql: Sql, id: string, project: string): Promise<Disk | undefined> {
-    const [row] = await sql.query<Row>(`SELECT ${columns} FROM disks WHERE id = $1 AND project = $2 FOR UPDATE`, [
+  /** The row, locked for the transaction. */
+  async locked(sql: Sql, id: string, project: string): Promise<DiskRow | undefined> {
+    const [row] = await sql.query<DiskRow>(`${select} WHERE d.id = $1 AND d.project = $2 FOR UPDATE OF d`, [
       id,
       project,
     ]);
-    return row && { ...row, createdAt: row.createdAt.toISOString() };
+    return row;
+  }
+
+  /** The same, of a disk that can be worked with. Throws M2Error `disk.not_found`, `disk.not_ready`. */
+  async ready(sql: Sql, id: string, project: string): Promise<DiskRow> {
+    const row = await this.locked(sql, id, project);
+    if (!row) throw new M2Error('disk.not_found', `There is no disk ${id} in this project`);
+    if (row.state !== 'ready') throw new M2Error('disk.not_ready', `The disk "${row.name}" is ${row.state}`);
+    return row;
   }
 }
 
-type Row = Omit<Disk, 'createdAt'> & { createdAt: Date };
+/** Refuses what cannot be done under a node's feet. Throws M2Error `disk.in_use`. */
+export function assertFree({ name, holder }: DiskRow): void {
+  if (holder) throw new M2Error('disk.in_use', `The disk "${name}" is held by provision ${holder}`);
+}

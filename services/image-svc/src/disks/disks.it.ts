@@ -2,7 +2,7 @@ import { type Disk, diskAttach, diskCreate, diskDelete, diskDetach, diskList, di
 import { until } from '@m2/service-kit/testing';
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { openImage, type TestImage } from '../testing/image.js';
+import { ofImage, openImage, type TestImage } from '../testing/image.js';
 
 let service: TestImage;
 beforeAll(async () => {
@@ -20,25 +20,30 @@ const shown = ({ id, project }: Disk) => service.ask(diskShow, { disk: id, proje
 describe('a disk', () => {
   it('is a clone of its image, as large as that or larger', async () => {
     const { id: image, project } = await service.image();
-    const same = await service.tell(diskCreate, { diskId: randomUUID(), project, name: 'same', image });
+    const same = await service.tell(diskCreate, { diskId: randomUUID(), project, name: 'same', from: ofImage(image) });
     expect(same).toMatchObject({ state: 'ready', image, sizeBytes: 4096, holder: null });
     const larger = await service.tell(diskCreate, {
       diskId: randomUUID(),
       project,
       name: 'larger',
-      image,
+      from: ofImage(image),
       sizeBytes: 10_000,
     });
     expect(larger.sizeBytes).toBe(10_240);
-    expect(service.storage.volumes.get(larger.volume)).toMatchObject({ kind: 'clone', sizeBytes: 10_240 });
-    const smaller = { diskId: randomUUID(), project, name: 'smaller', image, sizeBytes: 2_048 };
+    expect(service.storage.volumes.get(larger.volume)).toMatchObject({ kind: 'disk', sizeBytes: 10_240 });
+    const smaller = { diskId: randomUUID(), project, name: 'smaller', from: ofImage(image), sizeBytes: 2_048 };
     await expect(service.tell(diskCreate, smaller)).rejects.toMatchObject({ code: 'disk.too_small' });
     expect(await service.events(same.id)).toEqual(['image.disk.created']);
   });
 
   it('has a name of its own in its project, whoever asks at the same moment', async () => {
     const { id: image, project } = await service.image();
-    const wanting = Array.from({ length: 5 }, () => ({ diskId: randomUUID(), project, name: 'one', image }));
+    const wanting = Array.from({ length: 5 }, () => ({
+      diskId: randomUUID(),
+      project,
+      name: 'one',
+      from: ofImage(image),
+    }));
     const outcomes = await Promise.allSettled(wanting.map((one) => service.tell(diskCreate, one)));
     expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
     for (const outcome of outcomes.filter(({ status }) => status === 'rejected'))
@@ -51,14 +56,14 @@ describe('a disk', () => {
     for (let round = 0; round < 3; round += 1) {
       const disk = await service.disk();
       names.add(disk.volume);
-      await service.tell(diskDelete, { diskId: disk.id, project: disk.project });
+      await service.tell(diskDelete, { diskId: disk.id, project: disk.project, purge: true });
     }
     expect(names.size).toBe(3);
   });
 
   it('whose cloning died keeps its volume name when it is made again', async () => {
     const { id: image, project } = await service.image();
-    const input = { diskId: randomUUID(), project, name: 'again', image };
+    const input = { diskId: randomUUID(), project, name: 'again', from: ofImage(image) };
     const effect = `${randomUUID()}/clone-disk/do`;
     service.storage.failing = { method: 'clone', code: 'storage.timeout' };
     await expect(service.tell(diskCreate, input, effect)).rejects.toMatchObject({ code: 'storage.timeout' });
@@ -70,7 +75,7 @@ describe('a disk', () => {
 
   it('is not cloned from the image of another project', async () => {
     const { id: image } = await service.image();
-    const foreign = { diskId: randomUUID(), project: randomUUID(), name: 'stolen', image };
+    const foreign = { diskId: randomUUID(), project: randomUUID(), name: 'stolen', from: ofImage(image) };
     await expect(service.tell(diskCreate, foreign)).rejects.toMatchObject({ code: 'image.not_found' });
   });
 });
@@ -151,7 +156,7 @@ describe('deleting a disk', () => {
     const disk = await service.disk();
     const mine = claim(disk);
     await service.tell(diskAttach, mine);
-    const deleting = { diskId: disk.id, project: disk.project };
+    const deleting = { diskId: disk.id, project: disk.project, purge: true };
     await expect(service.tell(diskDelete, deleting)).rejects.toMatchObject({
       code: 'disk.in_use',
       detail: expect.stringContaining(mine.holder) as string,
@@ -168,7 +173,7 @@ describe('deleting a disk', () => {
       const disk = await service.disk();
       const [attached, deleted] = await Promise.allSettled([
         service.tell(diskAttach, claim(disk)),
-        service.tell(diskDelete, { diskId: disk.id, project: disk.project }),
+        service.tell(diskDelete, { diskId: disk.id, project: disk.project, purge: true }),
       ]);
       expect([attached.status, deleted.status].toSorted()).toEqual(['fulfilled', 'rejected']);
       expect(service.storage.volumes.has(disk.volume)).toBe(attached.status === 'fulfilled');
@@ -178,16 +183,18 @@ describe('deleting a disk', () => {
   it('that is on its way out is nobody’s to claim', async () => {
     const disk = await service.disk();
     service.storage.failing = { method: 'remove', code: 'storage.timeout' };
-    await expect(service.tell(diskDelete, { diskId: disk.id, project: disk.project })).rejects.toMatchObject({
+    await expect(
+      service.tell(diskDelete, { diskId: disk.id, project: disk.project, purge: true }),
+    ).rejects.toMatchObject({
       code: 'storage.timeout',
     });
     await expect(service.tell(diskAttach, claim(disk))).rejects.toMatchObject({ code: 'disk.in_use' });
-    await service.tell(diskDelete, { diskId: disk.id, project: disk.project });
+    await service.tell(diskDelete, { diskId: disk.id, project: disk.project, purge: true });
   });
 
   it('of another project does nothing', async () => {
     const disk = await service.disk();
-    await service.tell(diskDelete, { diskId: disk.id, project: randomUUID() });
+    await service.tell(diskDelete, { diskId: disk.id, project: randomUUID(), purge: true });
     expect(await shown(disk)).toEqual(disk);
   });
 });

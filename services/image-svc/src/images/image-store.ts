@@ -1,40 +1,66 @@
 import { fields, type Image, M2Error } from '@m2/contracts';
-import { type Kit, KIT } from '@m2/service-kit';
+import { type Kit, KIT, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
-import { MoreThan } from 'typeorm';
-import { ImageEntity, toImage } from './image.entity.js';
+import { imageColumns, type ImageRow, toImage, visibleTo } from './image-row.js';
 
-type Row = Omit<Image, 'createdAt'> & { createdAt: Date };
+/** Names are unique in a project, and a list may show images of several: its cursor is the last name and identifier. */
+const cursorOf = ({ name, id }: ImageRow) => `${name}_${id}`;
+const idLength = 36;
 
 @Injectable()
 export class ImageStore {
   constructor(@Inject(KIT) private readonly kit: Kit) {}
 
-  private get repository() {
-    return this.kit.database.orm.getRepository(ImageEntity);
+  /**
+   * An image that a project may use, by name or identifier; its own comes before those of others.
+   * Throws M2Error `image.not_found`, `image.ambiguous`.
+   */
+  async find(nameOrId: string, project: string): Promise<Image> {
+    return toImage(await this.row(nameOrId, project), project);
   }
 
-  /** An image of a project, by name or identifier. Throws M2Error `image.not_found`. */
-  async find(nameOrId: string, project: string): Promise<Image> {
-    const [row] = await this.kit.database.query<Row>(
-      `SELECT id, project, name, state, format, size_bytes::float8 AS "sizeBytes", sha256, progress, error, created_at AS "createdAt"
-       FROM images WHERE ${fields.isId(nameOrId) ? 'id' : 'name'} = $1 AND project = $2`,
+  /** The same with what others do not see. */
+  async row(nameOrId: string, project: string): Promise<ImageRow> {
+    const rows = await this.kit.database.query<ImageRow>(
+      `SELECT ${imageColumns} FROM images
+       WHERE ${fields.isId(nameOrId) ? 'id' : 'name'} = $1 AND (project = $2 OR ${visibleTo(2)})
+       ORDER BY project <> $2 LIMIT 2`,
       [nameOrId, project],
     );
-    if (!row) throw new M2Error('image.not_found', `There is no image "${nameOrId}" in this project`);
-    return { ...row, createdAt: row.createdAt.toISOString() };
+    const [first, second] = rows;
+    if (!first) throw new M2Error('image.not_found', `There is no image "${nameOrId}" in this project`);
+    if (second && first.project !== project)
+      throw new M2Error('image.ambiguous', `Several projects share an image "${nameOrId}" with this one`);
+    return first;
   }
 
-  async list(filter: { project: string; name?: string | undefined; cursor?: string | undefined; limit: number }) {
-    const entities = await this.repository.find({
-      where: {
-        project: filter.project,
-        ...(filter.name ? { name: filter.name } : filter.cursor && { name: MoreThan(filter.cursor) }),
-      },
-      order: { name: 'ASC' },
-      take: filter.limit + 1,
-    });
-    const items = entities.slice(0, filter.limit).map(toImage);
-    return entities.length > filter.limit ? { items, next: items.at(-1)!.name } : { items };
+  /** The row of an image that the project owns, locked for the transaction. */
+  async locked(sql: Sql, id: string, project: string): Promise<ImageRow | undefined> {
+    const [row] = await sql.query<ImageRow>(
+      `SELECT ${imageColumns} FROM images WHERE id = $1 AND project = $2 FOR UPDATE`,
+      [id, project],
+    );
+    return row;
+  }
+
+  async list(filter: {
+    project: string;
+    name?: string | undefined;
+    own?: boolean | undefined;
+    cursor?: string | undefined;
+    limit: number;
+  }) {
+    const { project, name = null, own = false, cursor = '', limit } = filter;
+    const after = [cursor.slice(0, -idLength - 1), cursor.slice(-idLength)];
+    if (cursor && !fields.isId(after[1]!)) throw new M2Error('request.invalid', 'cursor: is not a cursor of this list');
+    const rows = await this.kit.database.query<ImageRow>(
+      `SELECT ${imageColumns} FROM images
+       WHERE (project = $1 OR (NOT $2 AND ${visibleTo(1)})) AND ($3::text IS NULL OR name = $3)
+         AND ($4 = '' OR (name, id) > ($4, $5::uuid)) ORDER BY name, id LIMIT $6`,
+      [project, own, name, after[0], cursor ? after[1] : null, limit + 1],
+    );
+    const items = rows.slice(0, limit);
+    const page = { items: items.map((row) => toImage(row, project)) };
+    return rows.length > limit ? { ...page, next: cursorOf(items.at(-1)!) } : page;
   }
 }

@@ -3,7 +3,7 @@ import { until } from '@m2/service-kit/testing';
 import { createHash, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { openImage, type TestImage } from '../testing/image.js';
+import { ofImage, openImage, type TestImage } from '../testing/image.js';
 
 let service: TestImage;
 beforeAll(async () => {
@@ -145,7 +145,7 @@ describe('deleting an image', () => {
 
   it('that disks were cloned from is refused, and names them', async () => {
     const { id: image, project } = await service.image();
-    await service.tell(diskCreate, { diskId: randomUUID(), project, name: 'clone-of-it', image });
+    await service.tell(diskCreate, { diskId: randomUUID(), project, name: 'clone-of-it', from: ofImage(image) });
     const refused = service.tell(imageDelete, { imageId: image, project });
     await expect(refused).rejects.toMatchObject({
       code: 'image.in_use',
@@ -157,7 +157,7 @@ describe('deleting an image', () => {
   it('while it is cloned is won by one of the two', async () => {
     for (let round = 0; round < 8; round += 1) {
       const { id: image, project } = await service.image();
-      const cloning = { diskId: randomUUID(), project, name: 'racer', image };
+      const cloning = { diskId: randomUUID(), project, name: 'racer', from: ofImage(image) };
       const [cloned, deleted] = await Promise.allSettled([
         service.tell(diskCreate, cloning),
         service.tell(imageDelete, { imageId: image, project }),
@@ -195,7 +195,7 @@ describe('deleting an image', () => {
       code: 'storage.timeout',
       retryable: true,
     });
-    const cloning = { diskId: randomUUID(), project, name: 'late', image };
+    const cloning = { diskId: randomUUID(), project, name: 'late', from: ofImage(image) };
     await expect(service.tell(diskCreate, cloning)).rejects.toMatchObject({ code: 'image.not_ready' });
     await service.tell(imageDelete, { imageId: image, project });
     await expect(service.ask(imageShow, { image, project })).rejects.toMatchObject({ code: 'image.not_found' });
@@ -230,7 +230,7 @@ describe('images', () => {
     const project = randomUUID();
     for (const name of ['c', 'a', 'b']) await service.image({ project, name });
     const first = await service.ask(imageList, { project, limit: 2 });
-    expect([first.items.map(({ name }) => name), first.next]).toEqual([['a', 'b'], 'b']);
+    expect([first.items.map(({ name }) => name), first.next]).toEqual([['a', 'b'], `b_${first.items[1]!.id}`]);
     const second = await service.ask(imageList, { project, limit: 2, cursor: first.next });
     expect([second.items.map(({ name }) => name), second.next]).toEqual([['c'], undefined]);
     expect((await service.ask(imageList, { project, name: 'b' })).items).toHaveLength(1);

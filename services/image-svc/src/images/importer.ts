@@ -1,108 +1,81 @@
-import { imageImported, imageImportFailed, type imageSource, M2Error, shown } from '@m2/contracts';
+import { imageImported, imageImportFailed, type Image, M2Error, shown, type StoredSource } from '@m2/contracts';
 import { isConnectionError, type Kit, KIT, type Session } from '@m2/service-kit';
-import { Inject, Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
-import { mkdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import type { z } from 'zod';
-import type { StorageBackend } from '../backends/storage.port.js';
-import type { ImageConfig } from '../config.js';
-import { AllowedHosts } from '../import/allowed-hosts.js';
-import { inspectImage } from '../import/inspect.js';
-import { fetchImage, type SourceRules } from '../import/source.js';
+import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
+import { Background, sparsely } from '../background/background.js';
+import type { GoldenSource, LongWork, StorageBackend } from '../backends/storage.port.js';
 import { STORAGE } from '../backends/storage.token.js';
+import type { ImageConfig } from '../config.js';
+import { DiskRemover } from '../disks/disk-remover.js';
+import { originOf, TagStore } from '../disks/tag-store.js';
+import { assertQuota } from '../quotas/quotas.js';
+import { TransferDoor } from '../transfers/transfer-door.js';
+import { type Staged, Staging } from './staging.js';
 
 interface Job {
   id: string;
   project: string;
   name: string;
   volume: string;
-  source: z.infer<typeof imageSource>;
-  declared_format: 'raw' | 'qcow2' | null;
+  source: StoredSource;
+  declared_format: Image['format'];
   declared_sha256: string | null;
+  from_image: string | null;
+  from_tag: string | null;
 }
 
-const progressEveryMs = 500;
-const takeUpEveryMs = 30_000;
-const downloadLimits = { connectTimeoutMs: 15_000, stallTimeoutMs: 60_000, retries: 5 };
+interface Stored {
+  format: NonNullable<Image['format']>;
+  sizeBytes: number;
+  sha256: string | null;
+}
 
-/** Carries imports out: fetch to a staging file, inspect, store. Survives the service: what is on record as importing is begun again. */
+/** Makes golden images of whatever they come from. Survives the service: what is on record as importing is begun again. */
 @Injectable()
-export class Importer implements OnModuleInit, OnApplicationShutdown {
-  private readonly jobs = new Map<string, { stop: AbortController; done: Promise<void> }>();
-  private readonly waiting: string[] = [];
-  private readonly staging: string;
-  private timer: NodeJS.Timeout | undefined;
+export class Importer implements OnModuleInit, BeforeApplicationShutdown {
+  private readonly background: Background;
 
   constructor(
     @Inject(KIT) private readonly kit: Kit<ImageConfig>,
+    @Inject(Staging) private readonly staging: Staging,
+    @Inject(TransferDoor) private readonly door: TransferDoor,
+    @Inject(TagStore) private readonly tags: TagStore,
+    @Inject(DiskRemover) private readonly remover: DiskRemover,
     @Inject(STORAGE) private readonly storage: StorageBackend,
   ) {
-    this.staging = join(kit.config.storageDirectory, 'staging');
+    this.background = new Background(kit, {
+      name: 'import',
+      concurrency: kit.config.importConcurrency,
+      due: () => this.due(),
+      run: (id, session, signal) => this.import(id, session, signal),
+    });
+    this.door.onUploaded((id) => this.start(id));
   }
 
   async onModuleInit(): Promise<void> {
-    await mkdir(this.staging, { recursive: true, mode: 0o700 });
-    await this.takeUp();
-    // A replica that died for good leaves its imports to the others.
-    this.timer = setInterval(() => {
-      this.takeUp().catch((error: unknown) => this.kit.log.warn({ err: error }, 'imports were not looked for'));
-    }, takeUpEveryMs);
+    await this.staging.open();
+    await this.background.open();
   }
 
-  private async takeUp(): Promise<void> {
+  async beforeApplicationShutdown(): Promise<void> {
+    await this.background.close();
+  }
+
+  start(id: string): void {
+    this.background.start(id);
+  }
+
+  /** Returns when nothing of the import is under way here, and nothing that it fetched is left. */
+  async stop(id: string): Promise<void> {
+    await this.background.stop(id);
+    await this.door.forget(id);
+    await this.staging.remove(id);
+  }
+
+  private async due(): Promise<string[]> {
     const rows = await this.kit.database.query<{ id: string }>(
       `SELECT id FROM images WHERE state = 'importing' ORDER BY created_at`,
     );
-    for (const { id } of rows) this.start(id);
-  }
-
-  async onApplicationShutdown(): Promise<void> {
-    clearInterval(this.timer);
-    this.waiting.length = 0;
-    await Promise.all([...this.jobs.keys()].map((id) => this.stop(id)));
-    await this.storage.close();
-  }
-
-  /** Begins an import, or lets it wait for its turn. */
-  start(id: string): void {
-    if (this.jobs.has(id) || this.waiting.includes(id)) return;
-    if (this.jobs.size >= this.kit.config.importConcurrency) {
-      this.waiting.push(id);
-      return;
-    }
-    const stop = new AbortController();
-    const done = this.run(id, stop.signal).finally(() => {
-      this.jobs.delete(id);
-      const next = this.waiting.shift();
-      if (next) this.start(next);
-    });
-    this.jobs.set(id, { stop, done });
-  }
-
-  /** Returns when nothing of the import is under way any more. */
-  async stop(id: string): Promise<void> {
-    const at = this.waiting.indexOf(id);
-    if (at >= 0) this.waiting.splice(at, 1);
-    const job = this.jobs.get(id);
-    job?.stop.abort(new M2Error('storage.aborted', 'The import was stopped'));
-    await job?.done;
-  }
-
-  private async run(id: string, signal: AbortSignal): Promise<void> {
-    let session: Session | undefined;
-    try {
-      session = await this.kit.database.session();
-      // Another replica may have begun it already; the lock goes with its process.
-      const [lock] = await session.query<{ mine: boolean }>(
-        'SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS mine',
-        [`m2 import ${id}`],
-      );
-      if (lock?.mine) await this.import(id, session, signal);
-    } catch (error) {
-      this.kit.log.error({ err: error, image: id }, 'an import was left; it is taken up again');
-    } finally {
-      session?.release(true);
-    }
+    return rows.map(({ id }) => id);
   }
 
   private async import(id: string, session: Session, signal: AbortSignal): Promise<void> {
@@ -112,11 +85,12 @@ export class Importer implements OnModuleInit, OnApplicationShutdown {
     );
     if (!job) return;
     try {
-      const stored = await this.fetchAndStore(job, signal);
+      const stored = await this.make(job, session, signal);
+      if (!stored) return;
       const gone = await this.kit.transact(async (sql, emit) => {
         const rows = await sql.query(
-          `UPDATE images SET state = 'ready', format = $2, size_bytes = $3, sha256 = $4, progress = NULL
-           WHERE id = $1 AND state = 'importing' RETURNING id`,
+          `UPDATE images SET state = 'ready', format = $2, size_bytes = $3, sha256 = $4, progress = NULL, from_image = NULL,
+             from_tag = NULL WHERE id = $1 AND state = 'importing' RETURNING id`,
           [id, stored.format, stored.sizeBytes, stored.sha256],
         );
         const { project, name } = job;
@@ -125,7 +99,8 @@ export class Importer implements OnModuleInit, OnApplicationShutdown {
         return (await sql.query(`SELECT 1 FROM images WHERE id = $1 AND state <> 'deleting'`, [id])).length === 0;
       });
       // Another replica deleted the image, and could not stop this one: the volume is nobody's.
-      if (gone) await this.storage.ensureNoVolume(job.volume);
+      if (gone) await this.storage.ensureNoGolden(job.volume);
+      await this.leave(job);
     } catch (error) {
       // A database that is away says nothing about the image; the import is taken up again.
       if (isConnectionError(error)) throw error;
@@ -134,66 +109,120 @@ export class Importer implements OnModuleInit, OnApplicationShutdown {
     }
   }
 
-  private async fetchAndStore({ id, volume, source, declared_format, declared_sha256 }: Job, signal: AbortSignal) {
-    const path = join(this.staging, id);
-    try {
-      const fetched = await fetchImage(source, path, this.rules(), {
-        sha256: declared_sha256 ?? undefined,
-        signal,
-        onProgress: this.reporter(id, 'fetch'),
-      });
-      const inspected = await inspectImage(path, {
-        declared: declared_format ?? undefined,
-        maxVirtualBytes: this.kit.config.maxImageBytes,
-        signal,
-      });
-      const { format } = inspected;
-      const stored = await this.storage.ensureGolden(
-        volume,
-        { path, format },
-        { signal, onProgress: this.reporter(id, 'store') },
-      );
-      return { format, sizeBytes: stored.sizeBytes, sha256: fetched.sha256 };
-    } finally {
-      await rm(path, { force: true });
+  /** Undefined: what it is to be made of has not come yet. */
+  private async make(job: Job, session: Session, signal: AbortSignal): Promise<Stored | undefined> {
+    const { source } = job;
+    switch (source.kind) {
+      case 'file':
+      case 'url':
+        return this.fetch(job, source, signal);
+      case 'upload': {
+        const upload = await this.door.uploaded(job.id);
+        if (!upload) return undefined;
+        const wanted = { format: job.declared_format, sha256: job.declared_sha256 };
+        const staged = await this.staging.adopt(upload, wanted, { signal, onProgress: this.reporter(job.id, 'check') });
+        return this.store(job, staged, signal);
+      }
+      case 'volume':
+        return this.copy(job, { foreign: source.volume }, signal);
+      case 'image': {
+        const [image] = await session.query<{ volume: string; size: number }>(
+          'SELECT volume, size_bytes::float8 AS size FROM images WHERE id = $1',
+          [job.from_image],
+        );
+        if (!image) throw new M2Error('image.not_found', `The image ${source.image} is gone`);
+        await this.reserve(job, image.size);
+        return this.copy(job, { golden: image.volume }, signal);
+      }
+      case 'disk': {
+        const tag = job.from_tag ? await this.tags.locked(session, job.from_tag, 'SHARE') : undefined;
+        if (!tag) throw new M2Error('tag.not_found', `What the image was to be made from is gone`);
+        await this.reserve(job, tag.sizeBytes);
+        return this.copy(job, originOf(tag), signal);
+      }
     }
   }
 
-  private rules(): SourceRules {
-    const { importDirectories, importHosts, maxImageBytes } = this.kit.config;
-    return {
-      directories: importDirectories,
-      hosts: new AllowedHosts(importHosts),
-      maxBytes: maxImageBytes,
-      download: downloadLimits,
-    };
+  private async fetch(
+    job: Job,
+    source: Extract<StoredSource, { kind: 'file' | 'url' }>,
+    signal: AbortSignal,
+  ): Promise<Stored> {
+    const wanted = { format: job.declared_format, sha256: job.declared_sha256 };
+    try {
+      const staged = await this.staging.fetch(job.id, source, wanted, {
+        signal,
+        onProgress: this.reporter(job.id, 'fetch'),
+      });
+      return await this.store(job, staged, signal);
+    } finally {
+      // What a stopped download has so far is gone on with in the next life of the service.
+      if (!signal.aborted) await this.staging.remove(job.id);
+    }
   }
 
-  /** Keeps how far it is, twice a second at most. */
-  private reporter(id: string, phase: 'fetch' | 'store') {
-    let last = 0;
-    return (done: number, total: number | undefined): void => {
-      if (Date.now() - last < progressEveryMs) return;
-      last = Date.now();
-      const progress = JSON.stringify({ phase, done, total: total ?? null });
+  private async store(job: Job, { path, format, sizeBytes, sha256 }: Staged, signal: AbortSignal): Promise<Stored> {
+    await this.reserve(job, sizeBytes);
+    const stored = await this.storage.ensureGolden(job.volume, { path, format }, this.options(job.id, signal));
+    return { format, sizeBytes: stored.sizeBytes, sha256 };
+  }
+
+  private async copy(job: Job, source: GoldenSource, signal: AbortSignal): Promise<Stored> {
+    const stored = await this.storage.ensureGolden(job.volume, source, this.options(job.id, signal));
+    // Nobody said before how large a foreign volume is.
+    await this.reserve(job, stored.sizeBytes);
+    return { format: 'raw', sizeBytes: stored.sizeBytes, sha256: null };
+  }
+
+  /** Counts the image's size before it takes the room. Throws M2Error `quota.exceeded`. */
+  private async reserve({ id, project }: Job, sizeBytes: number): Promise<void> {
+    await this.kit.database.transaction(async (sql) => {
+      const [image] = await sql.query<{ known: boolean }>(
+        `SELECT size_bytes IS NOT NULL AS known FROM images WHERE id = $1 AND state = 'importing' FOR UPDATE`,
+        [id],
+      );
+      if (!image || image.known) return;
+      await assertQuota(sql, project, { bytes: sizeBytes });
+      await sql.query('UPDATE images SET size_bytes = $2 WHERE id = $1', [id, sizeBytes]);
+    });
+  }
+
+  private options(id: string, signal: AbortSignal): LongWork {
+    return { signal, onProgress: this.reporter(id, 'store') };
+  }
+
+  private reporter(id: string, phase: 'fetch' | 'check' | 'store') {
+    return sparsely((done, total) => {
       this.kit.database
-        .query(`UPDATE images SET progress = $2 WHERE id = $1 AND state = 'importing'`, [id, progress])
-        .catch(() => {});
-    };
+        .query(`UPDATE images SET progress = $2 WHERE id = $1 AND state = 'importing'`, [
+          id,
+          JSON.stringify({ phase, done, total }),
+        ])
+        .catch((error: unknown) => this.kit.log.debug({ err: error }, 'progress was not kept'));
+    });
   }
 
-  private async fail({ id, project, name, volume }: Job, error: M2Error): Promise<void> {
+  /** What was only needed on the way. */
+  private async leave({ id, from_tag }: Job): Promise<void> {
+    await this.door.forget(id);
+    if (from_tag) await this.remover.releaseTag(from_tag);
+  }
+
+  private async fail(job: Job, error: M2Error): Promise<void> {
+    const { id, project, name, volume } = job;
     const told = shown(error.toValue());
     this.kit.log.info({ err: error, image: id, code: error.code }, 'an import failed');
-    await this.storage.ensureNoVolume(volume).catch((cause: unknown) => {
+    await this.storage.ensureNoGolden(volume).catch((cause: unknown) => {
       this.kit.log.warn({ err: cause, volume }, 'what a failed import left is removed with its image');
     });
     await this.kit.transact(async (sql, emit) => {
       const rows = await sql.query(
-        `UPDATE images SET state = 'failed', error = $2, progress = NULL WHERE id = $1 AND state = 'importing' RETURNING id`,
+        `UPDATE images SET state = 'failed', error = $2, progress = NULL, size_bytes = NULL, from_image = NULL, from_tag = NULL
+         WHERE id = $1 AND state = 'importing' RETURNING id`,
         [id, JSON.stringify(told)],
       );
       if (rows.length > 0) emit(imageImportFailed, { id, project, name, error: told }, { entity: id, project });
     });
+    await this.leave(job);
   }
 }

@@ -1,5 +1,5 @@
 import { request as httpRequest } from 'node:http';
-import type { IncomingMessage, RequestOptions } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, RequestOptions } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { AllowedHosts } from './allowed-hosts.js';
@@ -16,6 +16,10 @@ export interface DownloadLimits {
 }
 
 const maxRedirects = 5;
+/** How much a later run may have to fetch again. */
+const keepEvery = 64 * 2 ** 20;
+/** A clock's second is too coarse, and two clocks too far apart, for a date that young to tell two versions apart. */
+const strongDateMs = 60_000;
 
 /** What may be tried again: the transfer broke, or the server is out of order for now. */
 class Broken extends Error {}
@@ -28,7 +32,8 @@ interface Progress {
 
 /**
  * Downloads over HTTP or HTTPS into `staging`. A broken transfer goes on where it broke (Range and If-Range, RFC 9110,
- * 13.1.5 and 14) if the server can tell that the bytes are still the same, and else from the start. Errors:
+ * 13.1.5 and 14) if the server can tell that the bytes are still the same, and else from the start; so does one that an earlier run
+ * left in `staging`. Errors:
  * `image.source_forbidden`, `image.source_unreachable`, `image.truncated`, those of StagingFile, and the signal's reason.
  */
 export async function download(
@@ -38,7 +43,8 @@ export async function download(
   limits: DownloadLimits,
   signal?: AbortSignal,
 ): Promise<void> {
-  const progress: Progress = { total: undefined, validator: undefined };
+  const progress: Progress = { total: staging.partOf?.total, validator: staging.partOf?.validator };
+  if (staging.bytes > 0 && staging.bytes === progress.total) return; // an earlier run had it whole
   // One resolution per host for the whole download, so that no retry meets another answer of its DNS.
   const addresses = new Map<string, ReturnType<AllowedHosts['addressOf']>>();
   const addressOf = (host: string) => {
@@ -50,8 +56,10 @@ export async function download(
     signal?.throwIfAborted();
     try {
       await transfer(url, addressOf, staging, progress, limits, signal);
+      await keep(staging, { ...progress, total: staging.bytes });
       return;
     } catch (error) {
+      if (signal?.aborted) await keep(staging, progress).catch(() => {}); // else what was kept before is
       signal?.throwIfAborted();
       if (!(error instanceof Broken)) throw error;
       if (attempt >= limits.retries) throw gaveUp(error, staging, progress);
@@ -161,8 +169,19 @@ async function begin(response: IncomingMessage, staging: StagingFile, progress: 
   if (staging.bytes > 0) await staging.restart(); // it changed, or the server knows no ranges
   const length = headers['content-length'];
   progress.total = length === undefined ? undefined : Number(length);
-  const { etag } = headers;
-  progress.validator = etag?.startsWith('"') && headers['accept-ranges'] !== 'none' ? etag : undefined;
+  progress.validator = headers['accept-ranges'] === 'none' ? undefined : strongValidator(headers);
+}
+
+/** RFC 9110, 8.8.2.2 and 13.1.5: a date is one only without an entity tag, and when it is old enough. */
+function strongValidator({ etag, date, 'last-modified': modified }: IncomingHttpHeaders): string | undefined {
+  if (etag !== undefined) return etag.startsWith('"') ? etag : undefined;
+  return Date.parse(date ?? '') - Date.parse(modified ?? '') >= strongDateMs ? modified : undefined;
+}
+
+/** Lets a later run go on from here, if the server will be able to tell that the bytes are still the same. */
+async function keep(staging: StagingFile, { validator, total }: Progress): Promise<void> {
+  if (validator !== undefined && staging.bytes > 0)
+    await staging.keep({ validator, ...(total !== undefined && { total }) });
 }
 
 async function receive(
@@ -175,6 +194,7 @@ async function receive(
     () => response.destroy(new Broken(`no byte within ${limits.stallTimeoutMs} ms`)),
     limits.stallTimeoutMs,
   );
+  let kept = staging.bytes;
   const chunks = response.iterator({ destroyOnReturn: true }) as AsyncIterator<Buffer>;
   try {
     for (;;) {
@@ -184,6 +204,9 @@ async function receive(
       if (chunk.done) break;
       stall.refresh();
       await staging.write(chunk.value, progress.total);
+      if (staging.bytes - kept < keepEvery) continue;
+      await keep(staging, progress);
+      kept = staging.bytes;
     }
   } finally {
     clearTimeout(stall);

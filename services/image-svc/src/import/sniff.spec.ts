@@ -27,9 +27,11 @@ describe('sniff', () => {
     expect(sniff(file([0, 'QFI\xfb'], mbr), nothing)).toEqual({ kind: 'qcow2' });
   });
 
+  it.each(['KDMV', 'COWD', '# Disk DescriptorFile\nversion=1'])('takes %j for VMDK', (start) => {
+    expect(sniff(file([0, start], mbr), nothing)).toEqual({ kind: 'vmdk' });
+  });
+
   it.each([
-    ['VMDK', file([0, 'KDMV'], mbr)],
-    ['VMDK', file([0, '# Disk DescriptorFile\nversion=1'])],
     ['VHDX', file([0, 'vhdxfile'])],
     ['VHD', file([0, 'conectix'])],
     ['VDI', file([0x40, '\x7f\x10\xda\xbe'], mbr)],

@@ -1,6 +1,7 @@
 /** What a file's first bytes (and its end) say it is. */
 export type Sniffed =
   | { kind: 'qcow2' }
+  | { kind: 'vmdk' }
   | { kind: 'disk'; sign: string }
   | { kind: 'other'; name: string; remedy: string }
   | { kind: 'unknown' };
@@ -16,11 +17,11 @@ interface Sign {
   bytes: string;
 }
 
+/** One file with a disk in it, one of the old kind, and the text that names the files of a disk. Which it is `checkVmdk` says. */
+const vmdk: Sign[] = ['KDMV', 'COWD', '# Disk DescriptorFile'].map((bytes) => ({ name: 'VMDK', at: 0, bytes }));
+
 /** Other disk image formats. They are refused and not converted: their parsers have a long history of holes. */
 const formats: Sign[] = [
-  { name: 'VMDK', at: 0, bytes: 'KDMV' },
-  { name: 'VMDK', at: 0, bytes: 'COWD' },
-  { name: 'VMDK', at: 0, bytes: '# Disk DescriptorFile' },
   { name: 'VHDX', at: 0, bytes: 'vhdxfile' },
   { name: 'VHD', at: 0, bytes: 'conectix' },
   { name: 'VDI', at: 0x40, bytes: '\x7f\x10\xda\xbe' },
@@ -65,6 +66,7 @@ const disks: Sign[] = [
  */
 export function sniff(head: Buffer, tail: Buffer): Sniffed {
   if (has(head, { name: 'qcow2', at: 0, bytes: 'QFI\xfb' })) return { kind: 'qcow2' };
+  if (vmdk.some((sign) => has(head, sign))) return { kind: 'vmdk' };
   const format = formats.find((sign) => has(head, sign));
   if (format) return { kind: 'other', name: format.name, remedy: convert };
   if (has(tail, { name: 'VHD', at: 0, bytes: 'conectix' })) return { kind: 'other', name: 'VHD', remedy: convert };

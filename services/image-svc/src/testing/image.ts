@@ -8,47 +8,35 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { STORAGE } from '../backends/storage.token.js';
 import { imageConfig } from '../config.js';
-import { AttachmentKeeper } from '../disks/attachment-keeper.js';
-import { DiskEntity } from '../disks/disk.entity.js';
-import { DiskHandlers } from '../disks/disk-handlers.js';
-import { DiskStore } from '../disks/disk-store.js';
-import { ImageEntity } from '../images/image.entity.js';
-import { ImageHandlers } from '../images/image-handlers.js';
-import { ImageStore } from '../images/image-store.js';
-import { Importer } from '../images/importer.js';
-import { Image1795000000005 } from '../migrations.js';
+import { providers } from '../providers.js';
+import { Image1795000000005, ImageLife1796000000005 } from '../migrations.js';
 import { RecordedStorage } from './recorded-storage.js';
 
+/** What a disk is cloned from, in the words of the command. */
+export const ofImage = (image: string) => ({ kind: 'image' as const, image });
+export const ofDisk = (disk: string, tag?: string) => ({ kind: 'disk' as const, disk, ...(tag && { tag }) });
+
 /** image-svc with real PostgreSQL and NATS, its handlers and its importer whole, and a storage that records. */
-export async function openImage() {
+export async function openImage(settings: Record<string, string> = {}) {
   const directory = mkdtempSync(join(tmpdir(), 'm2-image-'));
   const ground = await openGround();
   const storage = new RecordedStorage();
 
-  @Module({
-    providers: [
-      ImageStore,
-      ImageHandlers,
-      Importer,
-      DiskStore,
-      DiskHandlers,
-      AttachmentKeeper,
-      { provide: STORAGE, useValue: storage },
-    ],
-  })
+  @Module({ providers: [...providers, { provide: STORAGE, useValue: storage }] })
   class RecordedModule {}
   const definition: ServiceDefinition<typeof imageConfig> = {
     name: 'image',
     config: imageConfig,
     module: RecordedModule,
-    migrations: [Image1795000000005],
-    entities: [ImageEntity, DiskEntity],
+    migrations: [Image1795000000005, ImageLife1796000000005],
+    entities: [],
   };
   const quiet = { write: () => true } as unknown as NodeJS.WritableStream;
   const environment = {
     M2_DATABASE_URL: await ground.postgres.database(),
     M2_STORAGE_DIRECTORY: join(directory, 'storage'),
     M2_IMPORT_DIRECTORIES: directory,
+    ...settings,
   };
   const start = (more: Record<string, string> = {}) => ground.run(definition, { ...environment, ...more }, quiet);
   let running = await start();
@@ -101,7 +89,13 @@ export async function openImage() {
     },
     async disk(more: object = {}) {
       const { id: image, project } = await this.image();
-      return tell(diskCreate, { diskId: randomUUID(), project, name: `disk-${count}`, image, ...more });
+      return tell(diskCreate, {
+        diskId: randomUUID(),
+        project,
+        name: `disk-${count}`,
+        from: ofImage(image),
+        ...more,
+      });
     },
     staged: () => readdirSync(join(directory, 'storage', 'staging')),
     async events(entity: string) {

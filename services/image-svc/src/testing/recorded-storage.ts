@@ -1,63 +1,120 @@
 import {
   type BackingStore,
+  type DiskVolume,
   type GoldenSource,
-  type ImportOptions,
+  type LongWork,
+  type Origin,
   type StorageBackend,
   StorageError,
   type StorageErrorCode,
   type VolumeInfo,
+  type VolumeReader,
 } from '../backends/storage.port.js';
 import { statSync } from 'node:fs';
 
-type Method = 'golden' | 'clone' | 'remove' | 'attach' | 'detach';
+type Method = 'golden' | 'clone' | 'tag' | 'untag' | 'size' | 'flat' | 'remove' | 'attach' | 'detach' | 'export';
 
-/** Volumes in memory. A test may make a call fail, or wait. */
+/** A volume in memory: of what it is made, and what was made of it. */
+export type RecordedVolume = VolumeInfo & { origin: string | null };
+
+const nameOf = (origin: Origin) => ('golden' in origin ? origin.golden : `${origin.disk.name}@${origin.tag}`);
+
+/**
+ * Volumes in memory, which know who depends on whom, and no bytes. A test may make a call fail, or wait.
+ */
 export class RecordedStorage implements StorageBackend {
   readonly name = 'recorded';
   readonly calls: string[] = [];
-  readonly volumes = new Map<string, VolumeInfo>();
+  readonly volumes = new Map<string, RecordedVolume>();
+  readonly foreign = new Map<string, number>();
   readonly attached = new Set<string>();
   failing: { method: Method; code: StorageErrorCode } | undefined;
   /** Calls to a method wait for this. */
   readonly gates = new Map<Method, Promise<unknown>>();
   private lost: (volumes: string[]) => void = () => {};
 
-  async ensureGolden(
-    volume: string,
-    source: GoldenSource,
-    { signal, onProgress }: ImportOptions = {},
-  ): Promise<VolumeInfo> {
-    const sizeBytes = statSync(source.path).size;
+  async ensureGolden(golden: string, source: GoldenSource, { signal, onProgress }: LongWork = {}): Promise<VolumeInfo> {
+    const sizeBytes = this.sizeOf(source);
     onProgress?.(sizeBytes / 2, sizeBytes);
-    await this.begin('golden', volume, signal);
-    return this.make(volume, 'golden', sizeBytes);
+    await this.begin('golden', golden, signal);
+    return this.make(golden, { project: null, kind: 'golden', sizeBytes, origin: null });
   }
 
-  async ensureClone(golden: string, volume: string, options: { sizeBytes?: number } = {}): Promise<VolumeInfo> {
-    await this.begin('clone', volume);
-    const source = this.volumes.get(golden);
-    if (!source) throw new StorageError('storage.not_found', `There is no ${golden}`);
-    return this.make(volume, 'clone', options.sizeBytes ?? source.sizeBytes);
+  async ensureClone(
+    origin: Origin,
+    { project, name }: DiskVolume,
+    options: { sizeBytes?: number } = {},
+  ): Promise<VolumeInfo> {
+    await this.begin('clone', name);
+    const sizeBytes = options.sizeBytes ?? this.sizeOf(origin);
+    this.sizeOf(origin);
+    return this.make(name, { project, kind: 'disk', sizeBytes, origin: nameOf(origin) });
   }
 
-  async ensureNoVolume(volume: string): Promise<void> {
-    await this.begin('remove', volume);
-    this.volumes.delete(volume);
+  async ensureTag(disk: DiskVolume, tag: string): Promise<void> {
+    await this.begin('tag', `${disk.name}@${tag}`);
+    const volume = this.volume(disk.name);
+    if (!volume.tags.includes(tag)) volume.tags.push(tag);
   }
 
-  async ensureAttached(volume: string): Promise<BackingStore> {
-    await this.begin('attach', volume);
-    this.attached.add(volume);
-    return { type: 'file', path: `/attached/${volume}` };
+  async ensureNoTag(disk: DiskVolume, tag: string): Promise<void> {
+    await this.begin('untag', `${disk.name}@${tag}`);
+    this.assertUnused(`${disk.name}@${tag}`);
+    const volume = this.volumes.get(disk.name);
+    if (volume) volume.tags = volume.tags.filter((one) => one !== tag);
   }
 
-  async ensureDetached(volume: string): Promise<void> {
-    await this.begin('detach', volume);
-    this.attached.delete(volume);
+  async ensureSize(disk: DiskVolume, sizeBytes: number): Promise<void> {
+    await this.begin('size', disk.name);
+    this.volume(disk.name).sizeBytes = sizeBytes;
   }
+
+  async ensureFlat(disk: DiskVolume, { signal, onProgress }: LongWork = {}): Promise<void> {
+    const volume = this.volume(disk.name);
+    onProgress?.(volume.sizeBytes / 2, volume.sizeBytes);
+    await this.begin('flat', disk.name, signal);
+    volume.origin = null;
+  }
+
+  async ensureNoGolden(golden: string): Promise<void> {
+    await this.begin('remove', golden);
+    this.assertUnused(golden);
+    this.volumes.delete(golden);
+  }
+
+  async ensureNoDisk({ name }: DiskVolume): Promise<void> {
+    await this.begin('remove', name);
+    for (const tag of this.volumes.get(name)?.tags ?? []) this.assertUnused(`${name}@${tag}`);
+    this.volumes.delete(name);
+  }
+
+  async ensureAttached({ name }: DiskVolume): Promise<BackingStore> {
+    await this.begin('attach', name);
+    this.attached.add(name);
+    return { type: 'file', path: `/attached/${name}` };
+  }
+
+  async ensureDetached({ name }: DiskVolume): Promise<void> {
+    await this.begin('detach', name);
+    this.attached.delete(name);
+  }
+
+  async openReader(): Promise<VolumeReader> {
+    throw new StorageError('storage.unsupported', 'Nothing here has bytes');
+  }
+
+  async copyToForeign(origin: Origin, foreign: string, { signal, onProgress }: LongWork = {}): Promise<void> {
+    const sizeBytes = this.sizeOf(origin);
+    onProgress?.(sizeBytes / 2, sizeBytes);
+    await this.begin('export', foreign, signal);
+    if (this.foreign.has(foreign)) throw new StorageError('storage.exists_differently', `There is a ${foreign}`);
+    this.foreign.set(foreign, sizeBytes);
+  }
+
+  async ensureNoProject(): Promise<void> {}
 
   async list(): Promise<VolumeInfo[]> {
-    return [...this.volumes.values()];
+    return [...this.volumes.values()].map(({ origin: _, ...info }) => info);
   }
 
   async health(): Promise<void> {}
@@ -83,14 +140,40 @@ export class RecordedStorage implements StorageBackend {
     };
   }
 
-  private make(name: string, kind: 'golden' | 'clone', sizeBytes: number): VolumeInfo {
-    const volume = { name, kind, sizeBytes, allocatedBytes: 0 };
-    this.volumes.set(name, volume);
+  private sizeOf(source: GoldenSource): number {
+    if ('path' in source) return statSync(source.path).size;
+    if ('foreign' in source) {
+      const size = this.foreign.get(source.foreign);
+      if (size === undefined) throw new StorageError('storage.not_found', `There is no ${source.foreign}`);
+      return size;
+    }
+    if ('golden' in source) return this.volume(source.golden).sizeBytes;
+    const disk = this.volume(source.disk.name);
+    if (!disk.tags.includes(source.tag)) throw new StorageError('storage.not_found', `There is no ${source.tag}`);
+    return disk.sizeBytes;
+  }
+
+  private volume(name: string): RecordedVolume {
+    const volume = this.volumes.get(name);
+    if (!volume) throw new StorageError('storage.not_found', `There is no ${name}`);
     return volume;
+  }
+
+  private assertUnused(origin: string): void {
+    const clones = [...this.volumes.values()].filter((volume) => volume.origin === origin);
+    if (clones.length > 0) throw new StorageError('storage.in_use', `${clones[0]!.name} was cloned from ${origin}`);
+  }
+
+  private make(name: string, rest: Omit<RecordedVolume, 'name' | 'tags'>): VolumeInfo {
+    const volume: RecordedVolume = this.volumes.get(name) ?? { name, tags: [], ...rest };
+    this.volumes.set(name, volume);
+    const { origin: _, ...info } = volume;
+    return info;
   }
 
   private async begin(method: Method, volume: string, signal?: AbortSignal): Promise<void> {
     this.calls.push(`${method} ${volume}`);
+    signal?.throwIfAborted();
     const aborted = Promise.withResolvers<never>();
     aborted.promise.catch(() => {});
     signal?.addEventListener('abort', () => aborted.reject(signal.reason));

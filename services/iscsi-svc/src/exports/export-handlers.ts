@@ -10,16 +10,14 @@ import {
 } from '@m2/contracts';
 import { Answers, type Effect, Handles, violatesUnique } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
-import type { TargetDriver } from '../targets/target.port.js';
+import { DiskTargets } from './disk-targets.js';
 import { type ExportRow, ExportStore, toReply } from './export-store.js';
-
-export const TARGETS = Symbol('target driver');
 
 @Injectable()
 export class ExportHandlers {
   constructor(
     @Inject(ExportStore) private readonly exports: ExportStore,
-    @Inject(TARGETS) private readonly targets: TargetDriver,
+    @Inject(DiskTargets) private readonly targets: DiskTargets,
   ) {}
 
   @Answers(exportList)
@@ -40,8 +38,7 @@ export class ExportHandlers {
   @Handles(exportCreate)
   async create(request: RequestOf<typeof exportCreate>, effect: Effect) {
     const row = await this.record(request, effect);
-    const { portals } = await this.targets.ensureExport(this.exports.specOf(row));
-    const seen = this.exports.advertised(portals);
+    const seen = this.exports.advertised(await this.targets.ensure(this.exports.specOf(row)));
     return effect.commit(async (sql, emit) => {
       await sql.query(`UPDATE exports SET state = 'ready', portals = $2 WHERE id = $1`, [row.id, JSON.stringify(seen)]);
       emit(exportCreated, eventOf(row), { entity: row.id, project: row.project });
@@ -81,7 +78,7 @@ export class ExportHandlers {
     const row = await this.exports.row(effect, exportId);
     if (row && row.project === project) {
       await effect.query(`UPDATE exports SET state = 'deleting' WHERE id = $1`, [exportId]);
-      await this.targets.ensureNoExport(row.project, row.iqn);
+      await this.targets.ensureNone(this.exports.specOf(row));
     }
     return effect.commit(async (sql, emit) => {
       if (!row || row.project !== project) return {};

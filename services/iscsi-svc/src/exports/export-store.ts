@@ -4,7 +4,9 @@ import { Inject, Injectable } from '@nestjs/common';
 import { randomBytes } from 'node:crypto';
 import { LessThan } from 'typeorm';
 import type { IscsiConfig } from '../config.js';
-import type { BackingStore, ExportSpec, Portal } from '../targets/target.port.js';
+import type { BackingStore } from '../backings/rbd-disk.js';
+import type { Portal } from '../targets/target.port.js';
+import type { DiskSpec } from './disk-targets.js';
 import { ExportEntity, toExport } from './export.entity.js';
 
 export interface ExportRow {
@@ -64,8 +66,17 @@ export class ExportStore {
     return rows.length > 0;
   }
 
-  /** What the driver is told, with the secret opened. */
-  specOf(row: ExportRow): ExportSpec {
+  /** What the exports of a project open, whatever their state. */
+  async backings(project: string): Promise<BackingStore[]> {
+    const rows = await this.kit.database.query<{ backing: BackingStore }>(
+      'SELECT backing FROM exports WHERE project = $1',
+      [project],
+    );
+    return rows.map(({ backing }) => backing);
+  }
+
+  /** What is to be made of it, with the secret opened. */
+  specOf(row: ExportRow): DiskSpec {
     const secret = this.kit.secrets.open(row.chap_secret, `chap ${row.id}`);
     const { project: pool, iqn, backing, initiator, chap_user: user } = row;
     return { pool, iqn, backing, initiator, chap: { user, secret } };

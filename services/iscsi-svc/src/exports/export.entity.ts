@@ -1,6 +1,7 @@
 import type { IscsiExport } from '@m2/contracts';
 import { Column, Entity, PrimaryColumn } from 'typeorm';
-import type { BackingStore, Portal } from '../targets/target.port.js';
+import type { BackingStore } from '../backings/rbd-disk.js';
+import type { Portal } from '../targets/target.port.js';
 
 /** What a target should have; the target itself keeps nothing over a restart. */
 @Entity('exports')

@@ -20,7 +20,7 @@ const restored = async ({ exportId }: { exportId: string }) =>
   (await iscsi.events(exportId)).filter((type) => type === 'iscsi.export.restored').length;
 /** Two whole rounds from now on: whatever the first one was in the middle of, the second has seen all of now. */
 const rounds = async () => {
-  const seen = () => iscsi.targets.calls.filter((call) => call === 'observe').length;
+  const seen = () => iscsi.targets.calls.filter((call) => call === 'pools').length;
   const before = seen();
   await until('it was reconciled', () => seen() >= before + 3);
 };
@@ -28,9 +28,9 @@ const rounds = async () => {
 describe('reconciling', () => {
   it('leaves what is right alone', async () => {
     const target = await exported();
-    const before = iscsi.targets.calls.filter((call) => call !== 'observe').length;
+    const before = iscsi.targets.calls.filter((call) => call !== 'pools').length;
     await rounds();
-    expect(iscsi.targets.calls.filter((call) => call !== 'observe')).toHaveLength(before);
+    expect(iscsi.targets.calls.filter((call) => call !== 'pools')).toHaveLength(before);
     expect(await restored(target)).toBe(0);
   });
 

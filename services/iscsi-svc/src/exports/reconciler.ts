@@ -2,55 +2,91 @@ import { diskReattached, exportRestored } from '@m2/contracts';
 import { Consumes, type Kit, KIT, meter, type ReceivedEvent, type Sql } from '@m2/service-kit';
 import { Inject, Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import type { IscsiConfig } from '../config.js';
+import type { Backings, ShownImage } from '../backings/backings.js';
 import type { ObservedExport, TargetDriver } from '../targets/target.port.js';
-import { TARGETS } from './export-handlers.js';
+import { Turns } from '../turns.js';
+import { BACKINGS, DiskTargets, TARGETS } from './disk-targets.js';
 import { type ExportRow, ExportStore } from './export-store.js';
+import { OrphanWatch } from './orphan-watch.js';
 
-/** A target that no row explains may belong to a command that is just being carried out; it is removed when it stays. */
-const orphanGraceMs = 120_000;
-
-/** Makes the target have what it should: at start, when a tgtd died, when a disk's path was lost, and every now and then. */
+/** Makes the target have what it should: at start, when a tgtd or a storage daemon died, when a disk's path was lost, and every now and then. */
 @Injectable()
 export class Reconciler implements OnModuleInit, OnApplicationShutdown {
   private timer: NodeJS.Timeout | undefined;
-  private running: Promise<void> = Promise.resolve();
-  private readonly orphansSince = new Map<string, number>();
+  private round: Promise<void> | undefined;
+  /**
+   * Of each project: two that repair the same export would take each other's half-made target for drift, and a project whose
+   * storage hangs keeps only itself waiting.
+   */
+  private readonly turns = new Turns();
+  private readonly orphanTargets = new OrphanWatch();
+  private readonly orphanImages = new OrphanWatch();
   private readonly repairs = meter().createCounter('m2_export_repairs', { description: 'Exports that were put back' });
 
   constructor(
     @Inject(KIT) private readonly kit: Kit<IscsiConfig>,
     @Inject(ExportStore) private readonly exports: ExportStore,
     @Inject(TARGETS) private readonly targets: TargetDriver,
+    @Inject(BACKINGS) private readonly backings: Backings,
+    @Inject(DiskTargets) private readonly disks: DiskTargets,
   ) {}
 
   onModuleInit(): void {
     this.targets.onInstanceLost((pool) => {
       this.kit.log.warn({ project: pool }, 'a tgtd died; its exports are put back');
-      this.enqueue(() => this.restore(pool));
+      void this.inTurn(pool, () => this.restore(pool));
     });
-    this.timer = setInterval(() => this.enqueue(() => this.reconcile()), this.kit.config.reconcileSeconds * 1_000);
-    this.enqueue(() => this.reconcile());
+    this.backings.onLost((pool) => {
+      this.kit.log.warn({ project: pool }, 'a storage daemon died; its disks are put back');
+      void this.inTurn(pool, () => this.restore(pool));
+    });
+    this.timer = setInterval(() => this.startRound(), this.kit.config.reconcileSeconds * 1_000);
+    this.startRound();
   }
 
   async onApplicationShutdown(): Promise<void> {
     clearInterval(this.timer);
-    await this.running;
+    await this.round;
+    await this.turns.settled();
     await this.targets.close();
+    await this.backings.close();
   }
 
-  /** One at a time: two that repair the same export would take each other's half-made target for drift. */
-  private enqueue(work: () => Promise<void>): void {
-    this.running = this.running.then(work).catch((error: unknown) => {
-      this.kit.log.error({ err: error }, 'reconciling failed; it is tried again');
-    });
+  private inTurn(project: string, work: () => Promise<void>): Promise<void> {
+    return this.turns.take(project, work).catch((error: unknown) => this.logFailure(error));
   }
 
-  private async reconcile(): Promise<void> {
-    const [wanted, observed] = await Promise.all([this.exports.wanted(), this.targets.observe()]);
+  private logFailure(err: unknown): void {
+    this.kit.log.error({ err }, 'reconciling failed; it is tried again');
+  }
+
+  /** None while there is one: where storage hangs a round takes longer than the time to the next. */
+  private startRound(): void {
+    this.round ??= this.reconcileAll()
+      .catch((error: unknown) => this.logFailure(error))
+      .finally(() => (this.round = undefined));
+  }
+
+  private async reconcileAll(): Promise<void> {
+    const wanted = Map.groupBy(await this.exports.wanted(), (row) => row.project);
+    const projects = new Set([...wanted.keys(), ...this.targets.pools(), ...this.backings.pools()]);
+    for (const watch of [this.orphanTargets, this.orphanImages]) watch.keep(projects);
+    await Promise.all(
+      [...projects].map((project) => this.inTurn(project, () => this.reconcile(project, wanted.get(project) ?? []))),
+    );
+  }
+
+  private async reconcile(project: string, wanted: ExportRow[]): Promise<void> {
+    // First, because it takes over daemons of an earlier life of the service, or finds them dead.
+    const images = await this.backings.observe(project);
+    const observed = await this.targets.observe(project);
     const found = new Map(observed.map((target) => [target.iqn, target]));
     const ready = wanted.filter((row) => row.state === 'ready');
-    for (const row of ready) if (drifted(row, found.get(row.iqn))) await this.putBack(row);
-    await this.removeOrphans(new Set(wanted.map((row) => row.iqn)), observed);
+    for (const row of ready) {
+      if (drifted(row, this.backings.path(project, row.backing), found.get(row.iqn))) await this.putBack(row);
+    }
+    await this.removeOrphans(project, new Set(wanted.map((row) => row.iqn)), observed);
+    await this.closeOrphans(project, wanted, images);
   }
 
   private async restore(project: string): Promise<void> {
@@ -63,13 +99,13 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
     try {
       const row = await this.exports.row(this.kit.database, rowId);
       if (!row || row.state === 'deleting') return;
-      await this.targets.ensureExport(this.exports.specOf(row));
+      await this.disks.ensure(this.exports.specOf(row));
       // It may have been deleted meanwhile, before the target was back: then the target is nobody's.
       const still = await this.exports.row(this.kit.database, rowId);
       if (!still || still.state === 'deleting') {
         // The same disk may be exported anew, under the same name: then the next round makes the target what that export says.
-        if (await this.exports.isWanted(row.iqn)) this.enqueue(() => this.reconcile());
-        else await this.targets.ensureNoExport(row.project, row.iqn);
+        if (await this.exports.isWanted(row.iqn)) void this.inTurn(row.project, () => this.restore(row.project));
+        else await this.disks.ensureNone(this.exports.specOf(row));
         return;
       }
       if (row.state === 'creating') return;
@@ -83,18 +119,27 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
     }
   }
 
-  private async removeOrphans(wanted: Set<string>, observed: ObservedExport[]): Promise<void> {
-    const orphans = observed.filter(({ iqn }) => iqn.startsWith('iqn.2018-10.io.m2:') && !wanted.has(iqn));
-    for (const iqn of this.orphansSince.keys())
-      if (!orphans.some((orphan) => orphan.iqn === iqn)) this.orphansSince.delete(iqn);
-    for (const { pool, iqn } of orphans) {
-      const since = this.orphansSince.get(iqn) ?? Date.now();
-      this.orphansSince.set(iqn, since);
-      if (Date.now() - since < orphanGraceMs) continue;
+  private async removeOrphans(project: string, wanted: Set<string>, observed: ObservedExport[]): Promise<void> {
+    const orphans = observed
+      .map(({ iqn }) => iqn)
+      .filter((iqn) => iqn.startsWith('iqn.2018-10.io.m2:') && !wanted.has(iqn));
+    for (const iqn of this.orphanTargets.overdue(project, orphans)) {
       // The disk may have been exported again since this round began.
       if (await this.exports.isWanted(iqn)) continue;
-      this.kit.log.warn({ iqn, project: pool }, 'a target without an export is removed');
-      await this.targets.ensureNoExport(pool, iqn);
+      this.kit.log.warn({ iqn, project }, 'a target without an export is removed');
+      await this.targets.ensureNoExport(project, iqn);
+    }
+  }
+
+  private async closeOrphans(project: string, wanted: ExportRow[], images: ShownImage[]): Promise<void> {
+    const explained = new Set(wanted.map(({ backing }) => this.backings.path(project, backing)));
+    const orphans = images.map(({ path }) => path).filter((path) => !explained.has(path));
+    for (const orphan of this.orphanImages.overdue(project, orphans)) {
+      const paths = (await this.exports.backings(project)).map((backing) => this.backings.path(project, backing));
+      if (paths.includes(orphan)) continue;
+      const { backing } = images.find(({ path }) => path === orphan)!;
+      this.kit.log.warn({ backing, project }, 'an image without an export is closed');
+      await this.backings.ensureNoFile(project, backing);
     }
   }
 
@@ -102,22 +147,20 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
   @Consumes({ durable: 'iscsi-reattached', of: diskReattached })
   async reopen(events: ReceivedEvent[], sql: Sql): Promise<void> {
     const disks = events.map(({ data }) => data['id']);
-    const rows = await sql.query<{ id: string }>(
-      `SELECT id FROM exports WHERE disk = ANY($1) AND state <> 'deleting'`,
+    const rows = await sql.query<{ id: string; project: string }>(
+      `SELECT id, project FROM exports WHERE disk = ANY($1) AND state <> 'deleting'`,
       [disks],
     );
     // Not removed first: with a tenant's last target goes its portal, the only one that its node knows.
-    for (const row of rows) this.enqueue(() => this.putBack(row));
+    for (const row of rows) void this.inTurn(row.project, () => this.putBack(row));
   }
 }
 
 /** Compares all that the target shows; the CHAP secret it does not show. */
-function drifted(row: ExportRow, target: ObservedExport | undefined): boolean {
+function drifted(row: ExportRow, path: string, target: ObservedExport | undefined): boolean {
   if (!target) return true;
   const same = (list: string[], only: string) => list.length === 1 && list[0] === only;
   return (
-    target.backingPath !== row.backing.path ||
-    !same(target.initiators, row.initiator) ||
-    !same(target.accounts, row.chap_user)
+    target.backingPath !== path || !same(target.initiators, row.initiator) || !same(target.accounts, row.chap_user)
   );
 }

@@ -1,12 +1,12 @@
-/** What lies behind a LUN, as the storage hands it over. */
-export type BackingStore = { type: 'file'; path: string };
+/** What lies behind a LUN. A target opens files and knows nothing else; see `Backings` for what storage hands over. */
+export type FileBacking = { type: 'file'; path: string };
 
 /** One iSCSI target with one LUN, for one initiator. Its state, whole: a driver keeps none of its own. */
 export interface ExportSpec {
   /** The tenant: exports of different pools never share a target process, so one tenant cannot take down another's. */
   pool: string;
   iqn: string;
-  backing: BackingStore;
+  backing: FileBacking;
   /** The only initiator (IQN) that may log in. */
   initiator: string;
   /** What that initiator proves itself with. The user belongs to this export alone. */
@@ -41,8 +41,10 @@ export interface TargetDriver {
   ensureNoExport(pool: string, iqn: string): Promise<void>;
   /** Cuts the sessions that are open now and says how many; the initiator may log in again. */
   dropSessions(pool: string, iqn: string): Promise<number>;
-  /** What the hardware has, in all pools. */
-  observe(): Promise<ObservedExport[]>;
+  /** The pools that have, or should have, an export. */
+  pools(): string[];
+  /** What the hardware has, in one pool or in all. */
+  observe(pool?: string): Promise<ObservedExport[]>;
   /** A pool's targets are gone, for example because their process died, until `ensureExport` puts each back. */
   onInstanceLost(listener: (pool: string) => void): void;
   /** Lets go of timers and sockets. The exports stay: they outlive a restart of the service. */

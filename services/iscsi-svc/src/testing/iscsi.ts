@@ -5,7 +5,9 @@ import { Module } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
 import { iscsiConfig } from '../config.js';
 import { ExportEntity } from '../exports/export.entity.js';
-import { ExportHandlers, TARGETS } from '../exports/export-handlers.js';
+import { BACKINGS, DiskTargets, TARGETS } from '../exports/disk-targets.js';
+import { ExportHandlers } from '../exports/export-handlers.js';
+import { Backings } from '../backings/backings.js';
 import { ExportStore } from '../exports/export-store.js';
 import { Reconciler } from '../exports/reconciler.js';
 import { Iscsi1795000000003 } from '../migrations.js';
@@ -46,9 +48,14 @@ export class RecordedTargets implements TargetDriver {
     return 0;
   }
 
-  async observe(): Promise<ObservedExport[]> {
-    this.calls.push('observe');
-    return [...this.specs.values()].map(({ iqn, pool, backing, initiator, chap }, at) => ({
+  pools(): string[] {
+    this.calls.push('pools');
+    return [...new Set([...this.specs.values()].map(({ pool }) => pool))];
+  }
+
+  async observe(only?: string): Promise<ObservedExport[]> {
+    const specs = [...this.specs.values()].filter(({ pool }) => only === undefined || pool === only);
+    return specs.map(({ iqn, pool, backing, initiator, chap }, at) => ({
       iqn,
       tid: at + 1,
       pool,
@@ -81,12 +88,20 @@ export class RecordedTargets implements TargetDriver {
   }
 }
 
-/** iscsi-svc with real PostgreSQL and NATS, its handlers and its reconciler whole, and targets that record. */
-export async function openIscsi(environment: Record<string, string> = {}) {
+/** iscsi-svc with real PostgreSQL and NATS, its handlers and its reconciler whole; its targets record, unless a test brings real ones. */
+export async function openIscsi(
+  environment: Record<string, string> = {},
+  real?: { targets: TargetDriver; backings: Backings },
+) {
   const ground = await openGround();
   const targets = new RecordedTargets();
+  const backings = await Backings.open({ directory: '/unused' });
 
-  @Module({ providers: [ExportStore, ExportHandlers, Reconciler, { provide: TARGETS, useValue: targets }] })
+  const hardware = [
+    { provide: TARGETS, useValue: real?.targets ?? targets },
+    { provide: BACKINGS, useValue: real?.backings ?? backings },
+  ];
+  @Module({ providers: [ExportStore, ExportHandlers, DiskTargets, Reconciler, ...hardware] })
   class RecordedModule {}
   const definition: ServiceDefinition<typeof iscsiConfig> = {
     name: 'iscsi',

@@ -150,6 +150,7 @@ export class World {
       },
       log: { info: () => {}, warn: () => {}, error: () => {} },
       changed: () => {},
+      waits: () => {},
       seconds: { record: () => {} },
     } as unknown as ExecutionParts;
   }

@@ -1,14 +1,11 @@
 import { chmod, mkdtemp, open, readdir, readFile, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { isAlive, mountsIn, Qmp, StorageDaemon, unmountLazily } from '@m2/storage-daemon';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { FileBackend } from './file-backend.js';
 import { canMount, loopPlace, temporaryPlace } from './file-backend.fixture.js';
 import type { TestPlace } from './file-backend.fixture.js';
-import { mountsIn, unmountLazily } from './mounts.js';
-import { isAlive } from './process-identity.js';
-import { Qmp } from './qmp.js';
-import { StorageDaemon } from './storage-daemon.js';
 
 const MiB = 2 ** 20;
 
@@ -27,9 +24,9 @@ beforeEach(async () => {
   backend = await FileBackend.open({ directory: place.directory });
   await writeFile(at('image.raw'), Buffer.alloc(MiB, 0x61));
   await backend.ensureGolden('aimg1', { path: at('image.raw'), format: 'raw' });
-  for (const disk of ['aimg2', 'aimg3']) {
-    await backend.ensureClone('aimg1', disk);
-    await backend.ensureAttached(disk);
+  for (const name of ['aimg2', 'aimg3']) {
+    await backend.ensureClone({ golden: 'aimg1' }, disk(name));
+    await backend.ensureAttached(disk(name));
   }
 });
 afterEach(async () => {
@@ -37,6 +34,7 @@ afterEach(async () => {
   await place.teardown();
 });
 
+const disk = (name: string) => ({ project: '', name });
 const firstByte = async (volume: string) => (await readFile(at('attached', volume)))[0];
 
 describe('the file backend with overlays', () => {
@@ -58,14 +56,14 @@ describe('the file backend with overlays', () => {
     backend = await FileBackend.open({ directory: place.directory });
     expect(await daemon()).toEqual(before);
     expect(await mounts()).toEqual([at('attached', 'aimg3')]);
-    await backend.ensureAttached('aimg2');
+    await backend.ensureAttached(disk('aimg2'));
     expect(await firstByte('aimg2')).toBe(0x61);
   });
 
   it('attaches again what somebody unmounted', async () => {
     await unmountLazily([at('attached', 'aimg2')]);
     expect((await stat(at('attached', 'aimg2'))).size).toBe(0);
-    await backend.ensureAttached('aimg2');
+    await backend.ensureAttached(disk('aimg2'));
     expect(await firstByte('aimg2')).toBe(0x61);
     await unmountLazily([at('attached', 'aimg3')]);
     await restart();
@@ -77,8 +75,8 @@ describe('the file backend with overlays', () => {
     await backend.close();
     process.kill(hung.pid, 'SIGSTOP');
     backend = await FileBackend.open({ directory: place.directory });
-    expect(await isAlive(hung)).toBe(false);
-    expect(await isAlive(await daemon())).toBe(true);
+    expect(isAlive(hung)).toBe(false);
+    expect(isAlive(await daemon())).toBe(true);
     expect([await firstByte('aimg2'), await firstByte('aimg3')]).toEqual([0x61, 0x61]);
   });
 
@@ -94,8 +92,8 @@ describe('the file backend with overlays', () => {
     expect(lost).toEqual(['aimg3']);
     expect(await firstByte('aimg3')).toBe(0x61);
     await backend.health();
-    await expect(backend.ensureAttached('aimg2')).rejects.toMatchObject({ code: 'storage.unavailable' });
-    await backend.ensureDetached('aimg2');
+    await expect(backend.ensureAttached(disk('aimg2'))).rejects.toMatchObject({ code: 'storage.unavailable' });
+    await backend.ensureDetached(disk('aimg2'));
   });
 
   it('keeps what was flushed through many deaths', async () => {
@@ -120,7 +118,7 @@ describe('the file backend with overlays', () => {
   it('stops without leaving anything, and comes back as it was', async () => {
     const running = await daemon();
     await backend.stop();
-    expect(await isAlive(running)).toBe(false);
+    expect(isAlive(running)).toBe(false);
     expect(await mounts()).toEqual([]);
     expect((await readdir(place.directory)).filter((name) => /daemon\.(sock|json)/.test(name))).toEqual([]);
     backend = await FileBackend.open({ directory: place.directory });
@@ -136,10 +134,10 @@ describe('the file backend with overlays', () => {
     expect(await backend.list()).toContainEqual(
       expect.objectContaining({ name: 'aimg7', kind: 'partial', sizeBytes: 13 }),
     );
-    await backend.ensureClone('aimg1', 'aimg7');
-    expect((await backend.list()).filter((info) => info.name === 'aimg7')).toMatchObject([{ kind: 'clone' }]);
+    await backend.ensureClone({ golden: 'aimg1' }, disk('aimg7'));
+    expect((await backend.list()).filter((info) => info.name === 'aimg7')).toMatchObject([{ kind: 'disk' }]);
     await writeFile(at('volumes', 'aimg8.partial'), 'half an image');
-    await backend.ensureNoVolume('aimg8');
+    await backend.ensureNoDisk(disk('aimg8'));
     expect((await backend.list()).map((info) => info.name)).not.toContain('aimg8');
   });
 });

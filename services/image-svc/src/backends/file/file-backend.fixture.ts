@@ -4,8 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { mountsIn, unmountLazily } from './mounts.js';
-import { StorageDaemon } from './storage-daemon.js';
+import { mountsIn, StorageDaemon, unmountLazily } from '@m2/storage-daemon';
 
 const run = promisify(execFile);
 
@@ -56,6 +55,8 @@ export async function loopPlace(type: 'ext4' | 'xfs'): Promise<TestPlace> {
     directory,
     fill: {
       leave: async (freeBytes) => {
+        // What was removed just before is freed in the background; freezing waits for that.
+        for (const way of ['--freeze', '--unfreeze']) await run('fsfreeze', [way, mountpoint]);
         const { bavail, bsize } = await statfs(mountpoint);
         await run('fallocate', ['-l', String(bavail * bsize - freeBytes), ballast]);
       },

@@ -1,4 +1,4 @@
-import { describeStorageBackend } from '../storage.conformance.js';
+import { describeStorageBackend, openFile } from '../storage.conformance.js';
 import { FileBackend } from './file-backend.js';
 import { canMount, killDaemon, loopPlace, temporaryPlace } from './file-backend.fixture.js';
 import type { TestPlace } from './file-backend.fixture.js';
@@ -8,6 +8,8 @@ const harness = (makePlace: () => Promise<TestPlace>, clones: 'overlays' | 'refl
   let backend: FileBackend | undefined;
   return {
     open: async () => (backend = await FileBackend.open({ directory: place.directory })),
+    io: { open: openFile },
+    foreign: 'files are not volumes of others',
     ...(clones === 'overlays' && { killDaemon: () => killDaemon(place.directory) }),
     fill: place.fill,
     teardown: async () => {

@@ -1,19 +1,32 @@
-import { mkdir, realpath } from 'node:fs/promises';
+import { mkdir, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { withDeadline } from '../deadline.js';
-import { assertVolumeName, asStorageError, StorageError } from '../storage.port.js';
-import type { BackingStore, GoldenSource, ImportOptions, StorageBackend, VolumeInfo } from '../storage.port.js';
+import { assertTag, assertVolumeName, asStorageError, StorageError } from '../storage.port.js';
+import type {
+  BackingStore,
+  DiskVolume,
+  GoldenSource,
+  LongWork,
+  Origin,
+  Readable,
+  StorageBackend,
+  VolumeInfo,
+  VolumeReader,
+} from '../storage.port.js';
 import { AttachmentMarks } from './attachment-marks.js';
+import { originId } from './catalog.js';
+import type { Catalog, Format } from './catalog.js';
 import { ownDirectory } from './directory-owner.js';
-import { sourceSize, writeGolden } from './golden.js';
+import { DiskLayers, layout } from './disk-layers.js';
+import { attached, notFound, unsupported } from './errors.js';
 import { Locks } from './locks.js';
 import { OverlayAttachments } from './overlay-attachments.js';
-import type { OverlayFiles } from './overlay-attachments.js';
+import type { OverlayFiles } from './overlay-disk.js';
 import { probeStorage } from './probe.js';
-import { maxOverlayBytes, writeOverlay } from './qcow2-overlay.js';
-import { canReflink, reflink } from './reflink.js';
+import { canReflink } from './reflink.js';
 import { VolumeFiles } from './volume-files.js';
-import type { CloneFile, CloneFormat } from './volume-files.js';
+import { info, VolumeMaker } from './volume-maker.js';
+import { assertOrigin, VolumeReaders } from './volume-readers.js';
 
 /**
  * Volumes as files in one directory of one machine, the embedded default.
@@ -22,34 +35,51 @@ import type { CloneFile, CloneFormat } from './volume-files.js';
  * Elsewhere it is a qcow2 overlay, and a target opens what the storage daemon shows of it. A clone keeps the format it
  * was made in, so a directory that moved to another file system may hold both.
  *
- * The directory is the only state: `volumes/` (see VolumeFiles) and `attached/` (see AttachmentMarks).
+ * The directory is the only state: `volumes/` (see VolumeFiles, Catalog) and `attached/` (see AttachmentMarks). Projects
+ * are not kept apart: names of volumes are unique.
  */
 export class FileBackend implements StorageBackend {
   readonly name = 'file';
   private readonly locks = new Locks();
-  private readonly lostListeners: ((volumes: string[]) => void)[] = [];
+  private readonly lostListeners: ((disks: string[]) => void)[] = [];
   private lostEarly: string[] = [];
   private probing: Promise<void> | undefined;
   private readonly overlays: OverlayAttachments;
+  private readonly readers: VolumeReaders;
+  private readonly maker: VolumeMaker;
+  private readonly layers: DiskLayers;
 
   private constructor(
     private readonly directory: string,
     private readonly files: VolumeFiles,
     private readonly marks: AttachmentMarks,
-    private readonly cloneFormat: CloneFormat,
+    private readonly cloneFormat: Format,
     private readonly owner: { release(): Promise<void> },
   ) {
+    const { locks } = this;
+    const isAttached = async (disk: string) => (await marks.all()).has(disk);
     this.overlays = new OverlayAttachments({
       directory,
       mountpoints: marks.directory,
       wanted: () => this.attachedOverlays(),
-      onLost: (volumes) => this.tellLost(volumes),
+      withFiles: (disk, use) => this.withFiles(disk, use),
+      onLost: (disks) => this.tellLost(disks),
+    });
+    this.readers = new VolumeReaders(files, locks, isAttached);
+    this.maker = new VolumeMaker({ files, locks, readers: this.readers, cloneFormat, isAttached });
+    this.layers = new DiskLayers({
+      files,
+      locks,
+      isAttached,
+      follow: async (disk) => ((await isAttached(disk)) ? this.overlays.follow(disk) : undefined),
+      open: (layer) => this.readers.openLayer(layer),
     });
   }
 
   /**
-   * Opens (or begins) a state directory: probes for reflinks, adopts a running storage daemon or starts one, and puts
-   * back what was attached. Errors: `storage.in_use` (by another process), `storage.misconfigured`, `storage.unavailable`.
+   * Opens (or begins) a state directory: takes away what interrupted calls left, probes for reflinks, adopts a running
+   * storage daemon or starts one, and puts back what was attached. Errors: `storage.in_use` (by another process),
+   * `storage.misconfigured`, `storage.unavailable`.
    */
   static async open(options: { directory: string }): Promise<FileBackend> {
     const directory = await makeDirectories(options.directory);
@@ -59,6 +89,7 @@ export class FileBackend implements StorageBackend {
       const marks = new AttachmentMarks(join(directory, 'attached'));
       const format = (await canReflink(files.directory)) ? 'raw' : 'qcow2';
       const backend = new FileBackend(directory, files, marks, format, owner);
+      await backend.layers.tidyAll();
       if (format === 'qcow2' || (await backend.attachedOverlays()).length > 0) await backend.overlays.open();
       return backend;
     } catch (error) {
@@ -67,108 +98,114 @@ export class FileBackend implements StorageBackend {
     }
   }
 
-  async ensureGolden(volume: string, source: GoldenSource, options: ImportOptions = {}): Promise<VolumeInfo> {
-    assertVolumeName(volume);
-    return this.locks.exclusive(volume, async () => {
-      const existing = await this.files.find(volume);
-      if (!existing) {
-        try {
-          return await this.files.create(this.files.golden(volume), (partial) => writeGolden(source, partial, options));
-        } catch (error) {
-          options.signal?.throwIfAborted();
-          throw error;
-        }
-      }
-      const info = await this.files.info(existing);
-      // An operation that is resumed after its import may have deleted the source: then there is nothing to compare.
-      const size = await sourceSize(source).catch(() => info.sizeBytes);
-      if (existing.kind !== 'golden' || size !== info.sizeBytes) throw existsDifferently(volume);
-      return info;
-    });
-  }
-
-  async ensureClone(golden: string, volume: string, options: { sizeBytes?: number } = {}): Promise<VolumeInfo> {
+  async ensureGolden(golden: string, source: GoldenSource, work: LongWork = {}): Promise<VolumeInfo> {
     assertVolumeName(golden);
-    assertVolumeName(volume);
-    if (golden === volume) throw existsDifferently(volume);
-    // A golden volume never waits for one of its clones, so the two locks cannot wait for each other.
-    return this.locks.exclusive(volume, () =>
-      this.locks.shared(golden, async () => {
-        const parent = await this.files.find(golden);
-        if (parent?.kind !== 'golden') throw notFound(golden);
-        const { sizeBytes: goldenBytes } = await this.files.info(parent);
-        const sizeBytes = options.sizeBytes ?? goldenBytes;
-        const existing = await this.files.find(volume);
-        if (existing) {
-          const info = await this.files.info(existing);
-          if (existing.kind === 'clone' && existing.golden === golden && info.sizeBytes === sizeBytes) return info;
-          throw existsDifferently(volume);
-        }
-        assertCloneSize(sizeBytes, goldenBytes);
-        return this.files.create(this.files.clone(volume, golden, this.cloneFormat), (partial) =>
-          this.cloneFormat === 'raw'
-            ? reflink(parent.path, partial, sizeBytes)
-            : writeOverlay(partial, sizeBytes, `${golden}.golden.raw`),
+    if ('foreign' in source) throw unsupported();
+    if (!('path' in source)) assertOrigin(source);
+    return unlessAborted(work, () => this.maker.golden(golden, source, work));
+  }
+
+  async ensureClone(origin: Origin, { name }: DiskVolume, options: { sizeBytes?: number } = {}): Promise<VolumeInfo> {
+    assertOrigin(origin);
+    assertVolumeName(name);
+    return this.maker.clone(origin, name, options.sizeBytes);
+  }
+
+  async ensureTag({ name }: DiskVolume, tag: string): Promise<void> {
+    assertVolumeName(name);
+    assertTag(tag);
+    await this.locks.exclusive(name, () => this.layers.tag(name, tag));
+  }
+
+  async ensureNoTag({ name }: DiskVolume, tag: string): Promise<void> {
+    assertVolumeName(name);
+    assertTag(tag);
+    await this.locks.exclusive(name, () => this.layers.untag(name, tag));
+  }
+
+  async ensureSize({ name }: DiskVolume, sizeBytes: number): Promise<void> {
+    assertVolumeName(name);
+    await this.maker.resize(name, sizeBytes);
+  }
+
+  async ensureFlat({ name }: DiskVolume, work: LongWork = {}): Promise<void> {
+    assertVolumeName(name);
+    await unlessAborted(work, () => this.layers.flatten(name, work));
+  }
+
+  async ensureNoGolden(golden: string): Promise<void> {
+    assertVolumeName(golden);
+    await this.locks.exclusive(golden, async () => {
+      const catalog = await this.files.read();
+      const file = catalog.golden(golden);
+      const users = catalog.users(golden);
+      if (file && users.length > 0) {
+        throw new StorageError(
+          'storage.in_use',
+          `Volume ${golden} has ${users.length} clone(s), ${users[0]?.volume} for one. Remove them, or make them flat.`,
         );
-      }),
-    );
-  }
-
-  async ensureNoVolume(volume: string): Promise<void> {
-    assertVolumeName(volume);
-    await this.locks.exclusive(volume, async () => {
-      if ((await this.marks.all()).has(volume)) {
-        throw new StorageError('storage.in_use', `Volume ${volume} is attached. Detach it first.`);
       }
-      const existing = await this.files.find(volume);
-      if (existing?.kind === 'golden') {
-        const clones = (await this.files.clones()).filter((clone) => clone.golden === volume);
-        if (clones.length > 0) {
-          throw new StorageError(
-            'storage.in_use',
-            `Volume ${volume} has ${clones.length} clone(s), ${clones[0]?.volume} for one. Remove them first.`,
-          );
-        }
-      }
-      await this.files.remove([this.files.partialPath(volume), ...(existing ? [existing.path] : [])]);
+      await this.remove([...(file ? [file.path] : []), this.files.partialPath(golden)]);
     });
   }
 
-  async ensureAttached(volume: string): Promise<BackingStore> {
-    assertVolumeName(volume);
-    return this.locks.exclusive(volume, async () => {
-      const file = await this.files.find(volume);
-      if (!file) throw notFound(volume);
-      if (file.kind !== 'clone') {
-        throw new StorageError('storage.read_only', `Volume ${volume} is golden. Attach a clone of it.`);
+  async ensureNoDisk({ name }: DiskVolume): Promise<void> {
+    assertVolumeName(name);
+    await this.locks.exclusive(name, async () => {
+      if ((await this.marks.all()).has(name)) throw attached(name);
+      const catalog = await this.files.read();
+      const [user] = catalog.layers(name).flatMap((layer) => catalog.users(originId(layer)));
+      if (user) {
+        throw new StorageError(
+          'storage.in_use',
+          `Disk ${user.volume} was cloned from a tag of ${name}. Remove it, or make it flat.`,
+        );
       }
+      await this.layers.remove(name, catalog);
+    });
+  }
+
+  async ensureAttached({ name }: DiskVolume): Promise<BackingStore> {
+    assertVolumeName(name);
+    return this.locks.exclusive(name, async () => {
+      const file = (await this.files.read()).disk(name) ?? notFound(name);
       // The mark first, and it stays when the attach fails: what may be attached is never removed by mistake.
-      await this.marks.add(volume);
-      const path = file.format === 'raw' ? file.path : await this.overlays.attach(this.overlayFiles(file));
-      return { type: 'file', path };
+      await this.marks.add(name);
+      return { type: 'file', path: file.format === 'raw' ? file.path : await this.overlays.attach(name) };
     });
   }
 
-  async ensureDetached(volume: string): Promise<void> {
-    assertVolumeName(volume);
-    await this.locks.exclusive(volume, async () => {
-      if (!(await this.marks.all()).has(volume)) return;
-      const file = await this.files.find(volume);
+  async ensureDetached({ name }: DiskVolume): Promise<void> {
+    assertVolumeName(name);
+    await this.locks.exclusive(name, async () => {
+      if (!(await this.marks.all()).has(name)) return;
       // The mark last: it is the mount point, and it remembers a detach that was interrupted.
-      if (file?.kind === 'clone' && file.format === 'qcow2') await this.overlays.detach(volume);
-      await this.marks.remove(volume);
+      if ((await this.files.read()).disk(name)?.format === 'qcow2') await this.overlays.detach(name);
+      await this.marks.remove(name);
     });
   }
+
+  openReader(readable: Readable): Promise<VolumeReader> {
+    return this.readers.open(readable);
+  }
+
+  copyToForeign(): Promise<void> {
+    return Promise.reject(unsupported());
+  }
+
+  /** Nothing is kept for a project. */
+  async ensureNoProject(): Promise<void> {}
 
   async list(): Promise<VolumeInfo[]> {
+    const catalog = await this.files.read();
     const infos: VolumeInfo[] = [];
-    for (const file of await this.files.all()) {
+    for (const volume of catalog.volumes()) {
       try {
-        infos.push(await this.files.info(file));
+        const file = catalog.golden(volume) ?? catalog.disk(volume);
+        infos.push(file ? await info(file, catalog.tagNames(volume)) : await partialInfo(catalog, volume));
       } catch (error) {
         // Removed, or became what it was to be, since the directory was read.
-        if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
-          throw asStorageError(error, `read volume ${file.volume}`);
+        if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw asStorageError(error, `read volume ${volume}`);
       }
     }
     return infos;
@@ -181,7 +218,7 @@ export class FileBackend implements StorageBackend {
     if (this.cloneFormat === 'qcow2') await this.overlays.health();
   }
 
-  onAttachmentsLost(listener: (volumes: string[]) => void): void {
+  onAttachmentsLost(listener: (disks: string[]) => void): void {
     this.lostListeners.push(listener);
     const early = this.lostEarly;
     this.lostEarly = [];
@@ -202,20 +239,28 @@ export class FileBackend implements StorageBackend {
     await this.owner.release();
   }
 
-  private async attachedOverlays(): Promise<OverlayFiles[]> {
-    const marks = await this.marks.all();
-    const clones = await this.files.clones();
-    return clones.filter((it) => it.format === 'qcow2' && marks.has(it.volume)).map((it) => this.overlayFiles(it));
+  private remove(paths: string[]): Promise<void> {
+    return this.locks.exclusive(layout, () => this.files.remove(paths));
   }
 
-  private overlayFiles(clone: CloneFile): OverlayFiles {
-    return { volume: clone.volume, overlay: clone.path, golden: this.files.golden(clone.golden).path };
+  private async attachedOverlays(): Promise<string[]> {
+    const marks = await this.marks.all();
+    const disks = (await this.files.read()).disks();
+    return disks.filter((it) => it.format === 'qcow2' && marks.has(it.volume)).map((it) => it.volume);
+  }
+
+  private withFiles<T>(volume: string, use: (files: OverlayFiles) => Promise<T>): Promise<T> {
+    return this.locks.shared(layout, async () => {
+      const catalog = await this.files.read();
+      const disk = catalog.disk(volume) ?? notFound(volume);
+      return use({ disk, below: catalog.chain(disk).slice(1) });
+    });
   }
 
   /** Disks that `open` put back are told to the first listener, who could not be there before. */
-  private tellLost(volumes: string[]): void {
-    if (this.lostListeners.length === 0) this.lostEarly.push(...volumes);
-    for (const listener of this.lostListeners) listener(volumes);
+  private tellLost(disks: string[]): void {
+    if (this.lostListeners.length === 0) this.lostEarly.push(...disks);
+    for (const listener of this.lostListeners) listener(disks);
   }
 }
 
@@ -229,27 +274,18 @@ async function makeDirectories(directory: string): Promise<string> {
   }
 }
 
-function assertCloneSize(sizeBytes: number, goldenBytes: number): void {
-  if (
-    !Number.isSafeInteger(sizeBytes) ||
-    sizeBytes % 512 !== 0 ||
-    sizeBytes < goldenBytes ||
-    sizeBytes > maxOverlayBytes
-  ) {
-    throw new StorageError(
-      'storage.bad_size',
-      `A clone cannot have ${sizeBytes} bytes. Ask for a multiple of 512 from ${goldenBytes} to ${maxOverlayBytes}.`,
-    );
+/** Whatever an abort makes fail on its way, the caller is told its own reason. */
+async function unlessAborted<T>({ signal }: LongWork, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error;
   }
 }
 
-function notFound(volume: string): StorageError {
-  return new StorageError('storage.not_found', `There is no volume ${volume}. Check the name, or import it first.`);
-}
-
-function existsDifferently(volume: string): StorageError {
-  return new StorageError(
-    'storage.exists_differently',
-    `Volume ${volume} exists with another origin or size. Use a new name: names are never used again.`,
-  );
+async function partialInfo(catalog: Catalog, volume: string): Promise<VolumeInfo> {
+  const sizes = await Promise.all(catalog.files(volume).map(async ({ path }) => (await stat(path)).size));
+  const sizeBytes = sizes.reduce((sum, size) => sum + size, 0);
+  return { name: volume, project: null, kind: 'partial', sizeBytes, tags: [] };
 }

@@ -22,7 +22,7 @@ describe('writeOverlay', () => {
     'makes an overlay of %d bytes that QEMU finds no fault with, before and after it is written to',
     async (size) => {
       await truncate(at('golden.raw'), Math.min(size, GiB));
-      await writeOverlay(at('disk.qcow2'), size, 'golden.raw');
+      await writeOverlay(at('disk.qcow2'), size, { name: 'golden.raw', format: 'raw' });
       expect(await qcow2VirtualSize(at('disk.qcow2'))).toBe(size);
       const { stdout } = await run('qemu-img', ['info', '--output=json', '-f', 'qcow2', at('disk.qcow2')]);
       expect(JSON.parse(stdout)).toMatchObject({
@@ -46,6 +46,8 @@ describe('writeOverlay', () => {
 
   it('does not replace a file', async () => {
     await writeFile(at('disk.qcow2'), 'precious');
-    await expect(writeOverlay(at('disk.qcow2'), GiB, 'golden.raw')).rejects.toMatchObject({ code: 'EEXIST' });
+    await expect(writeOverlay(at('disk.qcow2'), GiB, { name: 'golden.raw', format: 'raw' })).rejects.toMatchObject({
+      code: 'EEXIST',
+    });
   });
 });

@@ -8,11 +8,22 @@ import { open } from 'node:fs/promises';
  * Clusters of 128 KiB with extended L2 entries: 32 subclusters of 4 KiB, so a node's first 4 KiB write copies nothing
  * from the golden volume. With plain 64 KiB clusters each such write reads and writes 64 KiB.
  */
-const clusterBits = 17;
+export const clusterBits = 17;
+export const extendedL2 = 1n << 4n;
 const cluster = 1 << clusterBits;
-const extendedL2 = 1n << 4n;
-const bytesPerL1Entry = (cluster / 16) * cluster;
+/** 16 bytes per entry of an L2 table, which is a cluster. */
+export const bytesPerL1Entry = (cluster / 16) * cluster;
+const headerLength = 104;
 const backingFormatExtension = 0xe2792aca;
+
+/**
+ * What people's tools find behind an overlay; M2 itself says it each time that it opens one. The overlay that a disk gets
+ * when it is tagged names none: QEMU puts only such a one on a disk that is in use (see addDiskLayer).
+ */
+export interface Backing {
+  name: string;
+  format: 'raw' | 'qcow2';
+}
 
 /** One cluster of L1 entries; larger disks would need a longer table than we write. */
 export const maxOverlayBytes = (cluster / 8) * bytesPerL1Entry;
@@ -22,14 +33,32 @@ const refcountTable = cluster;
 const refcountBlock = 2 * cluster;
 const l1Table = 3 * cluster;
 
-/** `sizeBytes` is the virtual size; `backing` the raw file behind it, as a name relative to the overlay's directory. */
-export async function writeOverlay(path: string, sizeBytes: number, backing: string): Promise<void> {
+/** `sizeBytes` is the virtual size; `backing` the file behind it, its name relative to the overlay's directory. */
+export async function writeOverlay(path: string, sizeBytes: number, backing?: Backing): Promise<void> {
   const file = await open(path, 'wx', 0o600);
   try {
     await file.write(header(sizeBytes, backing), 0, undefined, 0);
     await file.write(bigEndian64(BigInt(refcountBlock)), 0, undefined, refcountTable);
     await file.write(Buffer.from([0, 1, 0, 1, 0, 1, 0, 1]), 0, undefined, refcountBlock);
     await file.truncate(l1Table + cluster);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/**
+ * Makes the disk in an overlay larger, which nobody has open. The L1 table has its full length from the beginning, so
+ * this is one write of two fields in one sector: done or not done, whatever happens.
+ */
+export async function resizeOverlay(path: string, sizeBytes: number): Promise<void> {
+  const file = await open(path, 'r+');
+  try {
+    const fields = Buffer.alloc(16);
+    await file.read(fields, 0, 16, 24);
+    fields.writeBigUInt64BE(BigInt(sizeBytes), 0);
+    fields.writeUInt32BE(Math.ceil(sizeBytes / bytesPerL1Entry), 12);
+    await file.write(fields, 0, 16, 24);
     await file.sync();
   } finally {
     await file.close();
@@ -48,31 +77,33 @@ export async function qcow2VirtualSize(path: string): Promise<number | undefined
   }
 }
 
-function header(sizeBytes: number, backing: string): Buffer {
-  const format = Buffer.from('raw');
-  const name = Buffer.from(backing);
-  const extensions = 104;
-  const end = extensions + 8 + 8; // the format's name is padded to 8 bytes
-  const nameAt = end + 8; // an extension of type 0 ends the list
-  const out = Buffer.alloc(nameAt + name.length);
-  out.writeUInt32BE(0x514649fb, 0); // "QFI\xfb"
-  out.writeUInt32BE(3, 4);
-  out.writeBigUInt64BE(BigInt(nameAt), 8);
-  out.writeUInt32BE(name.length, 16);
-  out.writeUInt32BE(clusterBits, 20);
-  out.writeBigUInt64BE(BigInt(sizeBytes), 24);
-  out.writeUInt32BE(Math.ceil(sizeBytes / bytesPerL1Entry), 36);
-  out.writeBigUInt64BE(BigInt(l1Table), 40);
-  out.writeBigUInt64BE(BigInt(refcountTable), 48);
-  out.writeUInt32BE(1, 56); // clusters of the refcount table
-  out.writeBigUInt64BE(extendedL2, 72); // incompatible features
-  out.writeUInt32BE(4, 96); // refcounts of 1 << 4 bits
-  out.writeUInt32BE(extensions, 100); // header length
-  out.writeUInt32BE(backingFormatExtension, extensions);
-  out.writeUInt32BE(format.length, extensions + 4);
-  format.copy(out, extensions + 8);
-  name.copy(out, nameAt);
-  return out;
+function header(sizeBytes: number, backing: Backing | undefined): Buffer {
+  const fields = Buffer.alloc(headerLength + 8); // an extension of type 0 ends the list of them
+  fields.writeUInt32BE(0x514649fb, 0); // "QFI\xfb"
+  fields.writeUInt32BE(3, 4);
+  fields.writeUInt32BE(clusterBits, 20);
+  fields.writeBigUInt64BE(BigInt(sizeBytes), 24);
+  fields.writeUInt32BE(Math.ceil(sizeBytes / bytesPerL1Entry), 36);
+  fields.writeBigUInt64BE(BigInt(l1Table), 40);
+  fields.writeBigUInt64BE(BigInt(refcountTable), 48);
+  fields.writeUInt32BE(1, 56); // clusters of the refcount table
+  fields.writeBigUInt64BE(extendedL2, 72); // incompatible features
+  fields.writeUInt32BE(4, 96); // refcounts of 1 << 4 bits
+  fields.writeUInt32BE(headerLength, 100);
+  return backing ? withBacking(fields, backing) : fields;
+}
+
+function withBacking(fields: Buffer, backing: Backing): Buffer {
+  const extension = Buffer.alloc(16); // the format's name is padded to 8 bytes
+  extension.writeUInt32BE(backingFormatExtension, 0);
+  extension.writeUInt32BE(backing.format.length, 4);
+  extension.write(backing.format, 8);
+  const name = Buffer.from(backing.name);
+  const nameAt = fields.length + extension.length;
+  fields.writeBigUInt64BE(BigInt(nameAt), 8);
+  fields.writeUInt32BE(name.length, 16);
+  const end = Buffer.alloc(8);
+  return Buffer.concat([fields.subarray(0, headerLength), extension, end, name]);
 }
 
 function bigEndian64(value: bigint): Buffer {

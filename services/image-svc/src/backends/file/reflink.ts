@@ -9,7 +9,12 @@ export async function reflink(source: string, target: string, sizeBytes: number)
   // Forced: without it Node copies every byte, holes included, where the file system cannot share.
   await copyFile(source, target, constants.COPYFILE_FICLONE_FORCE);
   await chmod(target, 0o600); // the golden file's read-only mode was copied too
-  const file = await open(target, 'r+');
+  await resizeFile(target, sizeBytes);
+}
+
+/** What is past the old end reads as zeros. */
+export async function resizeFile(path: string, sizeBytes: number): Promise<void> {
+  const file = await open(path, 'r+');
   try {
     await file.truncate(sizeBytes);
     await file.sync();

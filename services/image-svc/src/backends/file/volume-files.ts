@@ -1,83 +1,106 @@
-import { open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asStorageError } from '../storage.port.js';
-import type { VolumeInfo } from '../storage.port.js';
+import { Catalog } from './catalog.js';
+import type { ContentFile, DiskFile, GoldenFile, LayerFile, LeftFile, TagFile, VolumeFile } from './catalog.js';
 import { qcow2VirtualSize } from './qcow2-overlay.js';
 
-/** How a clone is stored: `raw` shares extents with its golden volume, `qcow2` is an overlay on it. */
-export type CloneFormat = 'raw' | 'qcow2';
-
-/** A volume as its file's name tells it. */
-export type VolumeFile = CloneFile | { volume: string; kind: 'golden' | 'partial'; path: string };
-
-/** Its file's name says its golden volume, so no second record can disagree. */
-export interface CloneFile {
-  volume: string;
-  kind: 'clone';
-  golden: string;
-  format: CloneFormat;
-  path: string;
-}
-
 /**
- * The directory of volume files:
- * `<volume>.golden.raw`, `<volume>.<golden>.raw` or `.qcow2`, and `<volume>.partial` while one is being made.
+ * The directory of volume files. Their names say everything, so no second record can disagree, and a file with content
+ * keeps its name, under which QEMU may open it again:
+ *
+ * - `<volume>.golden.raw`
+ * - `<volume>.<origin>.raw`: a disk. The origin is a golden volume, a layer (`<volume>-<n>`), or `flat`.
+ * - `<volume>.<origin>.qcow2`, and from its first tag on `<volume>.<origin>.<n>.qcow2`: a disk, if it has the greatest
+ *   number, or what the disk was at a moment: a layer.
+ * - `<volume>.<n>.layer.raw`: a layer with all bytes. See Catalog for what stands on what.
+ * - `<volume>.<tag>.<n>.tag`: empty; a layer has a name.
+ * - `<volume>.gone`: a disk that is being removed.
+ * - `<volume>.partial`, `<volume>.<n>.partial`: a volume, or a file of it, that is being made.
  */
 export class VolumeFiles {
   constructor(readonly directory: string) {}
 
-  golden(volume: string): VolumeFile {
-    return { volume, kind: 'golden', path: join(this.directory, `${volume}.golden.raw`) };
+  golden(volume: string): GoldenFile {
+    return { volume, kind: 'golden', format: 'raw', path: join(this.directory, `${volume}.golden.raw`) };
   }
 
-  clone(volume: string, golden: string, format: CloneFormat): VolumeFile {
-    return { volume, kind: 'clone', golden, format, path: join(this.directory, `${volume}.${golden}.${format}`) };
+  rawDisk(volume: string, origin: string): DiskFile {
+    const path = join(this.directory, `${volume}.${origin}.raw`);
+    return { volume, kind: 'disk', origin, number: 0, format: 'raw', path };
   }
 
-  partialPath(volume: string): string {
-    return join(this.directory, `${volume}.partial`);
+  overlay(volume: string, origin: string, number: number): DiskFile {
+    const path = join(
+      this.directory,
+      number === 0 ? `${volume}.${origin}.qcow2` : `${volume}.${origin}.${number}.qcow2`,
+    );
+    return { volume, kind: 'disk', origin, number, format: 'qcow2', path };
   }
 
-  async all(): Promise<VolumeFile[]> {
+  layer(volume: string, number: number): LayerFile {
+    const path = join(this.directory, `${volume}.${number}.layer.raw`);
+    return { volume, kind: 'layer', number, format: 'raw', path };
+  }
+
+  tag(volume: string, tag: string, number: number): TagFile {
+    return { volume, kind: 'tag', tag, number, path: join(this.directory, `${volume}.${tag}.${number}.tag`) };
+  }
+
+  gone(volume: string): LeftFile {
+    return { volume, kind: 'gone', path: join(this.directory, `${volume}.gone`) };
+  }
+
+  /** Of a layer's own, as a disk is tagged while one of its layers is being made flat. */
+  partialPath(volume: string, layer?: number): string {
+    return join(this.directory, layer === undefined ? `${volume}.partial` : `${volume}.${layer}.partial`);
+  }
+
+  async read(): Promise<Catalog> {
     const names = await readdir(this.directory).catch((error: unknown) => {
       throw asStorageError(error, `read ${this.directory}`);
     });
-    return names.map((name) => this.parse(name)).filter((file) => file !== undefined);
-  }
-
-  /** The finished volume of that name. */
-  async find(volume: string): Promise<VolumeFile | undefined> {
-    const files = await this.all();
-    return files.find((file) => file.volume === volume && file.kind !== 'partial');
-  }
-
-  async clones(): Promise<CloneFile[]> {
-    const files = await this.all();
-    return files.filter((file) => file.kind === 'clone');
-  }
-
-  async info(file: VolumeFile): Promise<VolumeInfo> {
-    const { size, blocks } = await stat(file.path);
-    const overlay = file.kind === 'clone' && file.format === 'qcow2';
-    const sizeBytes = (overlay ? await qcow2VirtualSize(file.path) : undefined) ?? size;
-    return { name: file.volume, kind: file.kind, sizeBytes, allocatedBytes: blocks * 512 };
+    return new Catalog(names, (name) => this.parse(name));
   }
 
   /**
-   * Makes a volume file under its partial name, and gives it its real name only when its bytes are on disk: after a
-   * power cut a volume is whole or a partial one. Whatever goes wrong, nothing half-made stays.
+   * Makes a file under its partial name, and gives it its real name only when its bytes are on disk: after a power cut it
+   * is whole or a partial one. Whatever goes wrong, nothing half-made stays. `publish` may choose the moment of the renaming.
    */
-  async create(file: VolumeFile, fill: (partial: string) => Promise<void>): Promise<VolumeInfo> {
-    const partial = this.partialPath(file.volume);
+  async create(
+    file: GoldenFile | DiskFile | LayerFile,
+    fill: (partial: string) => Promise<void>,
+    publish: (rename: () => Promise<void>) => Promise<void> = (rename) => rename(),
+  ): Promise<void> {
+    const partial = this.partialPath(file.volume, file.kind === 'layer' ? file.number : undefined);
     try {
       await rm(partial, { force: true });
       await fill(partial);
-      await rename(partial, file.path);
-      await syncDirectory(this.directory);
-      return await this.info(file);
+      await publish(async () => {
+        await rename(partial, file.path);
+        await this.sync();
+      });
     } catch (error) {
       await rm(partial, { force: true });
       throw asStorageError(error, `make volume ${file.volume}`);
+    }
+  }
+
+  async rename(from: VolumeFile, to: VolumeFile): Promise<void> {
+    try {
+      await rename(from.path, to.path);
+      await this.sync();
+    } catch (error) {
+      throw asStorageError(error, `rename ${from.path}`);
+    }
+  }
+
+  async mark(tag: TagFile): Promise<void> {
+    try {
+      await writeFile(tag.path, '', { mode: 0o600 });
+      await this.sync();
+    } catch (error) {
+      throw asStorageError(error, `tag ${tag.volume}`);
     }
   }
 
@@ -85,29 +108,41 @@ export class VolumeFiles {
   async remove(paths: string[]): Promise<void> {
     try {
       for (const path of paths) await rm(path, { force: true });
-      await syncDirectory(this.directory);
+      if (paths.length > 0) await this.sync();
     } catch (error) {
       throw asStorageError(error, `remove ${paths.join(' and ')}`);
     }
   }
 
-  private parse(name: string): VolumeFile | undefined {
-    const [volume, second, third, ...rest] = name.split('.');
-    if (!volume || !second || rest.length > 0) return undefined;
+  /** What the name of a file in the directory means. */
+  parse(name: string): VolumeFile | undefined {
+    const [volume = '', first = '', ...rest] = name.split('.');
     const path = join(this.directory, name);
-    if (second === 'partial' && third === undefined) return { volume, kind: 'partial', path };
-    if (second === 'golden' && third === 'raw') return { volume, kind: 'golden', path };
-    if (third === 'raw' || third === 'qcow2') return { volume, kind: 'clone', golden: second, format: third, path };
-    return undefined;
+    const last = rest.at(-1) ?? first;
+    if (last === 'partial') return { volume, kind: 'partial', path };
+    if (name === `${volume}.gone`) return this.gone(volume);
+    if (name === `${volume}.golden.raw`) return this.golden(volume);
+    if (rest.length === 1 && last === 'raw') return this.rawDisk(volume, first);
+    if (rest.length === 1 && last === 'qcow2') return this.overlay(volume, first, 0);
+    if (rest.length !== 2) return undefined;
+    if (last === 'qcow2') return this.overlay(volume, first, Number(rest[0]));
+    if (last === 'tag') return this.tag(volume, first, Number(rest[0]));
+    return last === 'raw' && rest[0] === 'layer' ? this.layer(volume, Number(first)) : undefined;
+  }
+
+  /** A rename or an unlink is on disk only when its directory is. */
+  private async sync(): Promise<void> {
+    const directory = await open(this.directory, 'r');
+    try {
+      await directory.sync();
+    } finally {
+      await directory.close();
+    }
   }
 }
 
-/** A rename or an unlink is on disk only when its directory is. */
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
+/** The size of the volume in a file, in bytes. */
+export async function sizeOf(file: ContentFile): Promise<number> {
+  const overlay = file.format === 'qcow2' ? await qcow2VirtualSize(file.path) : undefined;
+  return overlay ?? (await stat(file.path)).size;
 }

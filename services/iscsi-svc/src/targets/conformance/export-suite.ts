@@ -1,4 +1,3 @@
-import { rm, writeFile } from 'node:fs/promises';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
@@ -37,7 +36,7 @@ export function exportSuite(t: TargetFixture): void {
         iqn: spec.iqn,
         chap: { user: spec.chap.user, secret: 'another-secret-1' },
       };
-      await writeFile(next.backing.path, Buffer.alloc(IMAGE_BYTES, 7));
+      await t.fill(next.backing.path, Buffer.alloc(IMAGE_BYTES, 7));
       const login = await t.ensure(next);
       await vi.waitFor(() => expect(session.cut).toBe(true));
       await expect(Initiator.login(old)).rejects.toThrow('refused');
@@ -62,10 +61,11 @@ export function exportSuite(t: TargetFixture): void {
     it('makes a LUN again whose file was replaced', async () => {
       const spec = await t.newSpec();
       await t.ensure(spec);
-      await rm(spec.backing.path);
+      await t.disks.remove(spec.backing.path);
       expect(await t.driver.observe()).toMatchObject([{ iqn: spec.iqn, backingPath: null }]);
       t.image = randomBytes(IMAGE_BYTES);
-      await writeFile(spec.backing.path, t.image);
+      await t.disks.replace(spec.backing.path);
+      await t.fill(spec.backing.path, t.image);
       await t.expectServed(await t.ensure(spec));
     });
 

@@ -7,8 +7,19 @@ import { afterEach, beforeEach, vi } from 'vitest';
 import type { ExportSpec, TargetDriver } from '../target.port.js';
 import { Initiator, type Login } from './initiator.js';
 
+/** What targets open: files, or what is made to look like one. All have the same size. */
+export interface TestDisks {
+  /** Returns the path. */
+  create(pool: string, id: string): Promise<string>;
+  remove(path: string): Promise<void>;
+  /** Another one, at the path of one that was removed. */
+  replace(path: string): Promise<void>;
+}
+
 /** A driver's own part of the suite: one for each test, with hardware of its own. */
 export interface TargetHarness {
+  /** Absent: files in the directory of the test. */
+  disks?: TestDisks;
   /** Opens a driver. After the close() of the one before it is what a restart of the service is. */
   open(): Promise<TargetDriver>;
   /** The process that serves a pool. */
@@ -17,7 +28,7 @@ export interface TargetHarness {
   stop(): Promise<void>;
 }
 
-export const IMAGE_BYTES = 4 * 1024 * 1024;
+export const IMAGE_BYTES = 2 * 1024 * 1024;
 /** Status class and detail of a login response (RFC 7143 section 11.13.5). */
 export const LOGIN_REFUSED = { auth: 0x0201, notFound: 0x0203 };
 
@@ -49,8 +60,8 @@ export class TargetFixture {
   /** An export of a copy of the image, not made yet. */
   async newSpec(pool = 'tenant-a', readOnly = false): Promise<ExportSpec> {
     const id = randomUUID();
-    const path = join(this.dir, `${id}.raw`);
-    await writeFile(path, this.image);
+    const path = await this.disks.create(pool, id);
+    await this.fill(path, this.image);
     return {
       pool,
       iqn: `iqn.2024-01.org.m2:${id}`,
@@ -59,6 +70,15 @@ export class TargetFixture {
       chap: { user: id, secret: randomBytes(12).toString('base64url') },
       readOnly,
     };
+  }
+
+  get disks(): TestDisks {
+    return this.harness.disks ?? plainFiles(this.dir);
+  }
+
+  /** Gives a disk new content behind the back of its target. */
+  async fill(path: string, content: Buffer): Promise<void> {
+    await writeFile(path, content, { flag: 'r+' });
   }
 
   async ensure(spec: ExportSpec): Promise<Login> {
@@ -91,4 +111,17 @@ export class TargetFixture {
     process.kill(this.harness.processOf(pool), 'SIGKILL');
     await vi.waitFor(() => assert.deepEqual(lost.mock.calls, [[pool]]), { timeout: 20_000 });
   }
+}
+
+function plainFiles(dir: string): TestDisks {
+  const replace = (path: string) => writeFile(path, Buffer.alloc(IMAGE_BYTES));
+  return {
+    async create(_pool, id) {
+      const path = join(dir, `${id}.raw`);
+      await replace(path);
+      return path;
+    },
+    remove: (path) => rm(path),
+    replace,
+  };
 }

@@ -1,7 +1,12 @@
-import { constants, existsSync, readdirSync, readlinkSync } from 'node:fs';
-import { access, realpath, stat } from 'node:fs/promises';
+import { mountTable } from '@m2/storage-daemon';
+import { execFile } from 'node:child_process';
+import { existsSync, readdirSync, readlinkSync } from 'node:fs';
+import { readFile, realpath, stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { TargetError, type ExportSpec } from '../target.port.js';
+
+const run = promisify(execFile);
 
 /** How long storage may take to say whether a file is there. */
 const DEADLINE_MS = 10_000;
@@ -9,14 +14,24 @@ const DEADLINE_MS = 10_000;
 /**
  * Looks at the backing store before tgtd does: tgtd opens it on its only event loop, so storage that hangs would stop all
  * targets of the pool; and where it may not write it exports read-only without a word (usr/bs_rdwr.c, bs_rdwr_open).
- * Throws `target.no_backing`.
+ * Opens it as tgtd will, in a process that can be left behind: a file of a FUSE daemon that hangs would block a thread of
+ * ours for ever, and all file system calls of Node share four. Throws `target.no_backing`.
  */
-export async function checkBacking({ backing, readOnly }: ExportSpec): Promise<void> {
-  const mode = readOnly ? constants.R_OK : constants.R_OK | constants.W_OK;
+export async function checkBacking({ backing: { path }, readOnly }: ExportSpec): Promise<void> {
+  const opened = [
+    `if=${path}`,
+    `of=${readOnly ? '/dev/null' : path}`,
+    'count=0',
+    'conv=notrunc,nocreat',
+    'status=none',
+  ];
+  const env = { PATH: process.env['PATH'], LC_ALL: 'C' };
   try {
-    await inTime(access(backing.path, mode));
+    // The deadline twice: a process that waits for a disk may not die even of SIGKILL.
+    await inTime(run('dd', opened, { env, timeout: DEADLINE_MS, killSignal: 'SIGKILL' }));
   } catch (error) {
-    throw noBacking(backing.path, error);
+    const { stderr, message } = error as Error & { stderr?: string };
+    throw noBacking(path, new Error(stderr?.trim() || message, { cause: error }));
   }
 }
 
@@ -29,33 +44,52 @@ export function noBacking(path: string, cause: unknown): TargetError {
   );
 }
 
-/** The paths that a process has open, each with its entry in /proc/PID/fd. Never touches the files: those may hang. */
-export function openFiles(pid: number): Map<string, string> {
-  const files = new Map<string, string>();
+/** What a process has open, and what is mounted, at one moment. Nothing here touches the files: those may hang. */
+export interface OpenFiles {
+  pid: number;
+  /** The number of the descriptor, by the path that it was opened with. */
+  descriptors: Map<string, string>;
+  mounts: Map<string, number>;
+}
+
+export async function openFiles(pid: number): Promise<OpenFiles> {
+  const descriptors = new Map<string, string>();
   const directory = `/proc/${pid}/fd`;
   for (const fd of existsSync(directory) ? readdirSync(directory) : []) {
     try {
-      files.set(readlinkSync(`${directory}/${fd}`), `${directory}/${fd}`);
+      descriptors.set(readlinkSync(`${directory}/${fd}`), fd);
     } catch {
       // A connection that was closed since the directory was read.
     }
   }
-  return files;
+  return { pid, descriptors, mounts: await mountTable() };
 }
 
 /**
  * True when the file that is open is the one that the path names now. It is not after the file was replaced, or after the
  * daemon behind a FUSE file died and came back: the LUN looks right then, and every read of it fails.
  */
-export async function holdsFile(files: Map<string, string>, path: string): Promise<boolean> {
+export async function holdsFile({ pid, descriptors, mounts }: OpenFiles, path: string): Promise<boolean> {
   try {
-    const entry = files.get(await inTime(realpath(path)));
-    if (!entry) return false;
-    const [held, named] = await inTime(Promise.all([stat(entry), stat(path)]));
+    const mount = mounts.get(path);
+    if (mount !== undefined) {
+      // A file that is a mount of its own, as FUSE exports are. Its mount says which one it is without asking its daemon.
+      const fd = descriptors.get(path);
+      return fd !== undefined && (await mountOf(pid, fd)) === mount;
+    }
+    const fd = descriptors.get(await inTime(realpath(path)));
+    if (fd === undefined) return false;
+    const [held, named] = await inTime(Promise.all([stat(`/proc/${pid}/fd/${fd}`), stat(path)]));
     return held.dev === named.dev && held.ino === named.ino;
   } catch {
     return false;
   }
+}
+
+/** The ID of the mount that an open file is on (proc(5), /proc/PID/fdinfo). */
+async function mountOf(pid: number, fd: string): Promise<number> {
+  const info = await readFile(`/proc/${pid}/fdinfo/${fd}`, 'latin1');
+  return Number(/^mnt_id:\s*(\d+)$/m.exec(info)?.[1]);
 }
 
 async function inTime<Result>(work: Promise<Result>): Promise<Result> {

@@ -1,4 +1,3 @@
-import { readdirSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,25 +9,9 @@ import { fill } from '../conformance/tools.js';
 import { targetConformance } from '../target.conformance.js';
 import type { ExportSpec } from '../target.port.js';
 import { TgtDriver } from './tgt-driver.js';
-import type { TgtRecord } from './tgt-instance.js';
-import { stopAllTgtd, type TgtConfig } from './tgt-pool.js';
+import { tgtHarness } from './tgt.fixture.js';
 
-targetConformance('tgt', (dir) => {
-  const stateDir = join(dir, 'tgt');
-  let config: TgtConfig | undefined;
-  return {
-    async open() {
-      config ??= { stateDir, addresses: ['127.0.0.1'], portBase: await freePorts(50) };
-      return TgtDriver.open(config);
-    },
-    processOf(pool) {
-      const names = readdirSync(stateDir).filter((name) => name.endsWith('.json'));
-      const records = names.map((name) => JSON.parse(readFileSync(join(stateDir, name), 'utf8')) as TgtRecord);
-      return records.find((record) => record.pool === pool)!.pid;
-    },
-    stop: () => stopAllTgtd(stateDir),
-  };
-});
+targetConformance('tgt', tgtHarness);
 
 describe('tgt on a FUSE file', () => {
   const undo: (() => Promise<void>)[] = [];

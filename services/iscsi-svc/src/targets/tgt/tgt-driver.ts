@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { Turns } from '../../turns.js';
 import { TargetError, type ExportSpec, type ObservedExport, type Portal, type TargetDriver } from '../target.port.js';
 import { checkIqn, checkSpec } from './export-values.js';
 import { holdsFile, openFiles } from './backing-file.js';
@@ -16,8 +17,8 @@ import { stopAllTgtd, TgtPool, type TgtConfig } from './tgt-pool.js';
 
 /** Exports files through tgtd (package tgt): a process per pool, spoken to over its management socket. */
 export class TgtDriver implements TargetDriver {
-  /** The end of the queue of each pool: its calls run one after the other, those of different pools side by side. */
-  private readonly queues = new Map<string, Promise<unknown>>();
+  /** Of each pool. */
+  private readonly turns = new Turns();
   /** Digests of the secrets that this process gave to each tgtd, which keeps them to itself. */
   private readonly secrets = new WeakMap<TgtInstance, Map<string, string>>();
   /** The exports that each pool should have: while its tgtd is dead, nobody else knows whether any is left. */
@@ -75,8 +76,13 @@ export class TgtDriver implements TargetDriver {
     });
   }
 
-  async observe(): Promise<ObservedExport[]> {
-    const found = await Promise.all(this.pool.pools().map((pool) => this.inTurn(pool, () => this.observePool(pool))));
+  pools(): string[] {
+    return this.pool.pools();
+  }
+
+  async observe(only?: string): Promise<ObservedExport[]> {
+    const pools = only === undefined ? this.pool.pools() : [only];
+    const found = await Promise.all(pools.map((pool) => this.inTurn(pool, () => this.observePool(pool))));
     return found.flat();
   }
 
@@ -85,7 +91,7 @@ export class TgtDriver implements TargetDriver {
   }
 
   async close(): Promise<void> {
-    await Promise.allSettled(this.queues.values());
+    await this.turns.settled();
     await this.pool.close();
   }
 
@@ -104,7 +110,7 @@ export class TgtDriver implements TargetDriver {
     if (!(await createTarget(client, spec))) {
       const found = (await listTargets(client)).filter(({ iqn }) => iqn === spec.iqn);
       const right = found.length === 1 && isAsSpecified(found[0]!, spec) ? found[0] : undefined;
-      if (right && (await holdsFile(openFiles(instance.pid), spec.backing.path))) {
+      if (right && (await holdsFile(await openFiles(instance.pid), spec.backing.path))) {
         if (secrets.get(spec.iqn) !== secret) await replaceSecret(client, right.tid, spec);
       } else {
         // Half made, or different: made again rather than edited, so that there is one order of steps to trust.
@@ -138,7 +144,7 @@ export class TgtDriver implements TargetDriver {
     try {
       const targets = await listTargets(instance.client);
       for (const { iqn } of targets) this.expectedOf(pool).add(iqn);
-      const files = openFiles(instance.pid);
+      const files = await openFiles(instance.pid);
       const observed: ObservedExport[] = [];
       for (const { tid, iqn, luns, acl, accounts, sessions } of targets) {
         const path = luns.find(({ lun }) => lun === 1)?.path ?? null;
@@ -168,18 +174,13 @@ export class TgtDriver implements TargetDriver {
     return expected;
   }
 
-  private async inTurn<Result>(pool: string, work: () => Promise<Result>): Promise<Result> {
-    const turn = (this.queues.get(pool) ?? Promise.resolve()).then(work).catch(async (error: unknown) => {
-      if (error instanceof TargetError && error.code === 'target.unreachable') await this.endHung(pool);
-      throw error;
-    });
-    const settled = turn.catch(() => undefined);
-    this.queues.set(pool, settled);
-    try {
-      return await turn;
-    } finally {
-      if (this.queues.get(pool) === settled) this.queues.delete(pool);
-    }
+  private inTurn<Result>(pool: string, work: () => Promise<Result>): Promise<Result> {
+    return this.turns.take(pool, () =>
+      work().catch(async (error: unknown) => {
+        if (error instanceof TargetError && error.code === 'target.unreachable') await this.endHung(pool);
+        throw error;
+      }),
+    );
   }
 
   /**

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { closeSync, openSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { identify, isAlive, killVerified, type ProcessIdentity } from '@m2/storage-daemon';
 import { TargetError, type Portal } from '../target.port.js';
-import { killVerified, processIdentity } from './process-identity.js';
 import { TgtClient } from './tgt-client.js';
 import { parsePortals } from './tgt-listing.js';
 
@@ -17,16 +17,13 @@ const MAX_LOG_BYTES = 1024 * 1024;
 const THREADS_PER_LUN = 4;
 
 /** What is known about one tgtd across restarts of the service: the content of its `tgtd.N.json`. */
-export interface TgtRecord {
+export interface TgtRecord extends ProcessIdentity {
   /** tgtd's control number (`-C`): the N of all its files. */
   control: number;
   /** Whose exports it holds; null for the spare. It never changes hands. */
   pool: string | null;
   /** Null until its portals are open. */
   port: number | null;
-  pid: number;
-  /** See `processIdentity`. */
-  identity: string;
 }
 
 /** The files of tgtd number `control`. The lock is tgtd's own. */
@@ -87,7 +84,7 @@ export class TgtInstance {
     const child = await spawnTgtd(stateDir, control);
     child.once('exit', onExit);
     const pid = child.pid!;
-    const instance = new TgtInstance(stateDir, { control, pool, port, pid, identity: processIdentity(pid) ?? '' });
+    const instance = new TgtInstance(stateDir, { control, pool, port, ...(identify(pid) ?? { pid, identity: '' }) });
     try {
       // At once, so that a crash of ours right here leaves no process that nobody knows.
       instance.save(instance.record);
@@ -116,7 +113,7 @@ export class TgtInstance {
   }
 
   get alive(): boolean {
-    return processIdentity(this.record.pid) === this.record.identity;
+    return isAlive(this.record);
   }
 
   /** Gives the spare to a pool. */
@@ -166,7 +163,7 @@ export class TgtInstance {
   /** Kills tgtd, whatever it does; resolves when the process is gone. Throws `target.busy` when it does not die. */
   async kill(): Promise<void> {
     for (const deadline = Date.now() + STOP_DEADLINE_MS; this.alive; await delay(5)) {
-      killVerified(this.record.pid, this.record.identity);
+      killVerified(this.record);
       if (Date.now() > deadline) {
         throw new TargetError(
           'target.busy',

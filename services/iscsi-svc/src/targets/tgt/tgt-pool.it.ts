@@ -4,9 +4,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { identify } from '@m2/storage-daemon';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { freePorts } from '../conformance/free-ports.js';
-import { processIdentity } from './process-identity.js';
 import { TgtInstance, instanceFiles, type TgtRecord } from './tgt-instance.js';
 import { parsePortals } from './tgt-listing.js';
 import { stopAllTgtd, TgtPool, type TgtConfig } from './tgt-pool.js';
@@ -15,7 +15,7 @@ const portalsOf = async ({ client }: TgtInstance) => parsePortals(await client.c
 
 async function kill({ pid }: { pid: number }): Promise<void> {
   process.kill(pid, 'SIGKILL');
-  await vi.waitFor(() => expect(processIdentity(pid)).toBeUndefined());
+  await vi.waitFor(() => expect(identify(pid)).toBeUndefined());
 }
 
 async function vacate(server: Server): Promise<void> {

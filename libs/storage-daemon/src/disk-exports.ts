@@ -1,0 +1,104 @@
+import { createHash } from 'node:crypto';
+import { StorageDaemonError } from './errors.js';
+import type { Qmp } from './qmp.js';
+
+/** A block device that is to be seen as a raw file. */
+export interface DiskExport {
+  /** Names the disk within its daemon. */
+  disk: string;
+  /** BlockdevOptions of QEMU's qapi/block-core, without a node name. */
+  blockdev: { driver: string } & Record<string, unknown>;
+  /** An existing file. */
+  mountpoint: string;
+  /** What runs between the opening of the device and its first use; when it fails, the device is closed again. */
+  onOpened?(): Promise<void>;
+}
+
+/** A network storage that is away makes the daemon wait for it: this long, at most, for its answer. */
+const openDeadlineMs = 15_000;
+
+/**
+ * Shows a block device as a raw file at `mountpoint` through the daemon's FUSE export (QEMU, qapi/block-export and
+ * qapi/block-core). What a failure leaves behind is taken back.
+ *
+ * - An I/O thread per disk. The daemon serves FUSE requests synchronously, so in one thread a disk in a slow flush would
+ *   stop every other disk of the daemon, and our commands. It costs a thread; a daemon per disk would cost a fork and 9 MB.
+ * - A target's SYNCHRONIZE CACHE is an fsync on the FUSE file, that is `blk_flush` of the device: what was flushed is
+ *   durable, unless the device's own options say `cache.no-flush`.
+ * - `growable: false`: a target that writes past the end gets an error and no larger disk.
+ * - `allow-other: auto`: a target under another user (root, when we are not) may open the disk where fuse.conf permits;
+ *   the file is mode 0600 and the kernel checks that (default_permissions).
+ */
+export async function addDiskExport(qmp: Qmp, { disk, blockdev, mountpoint, onOpened }: DiskExport): Promise<void> {
+  const id = nodeName(disk);
+  const undo: [command: string, args: object][] = [];
+  try {
+    await qmp.execute('object-add', { 'qom-type': 'iothread', id });
+    undo.unshift(['object-del', { id }]);
+    await qmp.execute('blockdev-add', { ...blockdev, 'node-name': id }, openDeadlineMs);
+    undo.unshift(['blockdev-del', { 'node-name': id }]);
+    await onOpened?.();
+    await qmp.execute('block-export-add', {
+      type: 'fuse',
+      id: exportId(disk),
+      'node-name': id,
+      mountpoint,
+      writable: true,
+      growable: false,
+      'allow-other': 'auto',
+      iothread: id,
+    });
+  } catch (error) {
+    for (const [command, args] of undo) await qmp.execute(command, args).catch(() => {});
+    throw error;
+  }
+}
+
+/** Takes the disk away, whoever has it open, and closes its device: only then can its volume be removed. */
+export async function removeDiskExport(qmp: Qmp, disk: string): Promise<void> {
+  await Promise.all([
+    qmp.event('BLOCK_EXPORT_DELETED', exportId(disk)),
+    qmp.execute('block-export-del', { id: exportId(disk), mode: 'hard' }),
+  ]);
+  await qmp.execute('blockdev-del', { 'node-name': nodeName(disk) });
+  await qmp.execute('object-del', { id: nodeName(disk) });
+}
+
+/** The disks that an adopted daemon exports, after whatever an interrupted add or remove left in it is removed. */
+export async function exportedDisks(qmp: Qmp): Promise<Set<string>> {
+  const [exports, nodes, objects] = (await Promise.all([
+    qmp.execute('query-block-exports'),
+    qmp.execute('query-named-block-nodes', { flat: true }),
+    objectsOf(qmp),
+  ])) as [{ id: string; 'shutting-down': boolean }[], { 'node-name': string }[], { name: string }[]];
+  if (exports.some((it) => it['shutting-down'])) {
+    throw new StorageDaemonError('daemon.unavailable', 'A disk is being taken away since before the restart. Retry.');
+  }
+  const disks = new Set(exports.map((it) => it.id.slice(prefix.length)));
+  const used = new Set([...disks].map((disk) => nodeName(disk)));
+  for (const node of nodes) {
+    const name = node['node-name'];
+    if (name.startsWith(prefix) && !used.has(name)) await qmp.execute('blockdev-del', { 'node-name': name });
+  }
+  for (const { name } of objects) {
+    if (name.startsWith(prefix) && !used.has(name)) await qmp.execute('object-del', { id: name });
+  }
+  return disks;
+}
+
+/** The daemon, unlike QEMU, has no query-iothreads; and one that never had an object has no place for them either. */
+async function objectsOf(qmp: Qmp): Promise<unknown> {
+  const top = (await qmp.execute('qom-list', { path: '/' })) as { name: string }[];
+  return top.some(({ name }) => name === 'objects') ? qmp.execute('qom-list', { path: '/objects' }) : [];
+}
+
+const prefix = 'disk-';
+
+function exportId(disk: string): string {
+  return prefix + disk;
+}
+
+/** The exported node, and its I/O thread. A block node's name has at most 31 characters, fewer than a disk's may have. */
+export function nodeName(disk: string): string {
+  return prefix + createHash('sha256').update(disk).digest('hex').slice(0, 26);
+}

@@ -1,0 +1,45 @@
+export type StorageDaemonErrorCode =
+  /** The directory cannot be used for a daemon. */
+  | 'daemon.misconfigured'
+  /** The program is not on this machine. */
+  | 'daemon.not_installed'
+  /** The daemon does not answer in time: it hangs, or the storage below it does. */
+  | 'daemon.timeout'
+  /** The daemon is away, or refused. */
+  | 'daemon.unavailable';
+
+/** What goes wrong with a storage daemon: a stable code, and a sentence that ends with what to do. */
+export class StorageDaemonError extends Error {
+  override readonly name = 'StorageDaemonError';
+
+  constructor(
+    readonly code: StorageDaemonErrorCode,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+/**
+ * Waits for `work` for at most `milliseconds`, then rejects with `daemon.timeout`. The work itself goes on: what a daemon
+ * was told cannot be taken back, only the waiting for it can.
+ */
+export async function withDeadline<T>(work: Promise<T>, milliseconds: number, doing: string): Promise<T> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(
+    () =>
+      reject(
+        new StorageDaemonError(
+          'daemon.timeout',
+          `No answer within ${milliseconds} ms to ${doing}. Check the storage below the daemon.`,
+        ),
+      ),
+    milliseconds,
+  );
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

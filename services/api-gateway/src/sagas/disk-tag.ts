@@ -1,0 +1,23 @@
+import { diskTag, diskUntag } from '@m2/contracts';
+import { defineSaga, send } from '../operations/saga.js';
+
+export interface DiskTagInput {
+  tag: string;
+  disk: string;
+  name: string;
+}
+
+/** A tag that was made, or may have been, is forgotten again: it would count, and keep space, for nobody. */
+export const diskTagSaga = defineSaga<DiskTagInput>({
+  kind: 'disk.tag',
+  forwardOnly: false,
+  steps: [
+    {
+      name: 'tag-disk',
+      after: [],
+      do: ({ input, project }) => send(diskTag, { tagId: input.tag, diskId: input.disk, project, name: input.name }),
+      undo: ({ input, project }) => send(diskUntag, { tagId: input.tag, diskId: input.disk, project }),
+      deadlineMs: 120_000,
+    },
+  ],
+});

@@ -1,0 +1,21 @@
+import { diskUntag } from '@m2/contracts';
+import { defineSaga, send } from '../operations/saga.js';
+
+export interface DiskUntagInput {
+  tag: string;
+  disk: string;
+}
+
+/** One step, and not undone when it is refused: a tag that disks depend on stays as it is. */
+export const diskUntagSaga = defineSaga<DiskUntagInput>({
+  kind: 'disk.untag',
+  forwardOnly: false,
+  steps: [
+    {
+      name: 'untag-disk',
+      after: [],
+      do: ({ input, project }) => send(diskUntag, { tagId: input.tag, diskId: input.disk, project }),
+      deadlineMs: 120_000,
+    },
+  ],
+});

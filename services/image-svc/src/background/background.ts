@@ -1,0 +1,104 @@
+import { M2Error } from '@m2/contracts';
+import type { Kit, Session } from '@m2/service-kit';
+
+const takeUpEveryMs = 30_000;
+
+export interface BackgroundWork {
+  /** In logs and in the lock's name, e.g. "import". */
+  name: string;
+  /** How many run at the same time; more wait. */
+  concurrency: number;
+  /** What is on record as to be done, in order. */
+  due(): Promise<string[]>;
+  /** Does one thing, or leaves it for the next time by throwing. Nobody else in any replica is at it meanwhile. */
+  run(id: string, session: Session, signal: AbortSignal): Promise<void>;
+}
+
+/**
+ * Work that a command only begins, because it takes as long as there are bytes. What is to be done is on record, so it survives the
+ * service, and a replica that died for good leaves its work to the others.
+ */
+export class Background {
+  private readonly running = new Map<string, { stop: AbortController; done: Promise<void> }>();
+  private readonly waiting: string[] = [];
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(
+    private readonly kit: Kit,
+    private readonly work: BackgroundWork,
+  ) {}
+
+  /** Takes up what is on record, now and every half minute. */
+  async open(): Promise<void> {
+    await this.takeUp();
+    this.timer = setInterval(() => {
+      this.takeUp().catch((error: unknown) =>
+        this.kit.log.warn({ err: error, work: this.work.name }, 'background work was not looked for'),
+      );
+    }, takeUpEveryMs);
+  }
+
+  private async takeUp(): Promise<void> {
+    for (const id of await this.work.due()) this.start(id);
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.timer);
+    this.waiting.length = 0;
+    await Promise.all([...this.running.keys()].map((id) => this.stop(id)));
+  }
+
+  /** Begins, or lets it wait for its turn. */
+  start(id: string): void {
+    if (this.running.has(id) || this.waiting.includes(id)) return;
+    if (this.running.size >= this.work.concurrency) {
+      this.waiting.push(id);
+      return;
+    }
+    const stop = new AbortController();
+    const done = this.attempt(id, stop.signal).finally(() => {
+      this.running.delete(id);
+      const next = this.waiting.shift();
+      if (next) this.start(next);
+    });
+    this.running.set(id, { stop, done });
+  }
+
+  /** Returns when nothing of it is under way here any more. */
+  async stop(id: string): Promise<void> {
+    const at = this.waiting.indexOf(id);
+    if (at >= 0) this.waiting.splice(at, 1);
+    const job = this.running.get(id);
+    job?.stop.abort(new M2Error('storage.aborted', `The ${this.work.name} was stopped`));
+    await job?.done;
+  }
+
+  private async attempt(id: string, signal: AbortSignal): Promise<void> {
+    let session: Session | undefined;
+    try {
+      session = await this.kit.database.session();
+      // Another replica may have begun it already; the lock goes with its process.
+      const [lock] = await session.query<{ mine: boolean }>(
+        'SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS mine',
+        [`m2 ${this.work.name} ${id}`],
+      );
+      if (lock?.mine) await this.work.run(id, session, signal);
+    } catch (error) {
+      this.kit.log.error({ err: error, work: this.work.name, id }, 'background work was left; it is taken up again');
+    } finally {
+      session?.release(true);
+    }
+  }
+}
+
+const progressEveryMs = 500;
+
+/** Hands on how far something is, twice a second at most. */
+export function sparsely(tell: (done: number, total: number | null) => void) {
+  let last = 0;
+  return (done: number, total: number | undefined): void => {
+    if (Date.now() - last < progressEveryMs) return;
+    last = Date.now();
+    tell(done, total ?? null);
+  };
+}

@@ -1,0 +1,53 @@
+import { diskAttach, diskAttached, diskDetach, diskDetached, M2Error, type RequestOf } from '@m2/contracts';
+import { type Effect, Handles } from '@m2/service-kit';
+import { Inject, Injectable } from '@nestjs/common';
+import type { StorageBackend } from '../backends/storage.port.js';
+import { STORAGE } from '../backends/storage.token.js';
+import { DiskStore, toDisk } from './disk-store.js';
+import { Flattener } from './flattener.js';
+
+/** Who holds a disk. */
+@Injectable()
+export class AttachmentHandlers {
+  constructor(
+    @Inject(DiskStore) private readonly disks: DiskStore,
+    @Inject(Flattener) private readonly flattener: Flattener,
+    @Inject(STORAGE) private readonly storage: StorageBackend,
+  ) {}
+
+  /** The claim is the row's: of two provisions, one becomes its holder and the other finds it held. */
+  @Handles(diskAttach)
+  async attach({ diskId, project, holder }: RequestOf<typeof diskAttach>, effect: Effect) {
+    const disk = await effect.transaction(async (sql) => {
+      const row = await this.disks.locked(sql, diskId, project);
+      if (!row) throw new M2Error('disk.not_found', `There is no disk ${diskId} in this project`);
+      if (row.state !== 'ready') throw new M2Error('disk.in_use', `The disk "${row.name}" is ${row.state}`);
+      if (row.holder && row.holder !== holder)
+        throw new M2Error('disk.in_use', `The disk "${row.name}" is held by provision ${row.holder}`);
+      const [rollback] = await sql.query('SELECT 1 FROM former_volumes WHERE disk = $1 AND pending', [diskId]);
+      if (rollback) throw new M2Error('disk.in_use', `The disk "${row.name}" is being rolled back`);
+      await sql.query('UPDATE disks SET holder = $2 WHERE id = $1', [diskId, holder]);
+      return { ...row, holder };
+    });
+    // A node does not wait for a copy to end: that goes on where the storage can do it under a node, or when the disk is free again.
+    if (disk.flattening) await this.flattener.stop(diskId);
+    const backing = await this.storage.ensureAttached({ project, name: disk.volume });
+    return effect.commit(async (_sql, emit) => {
+      emit(diskAttached, { id: disk.id, project, name: disk.name, holder }, { entity: disk.id, project });
+      return { disk: toDisk(disk), backing };
+    });
+  }
+
+  @Handles(diskDetach)
+  async detach({ diskId, project, holder }: RequestOf<typeof diskDetach>, effect: Effect) {
+    const disk = await effect.transaction((sql) => this.disks.locked(sql, diskId, project));
+    const ours = disk?.holder === holder;
+    if (ours) await this.storage.ensureDetached({ project, name: disk.volume });
+    return effect.commit(async (sql, emit) => {
+      if (!ours) return {};
+      await sql.query('UPDATE disks SET holder = NULL WHERE id = $1 AND holder = $2', [diskId, holder]);
+      emit(diskDetached, { id: disk.id, project, name: disk.name, holder }, { entity: disk.id, project });
+      return {};
+    });
+  }
+}

@@ -1,0 +1,118 @@
+import { type Disk, diskFlatten, diskFlattened, M2Error, type RequestOf, shown } from '@m2/contracts';
+import { type Effect, Handles, isConnectionError, type Kit, KIT, type Session } from '@m2/service-kit';
+import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
+import { Background, sparsely } from '../background/background.js';
+import type { StorageBackend } from '../backends/storage.port.js';
+import { STORAGE } from '../backends/storage.token.js';
+import { DiskRemover } from './disk-remover.js';
+import { DiskStore, toDisk } from './disk-store.js';
+
+interface Row {
+  project: string;
+  name: string;
+  volume: string;
+  parentTag: string | null;
+}
+
+/** One at a time: it reads and writes whole disks beside those that nodes work on. */
+const concurrency = 1;
+
+/** Makes disks independent of what they were cloned from, in the background. */
+@Injectable()
+export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
+  private readonly background: Background;
+
+  constructor(
+    @Inject(KIT) private readonly kit: Kit,
+    @Inject(DiskStore) private readonly disks: DiskStore,
+    @Inject(DiskRemover) private readonly remover: DiskRemover,
+    @Inject(STORAGE) private readonly storage: StorageBackend,
+  ) {
+    this.background = new Background(kit, {
+      name: 'flatten',
+      concurrency,
+      due: () => this.due(),
+      run: (id, session, signal) => this.flatten(id, session, signal),
+    });
+  }
+
+  onModuleInit(): Promise<void> {
+    return this.background.open();
+  }
+
+  beforeApplicationShutdown(): Promise<void> {
+    return this.background.close();
+  }
+
+  start(disk: string): void {
+    this.background.start(disk);
+  }
+
+  /** Returns when nobody here is at it any more; the disk is whole, and a clone still. */
+  stop(disk: string): Promise<void> {
+    return this.background.stop(disk);
+  }
+
+  @Handles(diskFlatten)
+  async request({ diskId, project }: RequestOf<typeof diskFlatten>, effect: Effect): Promise<Disk> {
+    const flattening = { progress: null, error: null };
+    const disk = await effect.commit(async (sql) => {
+      const row = await this.disks.ready(sql, diskId, project);
+      if (row.depth === 0) return toDisk(row);
+      await sql.query('UPDATE disks SET flattening = $2 WHERE id = $1', [diskId, JSON.stringify(flattening)]);
+      return toDisk({ ...row, flattening });
+    });
+    if (disk.flattening) this.start(diskId);
+    return disk;
+  }
+
+  private async due(): Promise<string[]> {
+    const rows = await this.kit.database.query<{ id: string }>(
+      `SELECT id FROM disks WHERE flattening IS NOT NULL AND flattening->'error' = 'null' AND state = 'ready' ORDER BY created_at`,
+    );
+    return rows.map(({ id }) => id);
+  }
+
+  private async flatten(id: string, session: Session, signal: AbortSignal): Promise<void> {
+    const [disk] = await session.query<Row & Record<string, unknown>>(
+      `SELECT project, name, volume, parent_tag AS "parentTag" FROM disks
+       WHERE id = $1 AND flattening IS NOT NULL AND flattening->'error' = 'null' AND state = 'ready'`,
+      [id],
+    );
+    if (!disk) return;
+    const { project, name, volume, parentTag } = disk;
+    try {
+      const onProgress = sparsely((done, total) =>
+        this.tell(id, { progress: { phase: 'flatten', done, total }, error: null }),
+      );
+      await this.storage.ensureFlat({ project, name: volume }, { signal, onProgress });
+      const done = await this.kit.transact(async (sql, emit) => {
+        // A rollback may have given the disk another volume meanwhile: then this one does not count.
+        const rows = await sql.query(
+          `UPDATE disks SET depth = 0, parent_tag = NULL, flattening = NULL WHERE id = $1 AND volume = $2 RETURNING id`,
+          [id, volume],
+        );
+        if (rows.length > 0) emit(diskFlattened, { id, project, name }, { entity: id, project });
+        return rows.length > 0;
+      });
+      if (!done) return;
+      if (parentTag) await this.remover.releaseTag(parentTag);
+      await this.remover.settle(id);
+    } catch (error) {
+      const failure = M2Error.from(error);
+      // The disk was attached, the service stops, or something is away for a while: taken up again, none is the end of it.
+      if (signal.aborted || isConnectionError(error) || failure.retryable || failure.code === 'storage.in_use') return;
+      this.kit.log.warn({ err: error, disk: id }, 'a disk could not be made flat');
+      await this.tell(id, { progress: null, error: shown(failure.toValue()) });
+    }
+  }
+
+  private async tell(id: string, flattening: Disk['flattening']): Promise<void> {
+    await this.kit.database
+      .query('UPDATE disks SET flattening = $2 WHERE id = $1 AND flattening IS NOT NULL', [
+        id,
+        JSON.stringify(flattening),
+      ])
+      .catch((error: unknown) => this.kit.log.debug({ err: error }, 'progress was not kept'));
+  }
+}

@@ -1,0 +1,16 @@
+import { projectDeleted } from '@m2/contracts';
+import { Consumes, type ReceivedEvent } from '@m2/service-kit';
+import { Inject, Injectable } from '@nestjs/common';
+import type { StorageBackend } from '../backends/storage.port.js';
+import { STORAGE } from '../backends/storage.token.js';
+
+/** What the storage keeps for a project (a namespace, a user) goes when the project does. */
+@Injectable()
+export class ProjectEnd {
+  constructor(@Inject(STORAGE) private readonly storage: StorageBackend) {}
+
+  @Consumes({ durable: 'image-projects', of: projectDeleted })
+  async forget(events: ReceivedEvent[]): Promise<void> {
+    for (const { data } of events) await this.storage.ensureNoProject(String(data['id']));
+  }
+}

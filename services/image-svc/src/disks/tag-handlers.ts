@@ -1,0 +1,149 @@
+import {
+  type Disk,
+  diskRollback,
+  diskRolledBack,
+  diskTag,
+  diskTagged,
+  diskTags,
+  diskUntag,
+  diskUntagged,
+  M2Error,
+  type RequestOf,
+} from '@m2/contracts';
+import { Answers, type Effect, Handles, type Kit, KIT, type Sql } from '@m2/service-kit';
+import { Inject, Injectable } from '@nestjs/common';
+import type { StorageBackend } from '../backends/storage.port.js';
+import { STORAGE } from '../backends/storage.token.js';
+import type { ImageConfig } from '../config.js';
+import { newVolumeName } from '../volumes/volume-names.js';
+import { DiskRemover } from './disk-remover.js';
+import { assertFree, DiskStore, toDisk } from './disk-store.js';
+import { Flattener } from './flattener.js';
+import { originOf, storageTag, TagStore, toTag, volumeOf } from './tag-store.js';
+
+/** Tags: a disk as it was, to fork from and to go back to. */
+@Injectable()
+export class TagHandlers {
+  constructor(
+    @Inject(KIT) private readonly kit: Kit<ImageConfig>,
+    @Inject(DiskStore) private readonly disks: DiskStore,
+    @Inject(TagStore) private readonly tags: TagStore,
+    @Inject(DiskRemover) private readonly remover: DiskRemover,
+    @Inject(Flattener) private readonly flattener: Flattener,
+    @Inject(STORAGE) private readonly storage: StorageBackend,
+  ) {}
+
+  @Answers(diskTags)
+  list(filter: RequestOf<typeof diskTags>) {
+    return this.tags.list(filter);
+  }
+
+  @Handles(diskTag)
+  async tag({ tagId, diskId, project, name }: RequestOf<typeof diskTag>, effect: Effect) {
+    const { disk, tag } = await effect.transaction(async (sql) => {
+      const row = await this.disks.ready(sql, diskId, project);
+      return { disk: row, tag: await this.tags.record(sql, row, { id: tagId, name, automatic: false }) };
+    });
+    await this.storage.ensureTag(volumeOf(tag), storageTag(tag.id));
+    return effect.commit(async (sql, emit) => {
+      await sql.query(`UPDATE tags SET state = 'ready' WHERE id = $1`, [tagId]);
+      emit(
+        diskTagged,
+        { id: diskId, project, name: disk.name, tag: tagId, tagName: name },
+        { entity: diskId, project },
+      );
+      return toTag(tag);
+    });
+  }
+
+  @Handles(diskUntag)
+  async untag({ tagId, diskId, project }: RequestOf<typeof diskUntag>, effect: Effect) {
+    const tag = await effect.transaction(async (sql) => {
+      const row = await this.tags.locked(sql, tagId, 'UPDATE');
+      if (!row || row.disk !== diskId || row.project !== project) return undefined;
+      const dependents = await this.tags.dependents(sql, tagId);
+      if (dependents.length > 0)
+        throw new M2Error('tag.in_use', `Made from the tag "${row.name}": ${dependents.join('; ')}`);
+      await sql.query(`UPDATE tags SET state = 'deleting' WHERE id = $1`, [tagId]);
+      return row;
+    });
+    if (!tag) return effect.commit(async () => ({}));
+    await this.storage.ensureNoTag(volumeOf(tag), storageTag(tagId));
+    await effect.commit(async (sql, emit) => {
+      await sql.query('DELETE FROM tags WHERE id = $1', [tagId]);
+      const [disk] = await sql.query<{ name: string }>('SELECT name FROM disks WHERE id = $1', [diskId]);
+      const meta = { entity: diskId, project };
+      emit(diskUntagged, { id: diskId, project, name: disk!.name, tag: tagId, tagName: tag.name }, meta);
+      return {};
+    });
+    await this.remover.settle(diskId);
+    return {};
+  }
+
+  /**
+   * The disk gets a new volume, a clone of the tag, which takes no time whatever its size; the old one stays as long as tags lie on it.
+   * So later tags survive, and until the one transaction that exchanges the volumes nothing has happened.
+   */
+  @Handles(diskRollback)
+  async rollback({ diskId, project, tag: tagId }: RequestOf<typeof diskRollback>, effect: Effect): Promise<Disk> {
+    const { tag, volume } = await effect.transaction((sql) => this.recordRollback(sql, diskId, project, tagId));
+    await this.flattener.stop(diskId);
+    try {
+      await this.storage.ensureClone(originOf(tag), { project, name: volume }, { sizeBytes: tag.sizeBytes });
+    } catch (error) {
+      if (!M2Error.from(error).retryable) await this.abandon(effect, project, volume);
+      throw error;
+    }
+    const deep = tag.depth + 1 > this.kit.config.maxCloneDepth;
+    const disk = await effect.commit(async (sql, emit) => {
+      const row = await this.disks.ready(sql, diskId, project);
+      const mine = await sql.query('DELETE FROM former_volumes WHERE volume = $1 AND pending RETURNING volume', [
+        volume,
+      ]);
+      if (mine.length === 0) throw new M2Error('storage.aborted', 'The rollback took too long, and was given up');
+      await sql.query(
+        'INSERT INTO former_volumes (volume, disk, parent_tag, pending, created_at) VALUES ($1, $2, $3, false, clock_timestamp())',
+        [row.volume, diskId, row.parentTag],
+      );
+      await sql.query(
+        'UPDATE disks SET volume = $2, parent_tag = $3, depth = $4, size_bytes = $5, flattening = $6 WHERE id = $1',
+        [diskId, volume, tagId, tag.depth + 1, tag.sizeBytes, deep ? '{"progress":null,"error":null}' : null],
+      );
+      const meta = { entity: diskId, project };
+      emit(diskRolledBack, { id: diskId, project, name: row.name, tag: tagId, tagName: tag.name, volume }, meta);
+      return (await this.disks.locked(sql, diskId, project))!;
+    });
+    if (deep) this.flattener.start(diskId);
+    await this.remover.settle(diskId);
+    return toDisk(disk);
+  }
+
+  private async recordRollback(sql: Sql, diskId: string, project: string, tagId: string) {
+    const disk = await this.disks.ready(sql, diskId, project);
+    assertFree(disk);
+    const tag = await this.tags.usable(sql, tagId, diskId, project);
+    if (tag.state !== 'ready') throw new M2Error('tag.not_found', `The tag "${tag.name}" is ${tag.state}`);
+    if (tag.depth + 1 > this.kit.config.maxCloneDepth * 2)
+      throw new M2Error('disk.too_deep', `The disk "${disk.name}" would be clone number ${tag.depth + 1} of a chain`);
+    // What another message of this operation began is gone on with; what another operation began is not.
+    const [begun] = await sql.query<{ volume: string; parent_tag: string }>(
+      'SELECT volume, parent_tag FROM former_volumes WHERE disk = $1 AND pending',
+      [diskId],
+    );
+    if (begun && begun.parent_tag !== tagId)
+      throw new M2Error('disk.in_use', `The disk "${disk.name}" is being rolled back to another tag`);
+    if (begun) return { tag, volume: begun.volume };
+    const volume = await newVolumeName(sql);
+    await sql.query('INSERT INTO former_volumes (volume, disk, parent_tag, pending) VALUES ($1, $2, $3, true)', [
+      volume,
+      diskId,
+      tagId,
+    ]);
+    return { tag, volume };
+  }
+
+  private async abandon(sql: Sql, project: string, volume: string): Promise<void> {
+    await this.storage.ensureNoDisk({ project, name: volume });
+    await sql.query('DELETE FROM former_volumes WHERE volume = $1 AND pending', [volume]);
+  }
+}

@@ -1,0 +1,118 @@
+import { M2Error, type Tag } from '@m2/contracts';
+import { type Kit, KIT, type Sql, violatesUnique } from '@m2/service-kit';
+import { Inject, Injectable } from '@nestjs/common';
+import type { DiskVolume, Origin } from '../backends/storage.port.js';
+import type { ImageConfig } from '../config.js';
+import type { DiskRow } from './disk-store.js';
+
+/** A tag as the table has it, with its disk's project. `volume` is where it lies, which a rollback makes a former volume of the disk. */
+export type TagRow = Omit<Tag, 'createdAt'> & {
+  project: string;
+  state: 'creating' | 'ready' | 'deleting';
+  volume: string;
+  depth: number;
+  createdAt: Date;
+};
+
+const select = `
+  SELECT t.id, t.disk, d.project, t.name, t.state, t.automatic, t.volume, t.depth, t.size_bytes::float8 AS "sizeBytes",
+    t.created_at AS "createdAt"
+  FROM tags t JOIN disks d ON d.id = t.disk`;
+
+/** The storage's name of a tag: that of people may be given to another one day. */
+export const storageTag = (id: string): string => `t${id.replaceAll('-', '')}`;
+
+export const volumeOf = (tag: Pick<TagRow, 'project' | 'volume'>): DiskVolume => ({
+  project: tag.project,
+  name: tag.volume,
+});
+
+export const originOf = (tag: TagRow): Origin => ({ disk: volumeOf(tag), tag: storageTag(tag.id) });
+
+export const toTag = ({ id, disk, name, sizeBytes, automatic, createdAt }: TagRow): Tag => ({
+  id,
+  disk,
+  name,
+  sizeBytes,
+  automatic,
+  createdAt: createdAt.toISOString(),
+});
+
+@Injectable()
+export class TagStore {
+  constructor(@Inject(KIT) private readonly kit: Kit<ImageConfig>) {}
+
+  async list(filter: {
+    project: string;
+    disk: string;
+    name?: string | undefined;
+    cursor?: string | undefined;
+    limit: number;
+  }) {
+    const { project, disk, name = null, cursor = '', limit } = filter;
+    const rows = await this.kit.database.query<TagRow>(
+      `${select} WHERE t.disk = $1 AND d.project = $2 AND t.state = 'ready' AND ($3::text IS NULL OR t.name = $3) AND t.name > $4
+       ORDER BY t.name LIMIT $5`,
+      [disk, project, name, cursor, limit + 1],
+    );
+    const items = rows.slice(0, limit).map(toTag);
+    return rows.length > limit ? { items, next: items.at(-1)!.name } : { items };
+  }
+
+  /** Locked for the transaction: `SHARE` keeps it from being removed, `UPDATE` from being used. */
+  async locked(sql: Sql, id: string, lock: 'SHARE' | 'UPDATE'): Promise<TagRow | undefined> {
+    const [row] = await sql.query<TagRow>(`${select} WHERE t.id = $1 FOR ${lock} OF t`, [id]);
+    return row;
+  }
+
+  /** A tag of a disk that something is to be made from; it stays until the transaction ends. Throws M2Error `tag.not_found`. */
+  async usable(sql: Sql, id: string, disk: string, project: string): Promise<TagRow> {
+    const tag = await this.locked(sql, id, 'SHARE');
+    if (!tag || tag.disk !== disk || tag.project !== project || tag.state === 'deleting')
+      throw new M2Error('tag.not_found', `The disk has no tag ${id}`);
+    return tag;
+  }
+
+  /**
+   * Puts a tag on record that is to be made next; the same once more is fine. Tags that people make are counted, those for a fork are
+   * not: a fork counts by itself. Throws M2Error `tag.exists`, `disk.too_many_tags`.
+   */
+  async record(sql: Sql, disk: DiskRow, { id, name, automatic }: { id: string; name: string; automatic: boolean }) {
+    const known = await this.locked(sql, id, 'SHARE');
+    if (known) return known;
+    if (!automatic) {
+      const [row] = await sql.query<{ count: number }>(
+        'SELECT count(*)::int AS count FROM tags WHERE disk = $1 AND NOT automatic',
+        [disk.id],
+      );
+      const { maxTags } = this.kit.config;
+      if (row!.count >= maxTags) throw new M2Error('disk.too_many_tags', `The disk "${disk.name}" has ${maxTags} tags`);
+    }
+    try {
+      await sql.query(
+        `INSERT INTO tags (id, disk, name, state, automatic, volume, depth, size_bytes, created_at)
+         VALUES ($1, $2, $3, 'creating', $4, $5, $6, $7, now())`,
+        [id, disk.id, name, automatic, disk.volume, disk.depth, disk.sizeBytes],
+      );
+    } catch (error) {
+      if (violatesUnique(error, 'tags_name'))
+        throw new M2Error('tag.exists', `The disk "${disk.name}" has a tag "${name}" already`);
+      throw error;
+    }
+    return (await this.locked(sql, id, 'SHARE'))!;
+  }
+
+  /** What was made from a tag and depends on it still, in words; empty: nothing. Of other disks those of the same project. */
+  async dependents(sql: Sql, id: string): Promise<string[]> {
+    const rows = await sql.query<{ what: string }>(
+      `SELECT CASE WHEN d.id = t.disk THEN 'the disk itself, which was rolled back to it' ELSE 'disk ' || d.name END AS what
+         FROM tags t JOIN disks d ON d.parent_tag = t.id WHERE t.id = $1
+       UNION ALL SELECT 'what disk ' || d.name || ' was before a rollback'
+         FROM former_volumes f JOIN disks d ON d.id = f.disk WHERE f.parent_tag = $1
+       UNION ALL SELECT 'image ' || name || ', which is being copied from it' FROM images WHERE from_tag = $1
+       LIMIT 5`,
+      [id],
+    );
+    return rows.map(({ what }) => what);
+  }
+}

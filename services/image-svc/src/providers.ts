@@ -1,0 +1,44 @@
+import { AttachmentHandlers } from './disks/attachment-handlers.js';
+import { AttachmentKeeper } from './disks/attachment-keeper.js';
+import { DiskHandlers } from './disks/disk-handlers.js';
+import { DiskRemover } from './disks/disk-remover.js';
+import { DiskStore } from './disks/disk-store.js';
+import { Flattener } from './disks/flattener.js';
+import { Housekeeping } from './disks/housekeeping.js';
+import { ProjectEnd } from './disks/project-end.js';
+import { TagHandlers } from './disks/tag-handlers.js';
+import { TagStore } from './disks/tag-store.js';
+import { Exporter } from './images/exporter.js';
+import { ImageHandlers } from './images/image-handlers.js';
+import { ImageStore } from './images/image-store.js';
+import { Importer } from './images/importer.js';
+import { LineageHandler } from './images/lineage.js';
+import { Staging } from './images/staging.js';
+import { QuotaHandlers } from './quotas/quota-handlers.js';
+import { StorageCheck } from './storage/storage-check.js';
+import { TransferDoor } from './transfers/transfer-door.js';
+import { TransferHandlers } from './transfers/transfer-handlers.js';
+
+/** The service but for its storage, which a test replaces. */
+export const providers = [
+  TransferDoor,
+  TransferHandlers,
+  Staging,
+  ImageStore,
+  ImageHandlers,
+  Importer,
+  Exporter,
+  LineageHandler,
+  DiskStore,
+  DiskHandlers,
+  DiskRemover,
+  TagStore,
+  TagHandlers,
+  Flattener,
+  AttachmentHandlers,
+  AttachmentKeeper,
+  Housekeeping,
+  ProjectEnd,
+  QuotaHandlers,
+  StorageCheck,
+];

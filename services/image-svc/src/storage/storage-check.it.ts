@@ -1,0 +1,83 @@
+import { diskAttach, diskTag, storageCheck, storageRepair } from '@m2/contracts';
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { openImage, type TestImage } from '../testing/image.js';
+
+let service: TestImage;
+beforeAll(async () => {
+  service = await openImage();
+});
+afterAll(() => service?.close());
+beforeEach(() => service.storage.volumes.clear());
+
+const found = async () => (await service.ask(storageCheck, {})).items.filter(({ kind }) => kind !== 'volume_missing');
+const put = (name: string, kind: 'golden' | 'disk' | 'partial', project: string | null = null) =>
+  service.storage.volumes.set(name, { name, kind, project, sizeBytes: 512, tags: [], origin: null });
+/** A volume name of this installation that nothing on record has. */
+const orphan = async () => {
+  const [row] = await service.kit.database.query<{ name: string }>(
+    `SELECT uid || 'img' || nextval('volume_numbers') AS name FROM installation`,
+  );
+  return row!.name;
+};
+
+describe('the check of the storage', () => {
+  it('finds nothing where nothing is wrong, also while disks are used, and leaves what is of others', async () => {
+    const disk = await service.disk();
+    await service.tell(diskAttach, { diskId: disk.id, project: disk.project, holder: randomUUID() });
+    await service.tell(diskTag, { tagId: randomUUID(), diskId: disk.id, project: disk.project, name: 'tag' });
+    put('otherimg1', 'golden');
+    put(`${disk.volume.replace(/img.*/, '')}2img5`, 'disk');
+    expect(await found()).toEqual([]);
+  });
+
+  it('explains each difference, and repairs it when its time of grace is over, not before', async () => {
+    const disk = await service.disk();
+    const project = randomUUID();
+    const [golden, clone, partial] = [await orphan(), await orphan(), await orphan()];
+    put(golden, 'golden');
+    put(clone, 'disk', project);
+    put(partial, 'partial');
+    service.storage.volumes.get(disk.volume)?.tags.push('t1');
+    const items = await found();
+    expect(items.map(({ kind, volume, tag }) => [kind, volume, tag]).toSorted()).toEqual(
+      [
+        ['volume_without_owner', golden, null],
+        ['volume_without_owner', clone, null],
+        ['volume_partial', partial, null],
+        ['tag_without_owner', disk.volume, 't1'],
+      ].toSorted(),
+    );
+    for (const { explanation, repair, firstSeenAt, repairableAt } of items) {
+      expect(explanation.length).toBeGreaterThan(20);
+      expect(repair).toMatch(/^remove the /);
+      expect(Date.parse(repairableAt as string) - Date.parse(firstSeenAt)).toBe(3_600_000);
+    }
+    expect((await service.tell(storageRepair, {})).repaired).toEqual([]);
+    expect(service.storage.volumes.has(golden)).toBe(true);
+    const before = new Map(items.map(({ volume, firstSeenAt }) => [volume, firstSeenAt]));
+    await service.restart(undefined, { M2_ORPHAN_GRACE_SECONDS: '0' });
+    for (const { volume, firstSeenAt } of await found()) expect(firstSeenAt).toBe(before.get(volume));
+    const { repaired, left } = await service.tell(storageRepair, {});
+    expect(repaired).toHaveLength(4);
+    expect(left.filter(({ kind }) => kind !== 'volume_missing')).toEqual([]);
+    expect([...service.storage.volumes.keys()].filter((name) => [golden, clone, partial].includes(name))).toEqual([]);
+    expect(service.storage.volumes.get(disk.volume)?.tags).toEqual([]);
+    expect(await service.events(golden)).toEqual(['image.storage.repaired']);
+    await service.restart();
+  });
+
+  it('says what is lost, and repairs nothing of it', async () => {
+    const disk = await service.disk();
+    await service.tell(diskTag, { tagId: randomUUID(), diskId: disk.id, project: disk.project, name: 'tag' });
+    service.storage.volumes.get(disk.volume)!.tags.length = 0;
+    expect(await found()).toMatchObject([
+      { kind: 'tag_missing', volume: disk.volume, repair: null, repairableAt: null },
+    ]);
+    service.storage.volumes.delete(disk.volume);
+    const { items } = await service.ask(storageCheck, {});
+    expect(items).toContainEqual(
+      expect.objectContaining({ kind: 'volume_missing', volume: disk.volume, project: disk.project, repair: null }),
+    );
+  });
+});

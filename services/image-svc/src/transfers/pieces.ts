@@ -1,0 +1,52 @@
+import type { VolumeReader } from '../backends/storage.port.js';
+
+/** What an answer consists of: bytes at hand, a number of zeros, or bytes of the volume. */
+export type Piece = Buffer | { zeros: number } | { offset: number; length: number };
+
+/** The size of most RBD objects of ours, and large enough that a read's own cost does not count. */
+const chunkBytes = 2 ** 20;
+/** Reads that are under way at the same time: a volume on the network answers many as fast as one. Memory: so many chunks. */
+const readsInFlight = 16;
+const zeros = Buffer.alloc(chunkBytes);
+
+/** The bytes of the pieces, in order, read ahead of whoever takes them. Nothing reads any more when it has ended. */
+export async function* produce(
+  reader: VolumeReader,
+  pieces: Iterable<Piece> | AsyncIterable<Piece>,
+): AsyncGenerator<Buffer, void, undefined> {
+  const ahead: (Buffer | Promise<Buffer>)[] = [];
+  try {
+    for await (const piece of pieces) {
+      for (const chunk of chunksOf(piece)) {
+        if (ahead.length >= readsInFlight) yield await ahead.shift()!;
+        ahead.push(start(reader, chunk));
+      }
+    }
+    for (let next = ahead.shift(); next; next = ahead.shift()) yield await next;
+  } finally {
+    await Promise.allSettled(ahead);
+  }
+}
+
+/** A chunk of the volume ends where one of its objects ends, as long as these are no smaller. */
+function* chunksOf(piece: Piece): Generator<Piece> {
+  if (Buffer.isBuffer(piece)) yield piece;
+  else if ('zeros' in piece) {
+    for (let left = piece.zeros; left > 0; left -= chunkBytes) yield { zeros: Math.min(left, chunkBytes) };
+  } else {
+    const end = piece.offset + piece.length;
+    for (let offset = piece.offset; offset < end;) {
+      const length = Math.min(end, (Math.floor(offset / chunkBytes) + 1) * chunkBytes) - offset;
+      yield { offset, length };
+      offset += length;
+    }
+  }
+}
+
+function start(reader: VolumeReader, chunk: Piece): Buffer | Promise<Buffer> {
+  if (Buffer.isBuffer(chunk)) return chunk;
+  if ('zeros' in chunk) return zeros.subarray(0, chunk.zeros);
+  const read = reader.read(chunk.offset, chunk.length);
+  read.catch(() => {}); // whoever waits for it is told; until then it is no unhandled rejection
+  return read;
+}

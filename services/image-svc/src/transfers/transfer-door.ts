@@ -1,0 +1,139 @@
+import { M2Error, toProblem } from '@m2/contracts';
+import { ConfigError, currentTraceId, type Kit, KIT } from '@m2/service-kit';
+import { type BeforeApplicationShutdown, Inject, Injectable, type OnModuleInit } from '@nestjs/common';
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import type { StorageBackend } from '../backends/storage.port.js';
+import { STORAGE } from '../backends/storage.token.js';
+import type { ImageConfig } from '../config.js';
+import { type Download, sendVolume } from './send-volume.js';
+import { Tickets } from './tickets.js';
+import { type Upload, type UploadProgress, Uploads } from './uploads.js';
+
+type Grant = { path: '/download'; download: Download } | { path: '/upload'; upload: Upload };
+
+/** A ticket goes into the header `Authorization: Bearer …` of one request to `url`. */
+export interface OpenDoor {
+  url: string;
+  ticket: string;
+}
+
+const methods = { '/download': ['GET', 'HEAD'], '/upload': ['POST', 'HEAD', 'PATCH'] };
+/** A connection on which nothing moves, in either direction, is given up. */
+const stallMs = 300_000;
+
+/**
+ * The door through which bytes come and go. Only the gateway uses it: who may do what it has decided before it asks for a ticket, and a
+ * ticket says all of what is read or written; nothing in a request does.
+ */
+@Injectable()
+export class TransferDoor implements OnModuleInit, BeforeApplicationShutdown {
+  private readonly tickets = new Tickets<Grant>();
+  private readonly running = new Set<Promise<void>>();
+  private readonly listeners: ((imageId: string, path: string) => void)[] = [];
+  private server: Server | undefined;
+  private opened: Promise<Uploads> | undefined;
+  private base = '';
+
+  constructor(
+    @Inject(KIT) private readonly kit: Pick<Kit<ImageConfig>, 'config' | 'log'>,
+    @Inject(STORAGE) private readonly storage: StorageBackend,
+  ) {}
+
+  async onModuleInit(): Promise<void> {
+    const { transferListen, transferAdvertised } = this.kit.config;
+    if (transferAdvertised === undefined && ['0.0.0.0', '::'].includes(transferListen.host)) {
+      throw new ConfigError(
+        'M2_TRANSFER_ADVERTISED: must be set when M2_TRANSFER_LISTEN is every address of the machine',
+      );
+    }
+    await this.uploads();
+    // A transfer takes as long as it moves; Node's own default ends an upload after five minutes.
+    const server = createServer({ requestTimeout: 0 }, (request, response) => this.serve(request, response));
+    server.timeout = stallMs;
+    server.listen(transferListen.port, transferListen.host);
+    await once(server, 'listening');
+    this.server = server;
+    const { port } = server.address() as AddressInfo;
+    this.base = transferAdvertised?.replace(/\/+$/, '') ?? `http://${transferListen.host}:${port}`;
+  }
+
+  /** Before the storage is closed: transfers read from it. */
+  async beforeApplicationShutdown(): Promise<void> {
+    this.server?.close();
+    this.server?.closeAllConnections();
+    await Promise.all(this.running);
+    await (await this.uploads()).settled();
+  }
+
+  /** Lets one GET or HEAD request read a volume; it is opened when the request comes. */
+  openDownload(download: Download): OpenDoor {
+    return { url: `${this.base}/download`, ticket: this.tickets.issue({ path: '/download', download }) };
+  }
+
+  /** Lets one request of the tus protocol send (a part of) an image. */
+  openUpload(upload: Upload): OpenDoor {
+    return { url: `${this.base}/upload`, ticket: this.tickets.issue({ path: '/upload', upload }) };
+  }
+
+  /** The listener is called when all of an image has come; `uploaded` tells of those that came while nobody listened. */
+  onUploaded(listener: (imageId: string, path: string) => void): void {
+    this.listeners.push(listener);
+  }
+
+  /** The file of a finished upload, also of one before a restart. Nobody writes to it any more. */
+  async uploaded(imageId: string): Promise<string | undefined> {
+    return (await this.uploads()).uploaded(imageId);
+  }
+
+  /** How far an upload is that has begun, and when its last byte came. */
+  async progressOf(imageId: string): Promise<UploadProgress | undefined> {
+    return (await this.uploads()).progressOf(imageId);
+  }
+
+  /** Removes an upload, finished or not; one that is not there is fine. */
+  async forget(imageId: string): Promise<void> {
+    await (await this.uploads()).forget(imageId);
+  }
+
+  /** Opened by whoever comes first: another part of the service may look for uploads while it starts. */
+  private uploads(): Promise<Uploads> {
+    this.opened ??= Uploads.open(join(this.kit.config.storageDirectory, 'uploads'), (imageId, path) => {
+      for (const listener of this.listeners) listener(imageId, path);
+    });
+    return this.opened;
+  }
+
+  private serve(request: IncomingMessage, response: ServerResponse): void {
+    const work = this.answer(request, response)
+      .catch((error: unknown) => this.fail(M2Error.from(error), request, response))
+      .finally(() => this.running.delete(work));
+    this.running.add(work);
+  }
+
+  private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const ticket = /^Bearer (\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
+    if (ticket === undefined) throw new M2Error('auth.missing', 'A transfer needs its ticket');
+    const grant = this.tickets.take(ticket);
+    if (!grant || grant.path !== request.url) throw new M2Error('auth.invalid', 'The ticket is not good for this');
+    if (!methods[grant.path].includes(request.method ?? '')) {
+      response.setHeader('allow', methods[grant.path].join(', '));
+      throw new M2Error('request.method_not_allowed', `${request.method} is not for ${grant.path}`);
+    }
+    if (grant.path === '/download') await sendVolume(this.storage, grant.download, request, response);
+    else await (await this.uploads()).handle(grant.upload, request, response);
+  }
+
+  private fail(error: M2Error, request: IncomingMessage, response: ServerResponse): void {
+    if (error.status >= 500) this.kit.log.error({ err: error, path: request.url }, 'a transfer failed');
+    if (response.headersSent || response.destroyed) {
+      response.destroy();
+      return;
+    }
+    if (error.status === 401) response.setHeader('www-authenticate', 'Bearer');
+    response.writeHead(error.status, { 'content-type': 'application/problem+json' });
+    response.end(JSON.stringify(toProblem(error, currentTraceId())));
+  }
+}

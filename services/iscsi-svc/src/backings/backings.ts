@@ -1,0 +1,144 @@
+import { RbdError } from '@m2/rbd';
+import { StorageDaemonError } from '@m2/storage-daemon';
+import { createHash } from 'node:crypto';
+import { mkdir, readdir, realpath, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { TargetError } from '../targets/target.port.js';
+import { Turns } from '../turns.js';
+import { CephCluster } from './ceph-cluster.js';
+import { DiskRecords } from './disk-records.js';
+import { ProjectDaemon } from './project-daemon.js';
+import { type BackingStore, type RbdBacking, spelled } from './rbd-disk.js';
+
+export interface BackingsConfig {
+  /** Holds the daemons' sockets, records and mount points; at most about 70 bytes long (UNIX socket paths). */
+  directory: string;
+  /** Absent: there are files only. */
+  ceph?: { conf: string; user: string };
+}
+
+/** An image that is a file here, as `ensureFile` made it. */
+export interface ShownImage {
+  backing: RbdBacking;
+  path: string;
+}
+
+/**
+ * Makes a file of this machine of whatever a storage hands over, because a file is what every target can open.
+ *
+ * RBD always goes through qemu-storage-daemon, also where tgt has a backing store for RBD of its own: that one knows no
+ * namespaces, in which projects are kept apart, and with the librbd of Ceph 16 a READ of no blocks ends its tgtd.
+ *
+ * All calls are idempotent, and throw TargetError `target.no_backing`. Those of one pool (project) run one after the
+ * other; a daemon or a cluster that hangs makes only those wait, and not for ever.
+ */
+export class Backings {
+  private readonly projects = new Map<string, ProjectDaemon>();
+  private readonly turns = new Turns();
+  private readonly lostListeners: ((pool: string) => void)[] = [];
+
+  private constructor(
+    private readonly directory: string,
+    private readonly cluster: CephCluster | undefined,
+  ) {}
+
+  /** Finds what an earlier life of the service left; `observe` takes it over. Asks neither daemons nor the cluster. */
+  static async open({ directory, ceph }: BackingsConfig): Promise<Backings> {
+    if (!ceph) return new Backings(directory, undefined);
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    // As it is compared with the mount table.
+    const backings = new Backings(await realpath(directory), new CephCluster(ceph.conf, ceph.user));
+    for (const name of await readdir(backings.directory)) {
+      const project = await ProjectDaemon.projectOf(join(backings.directory, name));
+      if (project !== undefined) backings.daemonOf(project);
+      else await rm(join(backings.directory, name), { recursive: true, force: true });
+    }
+    return backings;
+  }
+
+  /** Where the file is, or will be: the same for the same backing. */
+  path(pool: string, backing: BackingStore): string {
+    return backing.type === 'file' ? backing.path : new DiskRecords(this.directoryOf(pool)).path(backing);
+  }
+
+  /** Opens the disk and returns the path of its file. */
+  async ensureFile(pool: string, backing: BackingStore): Promise<string> {
+    if (backing.type === 'rbd') await this.inTurn(pool, backing, () => this.daemonOf(pool).ensureOpen(backing));
+    return this.path(pool, backing);
+  }
+
+  /** Closes the disk, after the target has let go of it. Only then can the volume be removed. */
+  async ensureNoFile(pool: string, backing: BackingStore): Promise<void> {
+    if (backing.type === 'file') return;
+    await this.inTurn(pool, backing, async () => {
+      const daemon = this.daemonOf(pool);
+      await daemon.ensureClosed(backing);
+      if ((await daemon.disks()).length === 0) this.projects.delete(pool);
+    });
+  }
+
+  /** The pools that have an image open, or are about to. */
+  pools(): string[] {
+    return [...this.projects.keys()];
+  }
+
+  /** All images of a pool that are files here, or were until their daemon died. Takes over the daemon of an earlier life. */
+  async observe(pool: string): Promise<ShownImage[]> {
+    const daemon = this.projects.get(pool);
+    if (!daemon) return [];
+    return this.turns.take(pool, async () => {
+      // One that cannot be taken over now is in nobody's way: who wants a disk of it is told, and it is tried again.
+      await daemon.adopt().catch(() => undefined);
+      return (await daemon.disks()).map((backing) => ({ backing, path: this.path(pool, backing) }));
+    });
+  }
+
+  /** The files of a pool are gone, because their daemon died, until `ensureFile` puts each back. */
+  onLost(listener: (pool: string) => void): void {
+    this.lostListeners.push(listener);
+  }
+
+  /** Lets go of the daemons. The files stay: they outlive a restart of the service. */
+  async close(): Promise<void> {
+    this.lostListeners.length = 0;
+    await this.turns.settled();
+    await Promise.all([...this.projects.values()].map((daemon) => daemon.close()));
+    await this.cluster?.close();
+  }
+
+  /** Closes, and ends every daemon: for the end of an installation, or of a test. The targets must have let go before. */
+  async stopAll(): Promise<void> {
+    await this.close();
+    await Promise.all([...this.projects.values()].map((daemon) => daemon.end()));
+  }
+
+  private daemonOf(pool: string): ProjectDaemon {
+    if (!this.cluster) {
+      throw new TargetError('target.no_backing', 'iscsi-svc has no Ceph cluster: set M2_CEPH_CONF to its ceph.conf');
+    }
+    const known = this.projects.get(pool);
+    if (known) return known;
+    const tellLost = () => {
+      for (const listener of this.lostListeners) listener(pool);
+    };
+    const daemon = new ProjectDaemon(this.directoryOf(pool), pool, this.cluster, tellLost);
+    this.projects.set(pool, daemon);
+    return daemon;
+  }
+
+  /** Short, and of letters that a path may have. */
+  private directoryOf(pool: string): string {
+    return join(this.directory, createHash('sha256').update(pool).digest('hex').slice(0, 16));
+  }
+
+  private async inTurn(pool: string, backing: RbdBacking, work: () => Promise<void>): Promise<void> {
+    try {
+      await this.turns.take(pool, work);
+    } catch (error) {
+      if (!(error instanceof StorageDaemonError) && !(error instanceof RbdError)) throw error;
+      throw new TargetError('target.no_backing', `the image ${spelled(backing)} is not to be had: ${error.message}`, {
+        cause: error,
+      });
+    }
+  }
+}

@@ -1,0 +1,97 @@
+import { type LabCeph, startCeph } from '@m2/lab';
+import { RbdClient } from '@m2/rbd';
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Backings } from './backings.js';
+import type { RbdBacking } from './rbd-disk.js';
+
+const MiB = 2 ** 20;
+
+/** A project as the storage service sets it up: a namespace, and a user who may use nothing else. */
+export interface TestProject {
+  id: string;
+  user: string;
+  key: string;
+}
+
+/** A cluster of its own, projects in it, and the state directory of one iscsi-svc. */
+export class CephGround {
+  private count = 0;
+
+  private constructor(
+    readonly ceph: LabCeph,
+    /** What the storage service does. */
+    readonly rbd: RbdClient,
+    readonly directory: string,
+  ) {}
+
+  static async open(): Promise<CephGround> {
+    const directory = await mkdtemp(join(tmpdir(), 'm2-rbd-'));
+    const ceph = await startCeph({ directory: join(directory, 'ceph') });
+    return new CephGround(ceph, RbdClient.open({ conf: ceph.conf, user: ceph.user }), directory);
+  }
+
+  /** What an iscsi-svc opens when it starts. */
+  backings(name = 'iscsi'): Promise<Backings> {
+    const { conf, user } = this.ceph;
+    return Backings.open({ directory: join(this.directory, name), ceph: { conf, user } });
+  }
+
+  async project(): Promise<TestProject> {
+    const id = randomUUID();
+    const { diskPool: pool, user: service } = this.ceph;
+    const user = `${service}.${id}`;
+    await this.rbd.namespaceCreate(pool, id);
+    const caps = ['mon', 'profile rbd', 'osd', `profile rbd pool=${pool} namespace=${id}`];
+    await this.ceph.ceph('auth', 'get-or-create', `client.${user}`, ...caps);
+    const key = (await this.ceph.ceph('auth', 'get-key', `client.${user}`)).trim();
+    return { id, user, key };
+  }
+
+  async image(project: TestProject, sizeBytes = 4 * MiB): Promise<RbdBacking> {
+    this.count += 1;
+    const ref = { pool: this.ceph.diskPool, namespace: project.id, image: `m1img${this.count}` };
+    await this.rbd.create(ref, { sizeBytes });
+    return { type: 'rbd', ...ref, user: project.user };
+  }
+
+  /** The addresses that are shut out of the cluster. */
+  async fenced(): Promise<string[]> {
+    // `osd blocklist ls` adds a sentence to its JSON.
+    const map = await this.ceph.ceph('osd', 'dump', '--format', 'json');
+    return Object.keys((JSON.parse(map) as { blocklist: object }).blocklist);
+  }
+
+  /** The OSD hangs: it keeps its connections and answers nothing. */
+  async hang(): Promise<void> {
+    await this.ceph.signalOsd('SIGSTOP');
+  }
+
+  /**
+   * The end of it. A new process, as one that was stopped for as long as its read lease (some 15 s) never serves some placement
+   * groups again: they are "laggy" until a replica answers, and there is none.
+   */
+  async recover(): Promise<void> {
+    await this.ceph.killOsd();
+    await this.ceph.startOsd();
+  }
+
+  /** The process ids of the daemons of one iscsi-svc, by their project. */
+  async daemons(name = 'iscsi'): Promise<Map<string, number>> {
+    const found = new Map<string, number>();
+    const directory = join(this.directory, name);
+    for (const entry of await readdir(directory)) {
+      const read = (file: string) => readFile(join(directory, entry, file), 'utf8');
+      found.set(await read('project'), (JSON.parse(await read('daemon.json')) as { pid: number }).pid);
+    }
+    return found;
+  }
+
+  async close(): Promise<void> {
+    await this.rbd.close();
+    await this.ceph.stop();
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}

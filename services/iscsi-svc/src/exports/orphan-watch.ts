@@ -1,0 +1,22 @@
+/** What nothing explains may belong to a command that is just being carried out; it is removed when it stays. */
+const graceMs = 120_000;
+
+/** Remembers since when something is an orphan. */
+export class OrphanWatch {
+  private readonly since = new Map<string, Map<string, number>>();
+
+  /** Those of a pool's orphans that were orphans each time they were looked at, for as long as the grace time. */
+  overdue(pool: string, orphans: string[]): string[] {
+    const now = Date.now();
+    const before = this.since.get(pool);
+    const since = new Map(orphans.map((orphan) => [orphan, before?.get(orphan) ?? now]));
+    if (since.size > 0) this.since.set(pool, since);
+    else this.since.delete(pool);
+    return orphans.filter((orphan) => now - since.get(orphan)! >= graceMs);
+  }
+
+  /** Forgets all pools but these. */
+  keep(pools: Set<string>): void {
+    for (const pool of this.since.keys()) if (!pools.has(pool)) this.since.delete(pool);
+  }
+}
