@@ -49,7 +49,9 @@ export class BareOperations {
     const volume = `bareimg${n}`;
     const backing = await timed(times.clone, async () => {
       await this.storage.ensureClone({ golden: 'bareimg0' }, { project, name: volume });
-      return this.storage.ensureAttached({ project, name: volume });
+      const store = await this.storage.ensureAttached({ project, name: volume });
+      if (store.type !== 'file') throw new Error('the file storage attaches files');
+      return store;
     });
     await timed(times.export, () =>
       this.targets.ensureExport({

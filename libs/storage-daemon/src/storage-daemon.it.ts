@@ -45,6 +45,7 @@ describe('a storage daemon', () => {
     const who = (await daemon.recorded())!;
     const qmp = await adopt();
     expect(await daemon.recorded()).toEqual(who);
+    expect(await exportedDisks(qmp)).toEqual(new Set());
     await daemon.quit(qmp);
     expect(isAlive(who)).toBe(false);
     expect(await readdir(directory)).toEqual(['daemon.log']);

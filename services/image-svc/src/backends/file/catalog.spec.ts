@@ -34,7 +34,7 @@ describe('what stands on what', () => {
     const catalog = of(disk, ...layers, files.layer('aimg2', 1));
     expect(names(catalog.chain(disk))).toEqual(['aimg2.aimg1.2.qcow2', 'aimg2.1.layer.raw']);
     expect(catalog.isFlat(disk)).toBe(true);
-    expect(names(catalog.garbage('aimg2')).sort()).toEqual(['aimg2.aimg1.qcow2', 'aimg2.aimg1.1.qcow2']);
+    expect(names(catalog.garbage('aimg2')).sort()).toEqual(['aimg2.aimg1.1.qcow2', 'aimg2.aimg1.qcow2']);
     expect(names(of(disk, files.layer('aimg2', 1)).users('aimg1'))).toEqual([]);
   });
 

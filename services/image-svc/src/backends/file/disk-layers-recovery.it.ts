@@ -68,9 +68,9 @@ describe('a tag that was interrupted', () => {
     expect(await blocksOf('now')).toEqual([1, 2, 3, 0x61]);
     expect(await files()).toEqual([
       'aimg1.golden.raw',
-      'aimg2.aimg1.qcow2',
       'aimg2.aimg1.1.qcow2',
       'aimg2.aimg1.2.qcow2',
+      'aimg2.aimg1.qcow2',
       'aimg2.now.1.tag',
     ]);
   });
