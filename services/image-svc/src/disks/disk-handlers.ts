@@ -25,7 +25,7 @@ import { newVolumeName } from '../volumes/volume-names.js';
 import { DiskRemover } from './disk-remover.js';
 import { assertFree, type DiskRow, DiskStore, toDisk } from './disk-store.js';
 import { Flattener } from './flattener.js';
-import { originOf, storageTag, type TagRow, TagStore, volumeOf } from './tag-store.js';
+import { automaticTagId, originOf, storageTag, type TagRow, TagStore, volumeOf } from './tag-store.js';
 
 const sectorBytes = 512;
 const roundUp = (bytes: number) => Math.ceil(bytes / sectorBytes) * sectorBytes;
@@ -158,9 +158,8 @@ export class DiskHandlers {
       return sourceOf(tag);
     }
     const disk = await this.disks.ready(sql, from.disk, project);
-    // Its identifier is that of the disk that it is for, so that a second message finds it.
     const tagName = `fork-${name}`.slice(0, 50).replace(/[^a-z0-9]+$/, '') + `-${diskId.slice(-12)}`;
-    return sourceOf(await this.tags.record(sql, disk, { id: diskId, name: tagName, automatic: true }));
+    return sourceOf(await this.tags.record(sql, disk, { id: automaticTagId(diskId), name: tagName, automatic: true }));
   }
 
   @Handles(diskUpdate)

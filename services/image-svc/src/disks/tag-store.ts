@@ -1,6 +1,7 @@
 import { M2Error, type Tag } from '@m2/contracts';
 import { type Kit, KIT, type Sql, violatesUnique } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
+import { createHash } from 'node:crypto';
 import type { DiskVolume, Origin } from '../backends/storage.port.js';
 import type { ImageConfig } from '../config.js';
 import type { DiskRow } from './disk-store.js';
@@ -21,6 +22,15 @@ const select = `
 
 /** The storage's name of a tag: that of people may be given to another one day. */
 export const storageTag = (id: string): string => `t${id.replaceAll('-', '')}`;
+
+/**
+ * The identifier of the tag that is made for a fork or an image by itself. It follows from that of the fork or image, so that a message
+ * that comes again finds the tag (RFC 9562, section 5.8: version 8 is the maker's to fill).
+ */
+export function automaticTagId(of: string): string {
+  const hex = createHash('sha256').update(`automatic tag of ${of}`).digest('hex');
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
+}
 
 export const volumeOf = (tag: Pick<TagRow, 'project' | 'volume'>): DiskVolume => ({
   project: tag.project,

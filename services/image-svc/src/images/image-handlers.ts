@@ -17,7 +17,7 @@ import { STORAGE } from '../backends/storage.token.js';
 import type { ImageConfig } from '../config.js';
 import { DiskRemover } from '../disks/disk-remover.js';
 import { DiskStore } from '../disks/disk-store.js';
-import { storageTag, type TagRow, TagStore, volumeOf } from '../disks/tag-store.js';
+import { automaticTagId, storageTag, type TagRow, TagStore, volumeOf } from '../disks/tag-store.js';
 import { assertQuota } from '../quotas/quotas.js';
 import { assertForeign } from '../volumes/foreign-volumes.js';
 import { newVolumeName } from '../volumes/volume-names.js';
@@ -75,7 +75,7 @@ export class ImageHandlers {
   ): Promise<{ image: ImageRow; tag?: TagRow }> {
     const known = await this.images.locked(sql, imageId, project);
     if (known) {
-      const tag = await this.tags.locked(sql, imageId, 'SHARE');
+      const tag = await this.tags.locked(sql, automaticTagId(imageId), 'SHARE');
       return { image: known, ...(tag?.state === 'creating' && { tag }) };
     }
     if (source.kind === 'volume') assertForeign(this.kit.config.foreignVolumes, source.volume);
@@ -143,7 +143,11 @@ export class ImageHandlers {
   ): Promise<TagRow> {
     if (source.tag) return this.tags.usable(sql, source.tag, source.disk, project);
     const disk = await this.disks.ready(sql, source.disk, project);
-    return this.tags.record(sql, disk, { id: imageId, name: `image-${imageId}`, automatic: true });
+    return this.tags.record(sql, disk, {
+      id: automaticTagId(imageId),
+      name: `image-${imageId}`,
+      automatic: true,
+    });
   }
 
   @Handles(imageUpdate)

@@ -8,6 +8,7 @@ import {
   imageTree,
   imageUpdate,
   diskTag,
+  diskTags,
   quotaSet,
 } from '@m2/contracts';
 import { randomUUID } from 'node:crypto';
@@ -130,6 +131,9 @@ describe('the tree of an image', () => {
     const tag = await service.tell(diskTag, { tagId: randomUUID(), diskId: disk.id, project, name: 'tag' });
     const fork = { diskId: randomUUID(), project, name: 'fork', from: ofDisk(disk.id, tag.id) };
     await service.tell(diskCreate, fork);
+    const second = { diskId: randomUUID(), project, name: 'second', from: ofDisk(disk.id) };
+    await service.tell(diskCreate, second);
+    const automatic = (await service.ask(diskTags, { project, disk: disk.id })).items.find((one) => one.automatic)!;
     const snapshot = service.request({ project, name: 'snap', source: { kind: 'disk', disk: disk.id, tag: tag.id } });
     await service.tell(imageImport, snapshot);
     await service.imported(snapshot);
@@ -142,6 +146,8 @@ describe('the tree of an image', () => {
         ['disk', 'disk', image.id],
         ['tag', 'tag', disk.id],
         ['disk', 'fork', tag.id],
+        ['tag', automatic.name, disk.id],
+        ['disk', 'second', automatic.id],
         ['image', 'snap', tag.id],
       ]);
     }
