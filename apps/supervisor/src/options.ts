@@ -34,6 +34,8 @@ export const settings = z.object({
     .default([]),
   /** Hosts that images may be downloaded from. */
   importHosts: z.array(z.string().regex(/^[^,\s]+$/)).default([]),
+  /** Pools and namespaces whose volumes tenants may import from and export to. */
+  foreignVolumes: z.array(z.string().regex(/^[^,\s]+$/)).default([]),
   /** Where images and disks are kept; does not change once there is a database that speaks of them. */
   storage: storage.default({ kind: 'file' }),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),

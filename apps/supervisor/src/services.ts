@@ -92,6 +92,7 @@ function ownEnvironment(paths: Paths, settings: Settings): Record<ServiceName, R
       M2_STORAGE_DIRECTORY: paths.storage,
       M2_IMPORT_DIRECTORIES: settings.importDirectories.join(':'),
       M2_IMPORT_HOSTS: settings.importHosts.join(','),
+      M2_FOREIGN_VOLUMES: settings.foreignVolumes.join(','),
     },
     iscsi: {
       ...storageEnvironment(paths, settings.storage),

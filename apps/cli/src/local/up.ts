@@ -6,9 +6,11 @@ import { startInstallation } from '../stage/installation.js';
 import { withSupervisor } from './installation.js';
 import { addStorageOptions, type StorageFlags, takeStorage } from './storage-options.js';
 
-interface UpFlags extends Omit<UpOptions, 'importDirectories' | 'importHosts' | 'state' | 'storage'>, StorageFlags {
+interface UpFlags
+  extends Omit<UpOptions, 'importDirectories' | 'importHosts' | 'foreignVolumes' | 'state' | 'storage'>, StorageFlags {
   importFrom?: string[];
   importHost?: string[];
+  foreignVolumes?: string[];
 }
 
 const several = (text: string, before: string[] = []) => [...before, text];
@@ -35,6 +37,12 @@ export function upCommand(program: Command, act: Act): void {
     )
     .addOption(new Option('--import-from <dir>', 'images may be imported from here (repeatable)').argParser(several))
     .addOption(new Option('--import-host <host>', 'images may be downloaded from here (repeatable)').argParser(several))
+    .addOption(
+      new Option(
+        '--foreign-volumes <pool>',
+        'tenants may import from and export to volumes in this pool or namespace (repeatable)',
+      ).argParser(several),
+    )
     .addOption(
       new Option('--log-level <level>', 'how much is logged (info)').choices([
         'trace',
