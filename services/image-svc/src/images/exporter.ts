@@ -20,10 +20,10 @@ import {
 } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { Background, sparsely } from '../background/background.js';
-import { StorageError, type StorageBackend } from '../backends/storage.port.js';
+import type { StorageBackend } from '../backends/storage.port.js';
 import { STORAGE } from '../backends/storage.token.js';
 import type { ImageConfig } from '../config.js';
-import { assertForeign } from '../volumes/foreign-volumes.js';
+import { assertForeign, foreignError } from '../volumes/foreign-volumes.js';
 import { ImageStore } from './image-store.js';
 
 const concurrency = 2;
@@ -130,8 +130,7 @@ export class Exporter implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   private async fail(id: string, error: unknown): Promise<void> {
-    const exists = error instanceof StorageError && error.code === 'storage.exists_differently';
-    const told = exists ? new M2Error('volume.exists', error.message) : M2Error.from(error);
+    const told = M2Error.from(foreignError(error));
     this.kit.log.info({ err: error, export: id }, 'an export of an image failed');
     await this.kit.database.query(
       `UPDATE image_exports SET state = 'failed', progress = NULL, error = $2 WHERE id = $1 AND state = 'running'`,

@@ -8,6 +8,7 @@ import type { ImageConfig } from '../config.js';
 import { DiskRemover } from '../disks/disk-remover.js';
 import { originOf, TagStore } from '../disks/tag-store.js';
 import { assertQuota } from '../quotas/quotas.js';
+import { foreignError } from '../volumes/foreign-volumes.js';
 import { TransferDoor } from '../transfers/transfer-door.js';
 import { type Staged, Staging } from './staging.js';
 
@@ -124,7 +125,9 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
         return this.store(job, staged, signal);
       }
       case 'volume':
-        return this.copy(job, { foreign: source.volume }, signal);
+        return this.copy(job, { foreign: source.volume }, signal).catch((error: unknown) => {
+          throw foreignError(error);
+        });
       case 'image': {
         const [image] = await session.query<{ volume: string; size: number }>(
           'SELECT volume, size_bytes::float8 AS size FROM images WHERE id = $1',

@@ -105,7 +105,7 @@ describe('a volume that M2 does not own', () => {
     });
     expect(await service.image({ source: { kind: 'volume', volume: 'vms/missing' } })).toMatchObject({
       state: 'failed',
-      error: { code: 'storage.not_found' },
+      error: { code: 'image.source_unreachable' },
     });
     const others = ['vms', 'vms2/web', 'm2-images/x', 'vms/../m2-images/x', 'vms//x', 'shared/other/x', '/vms/x'];
     for (const volume of others) {

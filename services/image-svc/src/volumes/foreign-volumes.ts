@@ -1,4 +1,5 @@
 import { M2Error } from '@m2/contracts';
+import { StorageError } from '../backends/storage.port.js';
 
 /**
  * Refuses volumes outside the pools (namespaces, datasets) that the operator allows. Whole path segments are compared, so that `vms` does
@@ -12,4 +13,15 @@ export function assertForeign(allowed: readonly string[], volume: string): void 
   });
   if (!inside || segments.some((segment) => segment === '' || segment === '.' || segment === '..'))
     throw new M2Error('volume.forbidden', `The volume "${volume}" is in no pool that tenants may use`);
+}
+
+/** What the storage says of a foreign volume, in the words of who asked for it: the name is theirs, and so is the choice of another. */
+export function foreignError(error: unknown): unknown {
+  if (!(error instanceof StorageError)) return error;
+  const { code, message } = error;
+  if (code === 'storage.bad_name') return new M2Error('volume.forbidden', message, undefined, { cause: error });
+  if (code === 'storage.exists_differently') return new M2Error('volume.exists', message, undefined, { cause: error });
+  if (code === 'storage.not_found')
+    return new M2Error('image.source_unreachable', message, undefined, { cause: error });
+  return error;
 }
