@@ -1,7 +1,7 @@
 import type { Extent, VolumeReader } from '../storage.port.js';
 import type { ContentFile } from './catalog.js';
 import { differences } from './differences.js';
-import { readFully } from './layer-file.js';
+import { readFully } from '../read-fully.js';
 import type { OpenLayer } from './layer-file.js';
 import { Qcow2Layer } from './qcow2-layer.js';
 import { RawLayer } from './raw-layer.js';

@@ -16,13 +16,14 @@ import type {
 import { AttachmentMarks } from './attachment-marks.js';
 import { originId } from './catalog.js';
 import type { Catalog, Format } from './catalog.js';
-import { ownDirectory } from './directory-owner.js';
+import { ownDirectory } from '../directory-owner.js';
 import { DiskLayers, layout } from './disk-layers.js';
-import { attached, notFound, unsupported } from './errors.js';
-import { Locks } from './locks.js';
+import { unsupported } from './unsupported.js';
+import { attached, notFound } from '../volume-errors.js';
+import { Locks } from '../locks.js';
 import { OverlayAttachments } from './overlay-attachments.js';
 import type { OverlayFiles } from './overlay-disk.js';
-import { probeStorage } from './probe.js';
+import { probeStorage } from '../probe.js';
 import { canReflink } from './reflink.js';
 import { VolumeFiles } from './volume-files.js';
 import { info, VolumeMaker } from './volume-maker.js';

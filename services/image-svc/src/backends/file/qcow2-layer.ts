@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { StorageError } from '../storage.port.js';
-import { readFully } from './layer-file.js';
+import { readFully } from '../read-fully.js';
 import type { OpenLayer, Run } from './layer-file.js';
 import { bytesPerL1Entry, clusterBits, extendedL2 } from './qcow2-overlay.js';
 

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { maxOverlayBytes, qcow2VirtualSize, writeOverlay } from './qcow2-overlay.js';
+import { qcow2VirtualSize } from '../qcow2-size.js';
+import { maxOverlayBytes, writeOverlay } from './qcow2-overlay.js';
 
 const run = promisify(execFile);
 const GiB = 2 ** 30;

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { asStorageError } from '../storage.port.js';
 import { Catalog } from './catalog.js';
 import type { ContentFile, DiskFile, GoldenFile, LayerFile, LeftFile, TagFile, VolumeFile } from './catalog.js';
-import { qcow2VirtualSize } from './qcow2-overlay.js';
+import { qcow2VirtualSize } from '../qcow2-size.js';
 
 /**
  * The directory of volume files. Their names say everything, so no second record can disagree, and a file with content

@@ -3,8 +3,8 @@ import type { Origin, Readable } from '../storage.port.js';
 import type { Catalog, ContentFile, GoldenFile, LayerFile } from './catalog.js';
 import { ChainReader } from './chain-reader.js';
 import { layout } from './disk-layers.js';
-import { attached, notFound, noTag } from './errors.js';
-import type { Locks } from './locks.js';
+import { attached, notFound, noTag } from '../volume-errors.js';
+import type { Locks } from '../locks.js';
 import type { VolumeFiles } from './volume-files.js';
 
 /** Refuses what cannot be a name. Error `storage.bad_name`. */

@@ -1,4 +1,4 @@
-import { StorageError } from '../storage.port.js';
+import { StorageError } from './storage.port.js';
 
 export function notFound(volume: string): never {
   throw new StorageError('storage.not_found', `There is no volume ${volume}. Check the name, or import it first.`);
@@ -12,13 +12,6 @@ export function existsDifferently(volume: string): StorageError {
   return new StorageError(
     'storage.exists_differently',
     `Volume ${volume} exists with another origin or size. Use a new name: names are never used again.`,
-  );
-}
-
-export function unsupported(): StorageError {
-  return new StorageError(
-    'storage.unsupported',
-    'File storage has no volumes of others. Export the image as a file, and import from a file.',
   );
 }
 

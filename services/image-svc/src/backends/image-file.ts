@@ -1,10 +1,10 @@
 import { chmod, open, stat } from 'node:fs/promises';
 import { isAbsolute } from 'node:path';
-import { runQemuImg } from '../qemu-img.js';
-import { StorageError } from '../storage.port.js';
-import type { LongWork } from '../storage.port.js';
-import { readFully } from './layer-file.js';
-import { qcow2VirtualSize } from './qcow2-overlay.js';
+import { runQemuImg } from './qemu-img.js';
+import { StorageError } from './storage.port.js';
+import type { LongWork } from './storage.port.js';
+import { readFully } from './read-fully.js';
+import { qcow2VirtualSize } from './qcow2-size.js';
 
 const sector = 512;
 

@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { asStorageError, StorageError } from '../storage.port.js';
+import { asStorageError, StorageError } from './storage.port.js';
 
 /** Writes, syncs and reads back one block in `directory`: a disk that only pretends to work fails the sync. */
 export async function probeStorage(directory: string): Promise<void> {

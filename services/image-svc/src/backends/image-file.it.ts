@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { writeGolden } from './golden.js';
+import { writeGolden } from './image-file.js';
 
 const run = promisify(execFile);
 const MiB = 2 ** 20;

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { StorageError } from '../storage.port.js';
+import { StorageError } from './storage.port.js';
 
 /**
  * Makes sure that one process, and one object in it, uses a state directory. The lock is an abstract UNIX socket's name
