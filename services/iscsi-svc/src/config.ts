@@ -18,6 +18,11 @@ export const iscsiConfig = baseConfig
     cephConf: z.string().startsWith('/').optional(),
     /** The cephx user, without "client.", that looks after images and fetches the projects' keys. */
     cephUser: z.string().min(1).default('m2'),
+    /** What this machine is called among those that export the same disks; unique. */
+    portalHost: z
+      .string()
+      .regex(/^[A-Za-z0-9.-]{1,64}$/)
+      .default('default'),
     portalPortBase: z.coerce.number().int().min(1).max(65_000).default(3260),
     /** How often what the target has is compared with what it should have. */
     reconcileSeconds: z.coerce.number().min(0.1).default(30),

@@ -5,7 +5,9 @@ import { Backings } from './backings/backings.js';
 import type { IscsiConfig } from './config.js';
 import { BACKINGS, DiskTargets, TARGETS } from './exports/disk-targets.js';
 import { ExportHandlers } from './exports/export-handlers.js';
+import { ExportPortals } from './exports/export-portals.js';
 import { ExportStore } from './exports/export-store.js';
+import { PortalHost } from './exports/portal-host.js';
 import { Reconciler } from './exports/reconciler.js';
 import { TgtDriver } from './targets/tgt/tgt-driver.js';
 
@@ -14,7 +16,9 @@ import { TgtDriver } from './targets/tgt/tgt-driver.js';
   providers: [
     ExportStore,
     ExportHandlers,
+    ExportPortals,
     DiskTargets,
+    PortalHost,
     Reconciler,
     {
       provide: TARGETS,

@@ -15,3 +15,24 @@ export class Iscsi1795000000003 implements MigrationInterface {
     await runner.query('DROP TABLE exports');
   }
 }
+
+/** The same export on several hosts, each with portals of its own. */
+export class IscsiHosts1795100000003 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE TABLE portal_hosts (host text PRIMARY KEY, seen_at timestamptz NOT NULL);
+      CREATE TABLE export_portals (
+        export uuid REFERENCES exports ON DELETE CASCADE, host text, portals jsonb NOT NULL DEFAULT '[]',
+        PRIMARY KEY (export, host));
+      INSERT INTO export_portals SELECT id, 'default', portals FROM exports;
+      ALTER TABLE exports DROP COLUMN portals;`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      ALTER TABLE exports ADD COLUMN portals jsonb NOT NULL DEFAULT '[]';
+      UPDATE exports SET portals = ep.portals FROM export_portals ep WHERE export = id AND host = 'default';
+      DROP TABLE export_portals;
+      DROP TABLE portal_hosts;`);
+  }
+}

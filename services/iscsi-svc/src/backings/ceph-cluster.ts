@@ -2,7 +2,7 @@ import { RbdClient, RbdError } from '@m2/rbd';
 import { z } from 'zod';
 import type { RbdBacking } from './rbd-disk.js';
 
-/** RBD answers in milliseconds. A node waits for its disk here, so a cluster that is away is to be known soon. */
+/** What is asked here takes milliseconds; a cluster that is away is to be known before whoever waits for the disk gives up. */
 const deadlineMs = 8_000;
 
 /** What `ceph auth get` prints as JSON. */

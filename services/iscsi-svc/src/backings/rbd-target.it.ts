@@ -31,6 +31,7 @@ targetConformance('tgt on RBD images', (dir) => {
   const backings = () => (opened ??= Backings.open({ directory: join(dir, 'rbd'), ceph: { conf, user } }));
   const shown = new Map<string, { pool: string; disk: RbdBacking }>();
   const disks: TestDisks = {
+    direct: true,
     async create(pool) {
       const disk = await ground.image(project, IMAGE_BYTES);
       const path = await (await backings()).ensureFile(pool, disk);

@@ -21,7 +21,9 @@ export class DiskTargets {
 
   async ensure(spec: DiskSpec): Promise<Portal[]> {
     const path = await this.backings.ensureFile(spec.pool, spec.backing);
-    const { portals } = await this.targets.ensureExport({ ...spec, backing: { type: 'file', path } });
+    // The kernel caches what it reads of a FUSE file, and would go on to show it when another host has written to the image.
+    const direct = spec.backing.type === 'rbd';
+    const { portals } = await this.targets.ensureExport({ ...spec, backing: { type: 'file', path, direct } });
     return portals;
   }
 

@@ -11,13 +11,15 @@ import {
 import { Answers, type Effect, Handles, violatesUnique } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import { DiskTargets } from './disk-targets.js';
-import { type ExportRow, ExportStore, toReply } from './export-store.js';
+import { ExportPortals } from './export-portals.js';
+import { type ExportRow, ExportStore, isShared, toReply } from './export-store.js';
 
 @Injectable()
 export class ExportHandlers {
   constructor(
     @Inject(ExportStore) private readonly exports: ExportStore,
     @Inject(DiskTargets) private readonly targets: DiskTargets,
+    @Inject(ExportPortals) private readonly portals: ExportPortals,
   ) {}
 
   @Answers(exportList)
@@ -38,11 +40,14 @@ export class ExportHandlers {
   @Handles(exportCreate)
   async create(request: RequestOf<typeof exportCreate>, effect: Effect) {
     const row = await this.record(request, effect);
-    const seen = this.exports.advertised(await this.targets.ensure(this.exports.specOf(row)));
+    const made = this.exports.advertised(await this.targets.ensure(this.exports.specOf(row)));
+    // One after the other: who opens an image finds out which client is its own by who came (see ProjectDaemon).
+    await this.portals.made(effect, row.id, made);
+    if (isShared(row)) await this.portals.untilEverywhere(effect, row.id, effect.remainingMs);
     return effect.commit(async (sql, emit) => {
-      await sql.query(`UPDATE exports SET state = 'ready', portals = $2 WHERE id = $1`, [row.id, JSON.stringify(seen)]);
+      await sql.query(`UPDATE exports SET state = 'ready' WHERE id = $1`, [row.id]);
       emit(exportCreated, eventOf(row), { entity: row.id, project: row.project });
-      return toReply({ ...row, state: 'ready', portals: seen });
+      return toReply({ ...row, state: 'ready', portals: await this.portals.of(sql, row.id) });
     });
   }
 
@@ -50,9 +55,12 @@ export class ExportHandlers {
     const { user, sealed } = this.exports.newChap(request.exportId);
     try {
       const [row] = await effect.query<ExportRow & Record<string, unknown>>(
-        `INSERT INTO exports (id, project, disk, iqn, initiator, backing, chap_user, chap_secret, state)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'creating') ON CONFLICT (id) DO UPDATE SET backing = excluded.backing
-         RETURNING *`,
+        `WITH row AS (
+           INSERT INTO exports (id, project, disk, iqn, initiator, backing, chap_user, chap_secret, state)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'creating') ON CONFLICT (id) DO UPDATE SET backing = excluded.backing
+           RETURNING *),
+         host AS (INSERT INTO export_portals (export, host) SELECT id, $9 FROM row ON CONFLICT DO NOTHING)
+         SELECT * FROM row`,
         [
           request.exportId,
           request.project,
@@ -62,6 +70,7 @@ export class ExportHandlers {
           JSON.stringify(request.backing),
           user,
           sealed,
+          this.portals.host,
         ],
       );
       return row as ExportRow;
@@ -72,13 +81,26 @@ export class ExportHandlers {
     }
   }
 
+  /** From here and from all living hosts; a dead one removes its target when it comes back and finds no row. */
+  private async remove(row: ExportRow, effect: Effect): Promise<void> {
+    await effect.query(`UPDATE exports SET state = 'deleting' WHERE id = $1`, [row.id]);
+    if (isShared(row)) await this.portals.tell(effect, row.id);
+    await this.targets.ensureNone(this.exports.specOf(row));
+    await this.portals.gone(effect, row.id);
+    if (isShared(row)) await this.portals.untilNowhere(effect, row.id, effect.remainingMs);
+  }
+
   /** The row goes last: as long as it is there, a crash in between is followed by another try. */
   @Handles(exportDelete)
   async delete({ exportId, project }: RequestOf<typeof exportDelete>, effect: Effect) {
     const row = await this.exports.row(effect, exportId);
     if (row && row.project === project) {
-      await effect.query(`UPDATE exports SET state = 'deleting' WHERE id = $1`, [exportId]);
-      await this.targets.ensureNone(this.exports.specOf(row));
+      this.portals.removing.add(exportId);
+      try {
+        await this.remove(row, effect);
+      } finally {
+        this.portals.removing.delete(exportId);
+      }
     }
     return effect.commit(async (sql, emit) => {
       if (!row || row.project !== project) return {};

@@ -8,6 +8,7 @@ import type { BackingStore } from '../backings/rbd-disk.js';
 import type { Portal } from '../targets/target.port.js';
 import type { DiskSpec } from './disk-targets.js';
 import { ExportEntity, toExport } from './export.entity.js';
+import { PORTALS_OF_EXPORT } from './export-portals.js';
 
 export interface ExportRow {
   id: string;
@@ -23,7 +24,13 @@ export interface ExportRow {
   created_at: Date;
 }
 
-const columns = 'id, project, disk, iqn, initiator, backing, chap_user, chap_secret, portals, state, created_at';
+/** An export, seen by one of its hosts. */
+export interface HostRow extends ExportRow {
+  begun: boolean;
+}
+
+const columns = `id, project, disk, iqn, initiator, backing, chap_user, chap_secret, state, created_at,
+  ${PORTALS_OF_EXPORT} AS portals`;
 
 @Injectable()
 export class ExportStore {
@@ -49,15 +56,27 @@ export class ExportStore {
       order: { id: 'DESC' },
       take: filter.limit + 1,
     });
-    const items = entities.slice(0, filter.limit).map(toExport);
+    const portals = await this.kit.database.query<{ id: string; portals: Portal[] }>(
+      `SELECT id, ${PORTALS_OF_EXPORT} AS portals FROM exports WHERE id = ANY($1)`,
+      [entities.map(({ id }) => id)],
+    );
+    const portalsOf = new Map(portals.map((row) => [row.id, row.portals]));
+    const items = entities.slice(0, filter.limit).map((entity) => toExport(entity, portalsOf.get(entity.id) ?? []));
     return entities.length > filter.limit ? { items, next: items.at(-1)!.id } : { items };
   }
 
-  /** All that should be there, of one tenant or of all. */
-  wanted(project?: string): Promise<(ExportRow & Record<string, unknown>)[]> {
+  /**
+   * All that this host has to do with: what it has a target of, or is about to, and what every host exports. `begun`: this
+   * host has recorded that it makes its target.
+   */
+  ofHost(only: { project?: string; id?: string } = {}): Promise<(HostRow & Record<string, unknown>)[]> {
+    const { portalHost, cephConf } = this.kit.config;
     return this.kit.database.query(
-      `SELECT ${columns} FROM exports WHERE state <> 'deleting' AND ($1::uuid IS NULL OR project = $1)`,
-      [project ?? null],
+      `SELECT ${columns}, own.host IS NOT NULL AS begun
+       FROM exports LEFT JOIN export_portals own ON own.export = id AND own.host = $1
+       WHERE (own.host IS NOT NULL OR backing ->> 'type' = 'rbd' AND $2)
+         AND ($3::uuid IS NULL OR project = $3) AND ($4::uuid IS NULL OR id = $4)`,
+      [portalHost, cephConf !== undefined, only.project ?? null, only.id ?? null],
     );
   }
 
@@ -112,3 +131,6 @@ export const toReply = (row: ExportRow) => ({
   state: row.state,
   createdAt: row.created_at.toISOString(),
 });
+
+/** Whether every host exports it: a disk in the cluster is the same everywhere, a file is on one machine. */
+export const isShared = ({ backing }: ExportRow): boolean => backing.type === 'rbd';

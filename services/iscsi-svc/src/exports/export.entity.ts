@@ -14,19 +14,18 @@ export class ExportEntity {
   @Column('jsonb') backing!: BackingStore;
   @Column('text', { name: 'chap_user' }) chapUser!: string;
   @Column('bytea', { name: 'chap_secret' }) chapSecret!: Buffer;
-  @Column('jsonb') portals!: Portal[];
   @Column('text') state!: IscsiExport['state'];
   @Column('timestamptz', { name: 'created_at' }) createdAt!: Date;
 }
 
-export const toExport = (entity: ExportEntity): IscsiExport => ({
+export const toExport = (entity: ExportEntity, portals: Portal[]): IscsiExport => ({
   id: entity.id,
   project: entity.project,
   disk: entity.disk,
   iqn: entity.iqn,
   lun: 1,
   initiator: entity.initiator,
-  portals: entity.portals,
+  portals,
   state: entity.state,
   createdAt: entity.createdAt.toISOString(),
 });

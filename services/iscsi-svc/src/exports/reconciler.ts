@@ -6,8 +6,10 @@ import type { Backings, ShownImage } from '../backings/backings.js';
 import type { ObservedExport, TargetDriver } from '../targets/target.port.js';
 import { Turns } from '../turns.js';
 import { BACKINGS, DiskTargets, TARGETS } from './disk-targets.js';
-import { type ExportRow, ExportStore } from './export-store.js';
+import { ExportPortals } from './export-portals.js';
+import { type ExportRow, ExportStore, type HostRow } from './export-store.js';
 import { OrphanWatch } from './orphan-watch.js';
+import { PortalHost } from './portal-host.js';
 
 /** Makes the target have what it should: at start, when a tgtd or a storage daemon died, when a disk's path was lost, and every now and then. */
 @Injectable()
@@ -29,6 +31,8 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
     @Inject(TARGETS) private readonly targets: TargetDriver,
     @Inject(BACKINGS) private readonly backings: Backings,
     @Inject(DiskTargets) private readonly disks: DiskTargets,
+    @Inject(ExportPortals) private readonly portals: ExportPortals,
+    @Inject(PortalHost) private readonly host: PortalHost,
   ) {}
 
   onModuleInit(): void {
@@ -40,6 +44,7 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
       this.kit.log.warn({ project: pool }, 'a storage daemon died; its disks are put back');
       void this.inTurn(pool, () => this.restore(pool));
     });
+    this.host.onChange((id) => void this.changed(id).catch((error: unknown) => this.logFailure(error)));
     this.timer = setInterval(() => this.startRound(), this.kit.config.reconcileSeconds * 1_000);
     this.startRound();
   }
@@ -68,47 +73,78 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
   }
 
   private async reconcileAll(): Promise<void> {
-    const wanted = Map.groupBy(await this.exports.wanted(), (row) => row.project);
-    const projects = new Set([...wanted.keys(), ...this.targets.pools(), ...this.backings.pools()]);
+    const rows = Map.groupBy(await this.exports.ofHost(), (row) => row.project);
+    const projects = new Set([...rows.keys(), ...this.targets.pools(), ...this.backings.pools()]);
     for (const watch of [this.orphanTargets, this.orphanImages]) watch.keep(projects);
     await Promise.all(
-      [...projects].map((project) => this.inTurn(project, () => this.reconcile(project, wanted.get(project) ?? []))),
+      [...projects].map((project) => this.inTurn(project, () => this.reconcile(project, rows.get(project) ?? []))),
     );
   }
 
-  private async reconcile(project: string, wanted: ExportRow[]): Promise<void> {
+  private async reconcile(project: string, rows: HostRow[]): Promise<void> {
     // First, because it takes over daemons of an earlier life of the service, or finds them dead.
     const images = await this.backings.observe(project);
     const observed = await this.targets.observe(project);
     const found = new Map(observed.map((target) => [target.iqn, target]));
-    const ready = wanted.filter((row) => row.state === 'ready');
-    for (const row of ready) {
-      if (drifted(row, this.backings.path(project, row.backing), found.get(row.iqn))) await this.putBack(row);
+    for (const row of rows) {
+      const path = this.backings.path(project, row.backing);
+      // One that is just being made here is left to who makes it.
+      if (row.state === 'ready' && drifted(row, path, found.get(row.iqn))) await this.putBack(row);
+      else await this.follow(row);
     }
-    await this.removeOrphans(project, new Set(wanted.map((row) => row.iqn)), observed);
-    await this.closeOrphans(project, wanted, images);
+    await this.removeOrphans(project, new Set(rows.map((row) => row.iqn)), observed);
+    await this.closeOrphans(project, rows, images);
   }
 
   private async restore(project: string): Promise<void> {
-    const rows = await this.exports.wanted(project);
+    const rows = await this.exports.ofHost({ project });
     await Promise.all(rows.map((row) => this.putBack(row)));
+  }
+
+  /** Does what another host has begun: makes this host's target of a shared disk, or removes it. */
+  private async follow({ id, state, begun }: HostRow): Promise<void> {
+    if (state !== 'deleting' && !begun) await this.putBack({ id });
+    if (state === 'deleting' && begun && !this.portals.removing.has(id)) await this.remove(id);
+  }
+
+  private async remove(id: string): Promise<void> {
+    try {
+      const row = await this.exports.row(this.kit.database, id);
+      if (row?.state !== 'deleting') return;
+      await this.disks.ensureNone(this.exports.specOf(row));
+      await this.portals.gone(this.kit.database, id);
+    } catch (error) {
+      this.kit.log.error({ err: error, export: id }, 'an export could not be removed; it is tried again');
+    }
+  }
+
+  private async changed(id: string): Promise<void> {
+    const row = await this.exports.row(this.kit.database, id);
+    if (!row) return;
+    await this.inTurn(row.project, async () => {
+      const [now] = await this.exports.ofHost({ id });
+      if (now) await this.follow(now);
+    });
   }
 
   /** Also an export that is just being made: its target may be lost between its making and the record of it. */
   private async putBack({ id: rowId }: Pick<ExportRow, 'id'>): Promise<void> {
     try {
       const row = await this.exports.row(this.kit.database, rowId);
-      if (!row || row.state === 'deleting') return;
-      await this.disks.ensure(this.exports.specOf(row));
+      const begun = row && (await this.portals.begin(rowId));
+      if (!begun) return;
+      const made = this.exports.advertised(await this.disks.ensure(this.exports.specOf(row)));
       // It may have been deleted meanwhile, before the target was back: then the target is nobody's.
       const still = await this.exports.row(this.kit.database, rowId);
       if (!still || still.state === 'deleting') {
         // The same disk may be exported anew, under the same name: then the next round makes the target what that export says.
         if (await this.exports.isWanted(row.iqn)) void this.inTurn(row.project, () => this.restore(row.project));
         else await this.disks.ensureNone(this.exports.specOf(row));
+        await this.portals.gone(this.kit.database, rowId);
         return;
       }
-      if (row.state === 'creating') return;
+      await this.portals.made(this.kit.database, rowId, made);
+      if (row.state === 'creating' || !begun.before) return;
       this.repairs.add(1);
       const { id, project, disk, iqn } = row;
       await this.kit.transact(async (_sql, emit) =>
@@ -131,8 +167,8 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
     }
   }
 
-  private async closeOrphans(project: string, wanted: ExportRow[], images: ShownImage[]): Promise<void> {
-    const explained = new Set(wanted.map(({ backing }) => this.backings.path(project, backing)));
+  private async closeOrphans(project: string, rows: ExportRow[], images: ShownImage[]): Promise<void> {
+    const explained = new Set(rows.map(({ backing }) => this.backings.path(project, backing)));
     const orphans = images.map(({ path }) => path).filter((path) => !explained.has(path));
     for (const orphan of this.orphanImages.overdue(project, orphans)) {
       const paths = (await this.exports.backings(project)).map((backing) => this.backings.path(project, backing));

@@ -1,5 +1,10 @@
 /** What lies behind a LUN. A target opens files and knows nothing else; see `Backings` for what storage hands over. */
-export type FileBacking = { type: 'file'; path: string };
+export interface FileBacking {
+  type: 'file';
+  path: string;
+  /** This machine must keep nothing of its content in memory, because others write to the same disk. */
+  direct?: boolean;
+}
 
 /** One iSCSI target with one LUN, for one initiator. Its state, whole: a driver keeps none of its own. */
 export interface ExportSpec {

@@ -2,15 +2,17 @@ import type { Call, exportCreate, InputOf, ReplyOf } from '@m2/contracts';
 import type { ServiceDefinition } from '@m2/service-kit';
 import { openGround } from '@m2/service-kit/testing';
 import { Module } from '@nestjs/common';
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { iscsiConfig } from '../config.js';
 import { ExportEntity } from '../exports/export.entity.js';
 import { BACKINGS, DiskTargets, TARGETS } from '../exports/disk-targets.js';
 import { ExportHandlers } from '../exports/export-handlers.js';
 import { Backings } from '../backings/backings.js';
+import { ExportPortals } from '../exports/export-portals.js';
 import { ExportStore } from '../exports/export-store.js';
+import { PortalHost } from '../exports/portal-host.js';
 import { Reconciler } from '../exports/reconciler.js';
-import { Iscsi1795000000003 } from '../migrations.js';
+import { Iscsi1795000000003, IscsiHosts1795100000003 } from '../migrations.js';
 import {
   type ExportSpec,
   type ObservedExport,
@@ -88,37 +90,46 @@ export class RecordedTargets implements TargetDriver {
   }
 }
 
-/** iscsi-svc with real PostgreSQL and NATS, its handlers and its reconciler whole; its targets record, unless a test brings real ones. */
-export async function openIscsi(
-  environment: Record<string, string> = {},
-  real?: { targets: TargetDriver; backings: Backings },
-) {
-  const ground = await openGround();
-  const targets = new RecordedTargets();
-  const backings = await Backings.open({ directory: '/unused' });
+export interface Hardware {
+  targets: TargetDriver;
+  backings: Backings;
+}
 
+function definitionWith({ targets, backings }: Hardware): ServiceDefinition<typeof iscsiConfig> {
   const hardware = [
-    { provide: TARGETS, useValue: real?.targets ?? targets },
-    { provide: BACKINGS, useValue: real?.backings ?? backings },
+    { provide: TARGETS, useValue: targets },
+    { provide: BACKINGS, useValue: backings },
   ];
-  @Module({ providers: [ExportStore, ExportHandlers, DiskTargets, Reconciler, ...hardware] })
-  class RecordedModule {}
-  const definition: ServiceDefinition<typeof iscsiConfig> = {
+  const services = [ExportStore, ExportHandlers, ExportPortals, DiskTargets, PortalHost, Reconciler];
+
+  @Module({ providers: [...services, ...hardware] })
+  class TestModule {}
+  return {
     name: 'iscsi',
     config: iscsiConfig,
-    module: RecordedModule,
-    migrations: [Iscsi1795000000003],
+    module: TestModule,
+    migrations: [Iscsi1795000000003, IscsiHosts1795100000003],
     entities: [ExportEntity],
   };
+}
+
+/** iscsi-svc with real PostgreSQL and NATS, its handlers and its reconciler whole; its targets record, unless a test brings real ones. */
+export async function openIscsi(environment: Record<string, string> = {}, real?: Hardware) {
+  const ground = await openGround();
+  const targets = new RecordedTargets();
   const log: string[] = [];
   const destination = { write: (line: string) => log.push(line) } as unknown as NodeJS.WritableStream;
-  const settings = {
+  const common = {
+    M2_DATABASE_URL: await ground.postgres.database(),
+    M2_SECRET_KEY: randomBytes(32).toString('hex'),
     M2_TARGET_DIRECTORY: '/unused',
     M2_RECONCILE_SECONDS: '0.1',
     M2_LOG_LEVEL: 'info',
-    ...environment,
   };
-  const { kit } = await ground.run(definition, settings, destination);
+  const run = (settings: Record<string, string>, hardware: Hardware) =>
+    ground.run(definitionWith(hardware), { ...common, ...settings }, destination);
+  const recorded = { targets, backings: await Backings.open({ directory: '/unused' }) };
+  const { kit, stop } = await run(environment, real ?? recorded);
   const bus = await ground.bus();
   const tell = <C extends Call>(
     call: C,
@@ -130,6 +141,10 @@ export async function openIscsi(
   return {
     ground,
     kit,
+    stop,
+    /** One more replica, with hardware of its own; returns what stops it. */
+    replica: async (settings: Record<string, string>, hardware: Hardware): Promise<() => Promise<void>> =>
+      (await run(settings, hardware)).stop,
     targets,
     log,
     tell,

@@ -9,6 +9,7 @@ import { Initiator, type Login } from './initiator.js';
 
 /** What targets open: files, or what is made to look like one. All have the same size. */
 export interface TestDisks {
+  direct: boolean;
   /** Returns the path. */
   create(pool: string, id: string): Promise<string>;
   remove(path: string): Promise<void>;
@@ -65,7 +66,7 @@ export class TargetFixture {
     return {
       pool,
       iqn: `iqn.2024-01.org.m2:${id}`,
-      backing: { type: 'file', path },
+      backing: { type: 'file', path, direct: this.disks.direct },
       initiator: `iqn.2024-01.org.m2:node-${id}`,
       chap: { user: id, secret: randomBytes(12).toString('base64url') },
       readOnly,
@@ -116,6 +117,7 @@ export class TargetFixture {
 function plainFiles(dir: string): TestDisks {
   const replace = (path: string) => writeFile(path, Buffer.alloc(IMAGE_BYTES));
   return {
+    direct: false,
     async create(_pool, id) {
       const path = join(dir, `${id}.raw`);
       await replace(path);

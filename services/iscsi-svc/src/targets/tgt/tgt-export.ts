@@ -55,6 +55,7 @@ export function isAsSpecified(target: ListedTarget, spec: ExportSpec): boolean {
     target.luns.length === 2 &&
     lun?.type === BACKEND &&
     lun.path === spec.backing.path &&
+    lun.direct === (spec.backing.direct ?? false) &&
     lun.readOnly === (spec.readOnly ?? false) &&
     isOnly(target.accounts, spec.chap.user) &&
     isOnly(target.acl, spec.initiator)
@@ -128,7 +129,7 @@ async function removeTarget(client: TgtClient, tid: number, accounts: string[]):
 async function addLun(client: TgtClient, tid: number, { backing, iqn, readOnly }: ExportSpec): Promise<void> {
   try {
     // Number 1, because 0 is tgtd's controller.
-    const params = { path: backing.path, bstype: BACKEND };
+    const params = { path: backing.path, bstype: BACKEND, ...(backing.direct && { bsoflags: 'direct' }) };
     await client.call({ mode: 'logicalunit', op: 'new', tid, lun: 1, params });
   } catch (error) {
     if (!(error instanceof TargetError) || error.code !== 'target.failed') throw error;

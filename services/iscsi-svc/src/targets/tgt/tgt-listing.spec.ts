@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { parseConnections, parsePortals, parseTargets } from './tgt-listing.js';
 
-const lun = (number: number, type: string, path: string, readOnly = 'No') => `        LUN: ${number}
+const lun = (number: number, type: string, path: string, readOnly = 'No', flags = '') => `        LUN: ${number}
             Type: disk
             SCSI ID: 5e1f
             Size: 4 MB, Block size: 512
@@ -10,7 +10,7 @@ const lun = (number: number, type: string, path: string, readOnly = 'No') => `  
             Readonly: ${readOnly}
             Backing store type: ${type}
             Backing store path: ${path}
-            Backing store flags: 
+            Backing store flags: ${flags}
 `;
 
 /** As tgtd 1.0.85 writes it. */
@@ -20,7 +20,7 @@ const target = (tid: number, iqn: string, nexus = '', state = 'ready') => `Targe
         State: ${state}
     I_T nexus information:
 ${nexus}    LUN information:
-${lun(0, 'null', 'None')}${lun(1, 'rdwr', '/disks/a: b.raw', 'Yes')}    Account information:
+${lun(0, 'null', 'None')}${lun(1, 'rdwr', '/disks/a: b.raw', 'Yes', 'direct')}    Account information:
         user-${tid}
     ACL information:
         iqn.2024-01.org.m2:node-${tid}
@@ -42,8 +42,8 @@ describe('parseTargets', () => {
         ready: true,
         sessions: 1,
         luns: [
-          { lun: 0, path: null, type: 'null', readOnly: false },
-          { lun: 1, path: '/disks/a: b.raw', type: 'rdwr', readOnly: true },
+          { lun: 0, path: null, type: 'null', readOnly: false, direct: false },
+          { lun: 1, path: '/disks/a: b.raw', type: 'rdwr', readOnly: true, direct: true },
         ],
         accounts: ['user-1'],
         acl: ['iqn.2024-01.org.m2:node-1'],

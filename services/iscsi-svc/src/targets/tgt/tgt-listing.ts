@@ -22,6 +22,8 @@ export interface ListedLun {
   path: string | null;
   type: string;
   readOnly: boolean;
+  /** Opened with O_DIRECT. */
+  direct: boolean;
 }
 
 export function parseTargets(text: string): ListedTarget[] {
@@ -53,11 +55,14 @@ function readLine(target: ListedTarget, section: string, line: string): void {
   } else if (section === 'I_T nexus information') {
     if (indent === 8 && key === 'I_T nexus') target.sessions++;
   } else if (section === 'LUN information') {
-    if (indent === 8 && key === 'LUN') target.luns.push({ lun: Number(value), path: null, type: '', readOnly: false });
+    if (indent === 8 && key === 'LUN') {
+      target.luns.push({ lun: Number(value), path: null, type: '', readOnly: false, direct: false });
+    }
     const lun = target.luns.at(-1);
     if (!lun) return;
     if (key === 'Readonly') lun.readOnly = value === 'Yes';
     if (key === 'Backing store type') lun.type = value;
+    if (key === 'Backing store flags') lun.direct = value.split(' ').includes('direct');
     if (key === 'Backing store path') lun.path = value === 'None' ? null : value;
   } else if (indent === 8 && section === 'Account information') {
     target.accounts.push(text);

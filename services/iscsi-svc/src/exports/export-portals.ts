@@ -1,0 +1,107 @@
+import { type Kit, KIT, type Sql } from '@m2/service-kit';
+import { Inject, Injectable } from '@nestjs/common';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { IscsiConfig } from '../config.js';
+import { type Portal, TargetError } from '../targets/target.port.js';
+
+/** Where PostgreSQL's NOTIFY says which export changed, and which host changed it: "ID HOST". */
+export const CHANNEL = 'm2_exports';
+
+/** A host that was not heard of for so long is taken for dead: nobody waits for it. Several heartbeats. */
+const LIVING = `seen_at > now() - interval '10 seconds'`;
+const POLL_MS = 20;
+/** A living host makes a target in a tenth of a second. */
+const MAKING_MS = 5_000;
+
+/** The portals of an export, from all hosts; those of living hosts first, as initiators try them in this order. */
+export const PORTALS_OF_EXPORT = `(
+  SELECT coalesce(jsonb_agg(each.portal ORDER BY coalesce(${LIVING}, false) DESC, host, each.at), '[]')
+  FROM export_portals LEFT JOIN portal_hosts USING (host), jsonb_array_elements(portals) WITH ORDINALITY AS each(portal, at)
+  WHERE export = exports.id)`;
+
+/**
+ * Which host has a target for which export. An export of a disk that all hosts can open (RBD) is made by each of them: the
+ * replica that is asked makes its own and tells the others. A file is on one machine, and only its host exports it.
+ */
+@Injectable()
+export class ExportPortals {
+  /** Ours. */
+  readonly host: string;
+  /** Exports whose deletion is being carried out by this replica. */
+  readonly removing = new Set<string>();
+
+  constructor(@Inject(KIT) private readonly kit: Kit<IscsiConfig>) {
+    this.host = kit.config.portalHost;
+  }
+
+  /**
+   * Records that this host is about to make its target, so that whoever deletes the export waits for it. Undefined: the
+   * export is being deleted, make none. Otherwise whether this host had a target before.
+   */
+  async begin(id: string): Promise<{ before: boolean } | undefined> {
+    const [row] = await this.kit.database.query<{ before: boolean }>(
+      `INSERT INTO export_portals (export, host) SELECT id, $2 FROM exports WHERE id = $1 AND state <> 'deleting'
+       ON CONFLICT (export, host) DO UPDATE SET host = excluded.host RETURNING portals <> '[]' AS before`,
+      [id, this.host],
+    );
+    return row;
+  }
+
+  /** This host has its target. Tells the others. */
+  async made(sql: Sql, id: string, portals: Portal[]): Promise<void> {
+    await sql.query(
+      `WITH made AS (UPDATE export_portals SET portals = $3 WHERE export = $1 AND host = $2)
+       SELECT pg_notify('${CHANNEL}', $1::text || ' ' || $2)`,
+      [id, this.host, JSON.stringify(portals)],
+    );
+  }
+
+  /** Tells all hosts that an export is not what it was. */
+  async tell(sql: Sql, id: string): Promise<void> {
+    await sql.query(`SELECT pg_notify('${CHANNEL}', $1 || ' ' || $2)`, [id, this.host]);
+  }
+
+  /** This host has no target any more. */
+  async gone(sql: Sql, id: string): Promise<void> {
+    await sql.query('DELETE FROM export_portals WHERE export = $1 AND host = $2', [id, this.host]);
+  }
+
+  async of(sql: Sql, id: string): Promise<Portal[]> {
+    const [row] = await sql.query<{ portals: Portal[] }>(
+      `SELECT ${PORTALS_OF_EXPORT} AS portals FROM exports WHERE id = $1`,
+      [id],
+    );
+    return row?.portals ?? [];
+  }
+
+  /** Waits until every living host has made its target, and not for ever: a node boots from those that there are. */
+  async untilEverywhere(sql: Sql, id: string, deadlineMs: number): Promise<void> {
+    await this.waitFor(sql, id, Math.min(deadlineMs, MAKING_MS), (has) => has === 'target');
+  }
+
+  /** Waits until no living host has a target: the disk is about to be given away. Throws TargetError `target.unreachable`. */
+  async untilNowhere(sql: Sql, id: string, deadlineMs: number): Promise<void> {
+    const left = await this.waitFor(sql, id, deadlineMs, (has) => has === 'nothing');
+    if (left.length === 0) return;
+    throw new TargetError('target.unreachable', `${left.join(', ')} has not removed its target yet; look into its log`);
+  }
+
+  /** The living hosts of which it is not so, in the end. */
+  private async waitFor(
+    sql: Sql,
+    id: string,
+    deadlineMs: number,
+    isSo: (has: 'target' | 'intention' | 'nothing') => boolean,
+  ): Promise<string[]> {
+    for (const deadline = Date.now() + deadlineMs; ; await delay(POLL_MS)) {
+      const hosts = await sql.query<{ host: string; has: 'target' | 'intention' | 'nothing' }>(
+        `SELECT portal_hosts.host, CASE WHEN portals IS NULL THEN 'nothing' WHEN portals = '[]' THEN 'intention' ELSE 'target' END AS has
+         FROM portal_hosts LEFT JOIN export_portals ON export_portals.host = portal_hosts.host AND export = $1
+         WHERE portal_hosts.host <> $2 AND ${LIVING}`,
+        [id, this.host],
+      );
+      const others = hosts.filter(({ has }) => !isSo(has)).map(({ host }) => host);
+      if (others.length === 0 || Date.now() > deadline) return others;
+    }
+  }
+}
