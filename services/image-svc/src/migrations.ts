@@ -58,10 +58,15 @@ export class ImageLife1796000000005 implements MigrationInterface {
         volume text PRIMARY KEY, disk uuid NOT NULL REFERENCES disks, parent_tag uuid REFERENCES tags,
         pending boolean NOT NULL, created_at timestamptz NOT NULL DEFAULT now());
       CREATE INDEX former_volumes_by_disk ON former_volumes (disk);
+      CREATE INDEX former_volumes_by_parent_tag ON former_volumes (parent_tag) WHERE parent_tag IS NOT NULL;
 
       CREATE TABLE image_exports (
         id uuid PRIMARY KEY, project uuid NOT NULL, image uuid NOT NULL CONSTRAINT image_exports_image REFERENCES images,
         volume text NOT NULL, state text NOT NULL, progress jsonb, error jsonb, created_at timestamptz NOT NULL DEFAULT now());
+      CREATE INDEX image_exports_by_image ON image_exports (image);
+      CREATE INDEX images_by_from_image ON images (from_image) WHERE from_image IS NOT NULL;
+      CREATE INDEX images_by_from_tag ON images (from_tag) WHERE from_tag IS NOT NULL;
+      CREATE INDEX disks_on_their_way_out ON disks (trashed_at) WHERE trashed_at IS NOT NULL;
 
       CREATE TABLE quotas (project uuid PRIMARY KEY, bytes bigint, disks integer, images integer);
 

@@ -46,10 +46,25 @@ export async function refuseTakenDisk(kit: Kit, project: Project, name: string):
   if (items.length > 0) throw new M2Error('disk.exists', `There is a disk "${name}" already`);
 }
 
-/** A tag of a disk, by its name or identifier; a disk has never more than fit one page. Throws M2Error `tag.not_found`. */
+/** A tag of a disk, by its name or identifier. Throws M2Error `tag.not_found`. */
 export async function tagOf(kit: Kit, disk: Disk, which: string): Promise<Tag> {
-  const { items } = await ask(kit, diskTags, { project: disk.project, disk: disk.id, limit: 500 });
-  const tag = items.find(({ id, name }) => id === which || name === which);
+  const tag = fields.isId(which)
+    ? await tagById(kit, disk, which)
+    : (await tagsOf(kit, disk, { name: which })).items[0];
   if (!tag) throw new M2Error('tag.not_found', `The disk "${disk.name}" has no tag "${which}"`);
   return tag;
 }
+
+/** Page by page: each fork of a disk has a tag of its own. */
+async function tagById(kit: Kit, disk: Disk, id: string): Promise<Tag | undefined> {
+  for (let cursor: string | undefined = ''; cursor !== undefined;) {
+    const { items, next }: Awaited<ReturnType<typeof tagsOf>> = await tagsOf(kit, disk, { cursor });
+    const tag = items.find((one) => one.id === id);
+    if (tag) return tag;
+    cursor = next;
+  }
+  return undefined;
+}
+
+const tagsOf = (kit: Kit, { id: disk, project }: Disk, which: { name: string } | { cursor: string }) =>
+  ask(kit, diskTags, { project, disk, limit: 500, ...which });

@@ -5,6 +5,8 @@ export interface DiskFlattenInput {
   disk: string;
 }
 
+const givenUp = { code: 'disk.not_ready', detail: 'The disk was deleted, or rolled back, before it was flat' };
+
 /**
  * The service copies on its own time; the operation watches. There is nothing to undo: a disk that was made flat in part still reads as
  * before, and what was copied need not be copied again.
@@ -21,7 +23,7 @@ export const diskFlattenSaga = defineSaga<DiskFlattenInput>({
         query: ({ input, project }) => send(diskShow, { project, disk: input.disk }),
         look: (reply) => {
           const disk = reply as Disk;
-          if (disk.flattening === null) return { done: disk };
+          if (disk.flattening === null) return disk.depth === 0 ? { done: disk } : whatFailed(givenUp);
           const { error, progress } = disk.flattening;
           return error ? whatFailed(error) : { progress: shownProgress(progress) };
         },

@@ -46,13 +46,17 @@ describe('work that a service does on its own time', () => {
     [
       'disk.flatten',
       { flattening: { progress, error: null } },
-      { flattening: null },
+      { depth: 0, flattening: null },
       { flattening: { progress: null, error } },
     ],
   ] as const)('by %s is followed to its end', (kind, running, done, failed) => {
     expect(look(kind, running)).toEqual({ progress: { done: 1, total: 4, text: 'copy' } });
     expect(look(kind, done)).toEqual({ done });
     expect(look(kind, failed)).toEqual({ failed: error });
+  });
+
+  it('by disk.flatten is not done when the disk became another meanwhile', () => {
+    expect(look('disk.flatten', { depth: 2, flattening: null })).toMatchObject({ failed: { code: 'disk.not_ready' } });
   });
 
   it('may fail with a code that nobody here knows, or with none', () => {

@@ -22,6 +22,7 @@ export class Background {
   private readonly running = new Map<string, { stop: AbortController; done: Promise<void> }>();
   private readonly waiting: string[] = [];
   private timer: NodeJS.Timeout | undefined;
+  private closed = false;
 
   constructor(
     private readonly kit: Kit,
@@ -43,6 +44,8 @@ export class Background {
   }
 
   async close(): Promise<void> {
+    // What is being looked for at this moment is not begun any more: it would fail with a storage that is closed.
+    this.closed = true;
     clearInterval(this.timer);
     this.waiting.length = 0;
     await Promise.all([...this.running.keys()].map((id) => this.stop(id)));
@@ -50,7 +53,7 @@ export class Background {
 
   /** Begins, or lets it wait for its turn. */
   start(id: string): void {
-    if (this.running.has(id) || this.waiting.includes(id)) return;
+    if (this.closed || this.running.has(id) || this.waiting.includes(id)) return;
     if (this.running.size >= this.work.concurrency) {
       this.waiting.push(id);
       return;

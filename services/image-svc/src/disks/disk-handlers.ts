@@ -14,7 +14,7 @@ import {
   M2Error,
   type RequestOf,
 } from '@m2/contracts';
-import { Answers, type Effect, Handles, type Kit, KIT, type Sql, violatesUnique } from '@m2/service-kit';
+import { Answers, type Effect, type Emit, Handles, type Kit, KIT, type Sql, violatesUnique } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import type { Origin, StorageBackend } from '../backends/storage.port.js';
 import { STORAGE } from '../backends/storage.token.js';
@@ -70,17 +70,26 @@ export class DiskHandlers {
     await this.storage.ensureClone(source.origin, { project, name: volume }, { sizeBytes });
     const deep = disk.depth > this.kit.config.maxCloneDepth;
     const flattening = deep ? { progress: null, error: null } : null;
-    const made = await effect.commit(async (sql, emit) => {
+    const made = effect.commit(async (sql, emit) => {
       if (source.tag) await sql.query(`UPDATE tags SET state = 'ready' WHERE id = $1`, [source.tag.id]);
-      if (deep)
-        await sql.query('UPDATE disks SET flattening = $2 WHERE id = $1', [disk.id, JSON.stringify(flattening)]);
-      await sql.query(`UPDATE disks SET state = 'ready' WHERE id = $1`, [disk.id]);
+      const kept = await sql.query(
+        `UPDATE disks SET state = CASE state WHEN 'creating' THEN 'ready' ELSE state END, flattening = coalesce($2, flattening)
+         WHERE id = $1 AND state <> 'deleting' RETURNING id`,
+        [disk.id, flattening && JSON.stringify(flattening)],
+      );
+      if (kept.length === 0)
+        throw new M2Error('disk.not_found', `The disk "${name}" was deleted while it was being made`);
       emit(
         diskCreated,
         { id: disk.id, project, name, from: request.from, volume, sizeBytes },
         { entity: disk.id, project },
       );
       return { ...toDisk(disk), state: 'ready' as const, flattening };
+    });
+    await made.catch(async (error: unknown) => {
+      // Whoever deleted the disk did not find the volume yet.
+      if (M2Error.from(error).code === 'disk.not_found') await this.storage.ensureNoDisk({ project, name: volume });
+      throw error;
     });
     if (deep) this.flattener.start(disk.id);
     return made;
@@ -164,26 +173,14 @@ export class DiskHandlers {
 
   @Handles(diskUpdate)
   async update({ diskId, project, name, sizeBytes }: RequestOf<typeof diskUpdate>, effect: Effect): Promise<Disk> {
-    const disk = await effect.transaction(async (sql) => {
-      const row = await this.disks.ready(sql, diskId, project);
-      if (sizeBytes === undefined) return row;
-      assertFree(row);
-      const size = roundUp(sizeBytes);
-      if (size < row.sizeBytes)
-        throw new M2Error('disk.too_small', `The disk "${row.name}" has ${row.sizeBytes} bytes, and disks only grow`);
-      // On record before the storage has it, so that two who want the last free bytes do not both get them.
-      await assertQuota(sql, project, { bytes: size - row.sizeBytes });
-      return { ...row, sizeBytes: size };
-    });
-    if (sizeBytes !== undefined) await this.storage.ensureSize({ project, name: disk.volume }, disk.sizeBytes);
+    const grown = sizeBytes === undefined ? undefined : await this.grow(effect, diskId, project, roundUp(sizeBytes));
     try {
       return await effect.commit(async (sql, emit) => {
-        const updated = { ...disk, name: name ?? disk.name };
-        await sql.query('UPDATE disks SET name = $2, size_bytes = greatest(size_bytes, $3) WHERE id = $1', [
-          diskId,
-          updated.name,
-          updated.sizeBytes,
-        ]);
+        const row = await this.disks.ready(sql, diskId, project);
+        if (grown && grown.volume !== row.volume)
+          throw new M2Error('disk.in_use', `The disk "${row.name}" was rolled back while it became larger`);
+        const updated = { ...row, name: name ?? row.name };
+        await sql.query('UPDATE disks SET name = $2 WHERE id = $1', [diskId, updated.name]);
         emit(
           diskUpdated,
           { id: diskId, project, name: updated.name, sizeBytes: updated.sizeBytes },
@@ -197,37 +194,74 @@ export class DiskHandlers {
     }
   }
 
+  private async grow(effect: Effect, diskId: string, project: string, size: number): Promise<DiskRow> {
+    const disk = await effect.transaction(async (sql) => {
+      const row = await this.disks.ready(sql, diskId, project);
+      assertFree(row);
+      if (size < row.sizeBytes)
+        throw new M2Error('disk.too_small', `The disk "${row.name}" has ${row.sizeBytes} bytes, and disks only grow`);
+      // On record before the storage has it, so that two who want the last free bytes do not both get them.
+      await assertQuota(sql, project, { bytes: size - row.sizeBytes });
+      await sql.query('UPDATE disks SET size_bytes = $2 WHERE id = $1', [diskId, size]);
+      return row;
+    });
+    try {
+      await this.storage.ensureSize({ project, name: disk.volume }, size);
+    } catch (error) {
+      // What may come true at the next try stays on record for it.
+      if (!M2Error.from(error).retryable)
+        await effect.query('UPDATE disks SET size_bytes = $3 WHERE id = $1 AND volume = $2 AND size_bytes = $4', [
+          diskId,
+          disk.volume,
+          disk.sizeBytes,
+          size,
+        ]);
+      throw error;
+    }
+    return disk;
+  }
+
   @Handles(diskDelete)
   async delete({ diskId, project, purge }: RequestOf<typeof diskDelete>, effect: Effect) {
     const disk = await effect.transaction(async (sql) => {
       const row = await this.disks.locked(sql, diskId, project);
       if (!row) return undefined;
-      assertFree(row);
       // A disk whose making was broken off has nothing to be restored.
       const remove = purge || row.state === 'creating' || row.state === 'deleting';
-      if (remove) await this.remover.begin(sql, row);
-      else await this.remover.assertUnused(sql, row);
+      if (remove) {
+        assertFree(row);
+        await this.remover.begin(sql, row);
+      }
       return { ...row, remove };
     });
     if (!disk) return effect.commit(async () => ({}));
+    if (!disk.remove) {
+      await effect.commit((sql, emit) => this.trash(sql, emit, diskId, project));
+      await this.flattener.stop(diskId);
+      return {};
+    }
     await this.flattener.stop(diskId);
     const { name, volume, parentTag } = disk;
-    if (!disk.remove)
-      return effect.commit(async (sql, emit) => {
-        const rows = await sql.query(
-          `UPDATE disks SET state = 'trashed', trashed_at = now(), flattening = NULL WHERE id = $1 AND state = 'ready' RETURNING id`,
-          [diskId],
-        );
-        if (rows.length > 0) emit(diskTrashed, { id: diskId, project, name }, { entity: diskId, project });
-        return {};
-      });
     await this.remover.removeVolumes(effect, disk);
     await effect.commit(async (sql, emit) => {
-      await this.remover.forget(sql, diskId);
-      emit(diskDeleted, { id: diskId, project, name, volume }, { entity: diskId, project });
+      if (await this.remover.forget(sql, diskId))
+        emit(diskDeleted, { id: diskId, project, name, volume }, { entity: diskId, project });
       return {};
     });
     if (parentTag) await this.remover.releaseTag(parentTag);
+    return {};
+  }
+
+  /** Looked at and done in one transaction: between two a node could claim the disk, or somebody fork it. */
+  private async trash(sql: Sql, emit: Emit, diskId: string, project: string) {
+    const row = await this.disks.locked(sql, diskId, project);
+    if (row?.state !== 'ready') return {};
+    assertFree(row);
+    await this.remover.assertUnused(sql, row);
+    await sql.query(`UPDATE disks SET state = 'trashed', trashed_at = now(), flattening = NULL WHERE id = $1`, [
+      diskId,
+    ]);
+    emit(diskTrashed, { id: diskId, project, name: row.name }, { entity: diskId, project });
     return {};
   }
 

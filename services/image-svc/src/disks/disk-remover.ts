@@ -4,7 +4,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import type { StorageBackend } from '../backends/storage.port.js';
 import { STORAGE } from '../backends/storage.token.js';
 import type { DiskRow } from './disk-store.js';
-import { storageTag, TagStore, volumeOf } from './tag-store.js';
+import { storageTag, type TagRow, TagStore, volumeOf } from './tag-store.js';
 
 /** Takes disks, their former volumes and their tags away, in the order in which they depend on each other. */
 @Injectable()
@@ -37,36 +37,54 @@ export class DiskRemover {
       );
   }
 
-  /** The row says first that the disk is on its way out: from here on nobody claims it, tags it or makes anything from it. */
+  /**
+   * The row says first that the disk is on its way out: from here on nobody claims it, tags it or makes anything from it. The trash keeps
+   * no names, so what leaves it for good goes under one that is no other disk's.
+   */
   async begin(sql: Sql, disk: DiskRow): Promise<void> {
     await this.assertUnused(sql, disk);
     await sql.query(`UPDATE tags SET state = 'deleting' WHERE disk = $1`, [disk.id]);
-    await sql.query(`UPDATE disks SET state = 'deleting' WHERE id = $1`, [disk.id]);
+    await sql.query(
+      `UPDATE disks SET state = 'deleting', trashed_at = now(),
+         name = CASE state WHEN 'trashed' THEN left(name, 50) || '-' || right(id::text, 12) ELSE name END WHERE id = $1`,
+      [disk.id],
+    );
   }
 
-  /** Newest first: what a disk is now may be a clone of what it was. */
+  /** Newest first: what a rollback is making may be a clone of what the disk is now, and that of what it was. */
   async removeVolumes(sql: Sql, { id, project, volume }: Pick<DiskRow, 'id' | 'project' | 'volume'>): Promise<void> {
-    await this.storage.ensureNoDisk({ project, name: volume });
-    const former = await sql.query<{ volume: string }>(
-      'SELECT volume FROM former_volumes WHERE disk = $1 ORDER BY created_at DESC',
+    const others = await sql.query<{ volume: string; pending: boolean }>(
+      'SELECT volume, pending FROM former_volumes WHERE disk = $1 ORDER BY created_at DESC',
       [id],
     );
-    for (const { volume: name } of former) await this.storage.ensureNoDisk({ project, name });
+    const [pending, former] = [others.filter((one) => one.pending), others.filter((one) => !one.pending)];
+    for (const { volume: name } of [...pending, { volume }, ...former])
+      await this.storage.ensureNoDisk({ project, name });
   }
 
-  async forget(sql: Sql, id: string): Promise<void> {
+  /** Answers whether it was there: somebody else may have been at it too. */
+  async forget(sql: Sql, id: string): Promise<boolean> {
     await sql.query('DELETE FROM former_volumes WHERE disk = $1', [id]);
     await sql.query('UPDATE disks SET parent_tag = NULL WHERE id = $1', [id]);
     await sql.query('DELETE FROM tags WHERE disk = $1', [id]);
-    await sql.query('DELETE FROM disks WHERE id = $1', [id]);
+    return (await sql.query('DELETE FROM disks WHERE id = $1 RETURNING id', [id])).length > 0;
   }
 
   /** Removes a tag that was made for something that is gone. What fails is left for the housekeeping. */
-  async releaseTag(id: string): Promise<void> {
+  releaseTag(id: string): Promise<void> {
+    return this.removeTag(id, ({ automatic }) => automatic);
+  }
+
+  /** Removes a tag whose making, or removal, nobody ended. */
+  endTag(id: string): Promise<void> {
+    return this.removeTag(id, ({ state }) => state !== 'ready');
+  }
+
+  private async removeTag(id: string, mayGo: (tag: TagRow) => boolean): Promise<void> {
     try {
       const tag = await this.kit.database.transaction(async (sql) => {
         const row = await this.tags.locked(sql, id, 'UPDATE');
-        if (!row?.automatic || (await this.tags.dependents(sql, id)).length > 0) return undefined;
+        if (!row || !mayGo(row) || (await this.tags.dependents(sql, id)).length > 0) return undefined;
         await sql.query(`UPDATE tags SET state = 'deleting' WHERE id = $1`, [id]);
         return row;
       });
@@ -80,8 +98,8 @@ export class DiskRemover {
   }
 
   /**
-   * Removes what a disk was before a rollback where no tag lies on it any more, and lets its image go when nothing of the disk depends on
-   * it. What fails is left for the housekeeping.
+   * Removes what a disk was before a rollback where no tag lies on it any more, and lets go of its image, and of the tag that it was
+   * cloned from, when nothing of the disk depends on them: tags from before it was made flat do. What fails is left for the housekeeping.
    */
   async settle(disk: string): Promise<void> {
     try {
@@ -93,8 +111,19 @@ export class DiskRemover {
       );
       for (const { volume, project } of former) {
         await this.storage.ensureNoDisk({ project, name: volume });
-        await this.kit.database.query('DELETE FROM former_volumes WHERE volume = $1', [volume]);
+        const [gone] = await this.kit.database.query<{ tag: string | null }>(
+          'DELETE FROM former_volumes WHERE volume = $1 RETURNING parent_tag AS tag',
+          [volume],
+        );
+        if (gone?.tag) await this.releaseTag(gone.tag);
       }
+      const [free] = await this.kit.database.query<{ tag: string }>(
+        `WITH flat AS (SELECT id, parent_tag FROM disks d WHERE id = $1 AND depth = 0 AND parent_tag IS NOT NULL
+           AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.volume = d.volume AND t.depth > 0) FOR UPDATE)
+         UPDATE disks d SET parent_tag = NULL FROM flat WHERE d.id = flat.id RETURNING flat.parent_tag AS tag`,
+        [disk],
+      );
+      if (free) await this.releaseTag(free.tag);
       await this.kit.database.query(
         `UPDATE disks d SET image = NULL WHERE id = $1 AND depth = 0 AND image IS NOT NULL
            AND NOT EXISTS (SELECT 1 FROM former_volumes WHERE disk = d.id) AND NOT EXISTS (SELECT 1 FROM tags WHERE disk = d.id)`,

@@ -11,7 +11,6 @@ interface Row {
   project: string;
   name: string;
   volume: string;
-  parentTag: string | null;
 }
 
 /** One at a time: it reads and writes whole disks beside those that nodes work on. */
@@ -75,12 +74,12 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
 
   private async flatten(id: string, session: Session, signal: AbortSignal): Promise<void> {
     const [disk] = await session.query<Row & Record<string, unknown>>(
-      `SELECT project, name, volume, parent_tag AS "parentTag" FROM disks
+      `SELECT project, name, volume FROM disks
        WHERE id = $1 AND flattening IS NOT NULL AND flattening->'error' = 'null' AND state = 'ready'`,
       [id],
     );
     if (!disk) return;
-    const { project, name, volume, parentTag } = disk;
+    const { project, name, volume } = disk;
     try {
       const onProgress = sparsely((done, total) =>
         this.tell(id, { progress: { phase: 'flatten', done, total }, error: null }),
@@ -89,15 +88,13 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
       const done = await this.kit.transact(async (sql, emit) => {
         // A rollback may have given the disk another volume meanwhile: then this one does not count.
         const rows = await sql.query(
-          `UPDATE disks SET depth = 0, parent_tag = NULL, flattening = NULL WHERE id = $1 AND volume = $2 RETURNING id`,
+          `UPDATE disks SET depth = 0, flattening = NULL WHERE id = $1 AND volume = $2 RETURNING id`,
           [id, volume],
         );
         if (rows.length > 0) emit(diskFlattened, { id, project, name }, { entity: id, project });
         return rows.length > 0;
       });
-      if (!done) return;
-      if (parentTag) await this.remover.releaseTag(parentTag);
-      await this.remover.settle(id);
+      if (done) await this.remover.settle(id);
     } catch (error) {
       const failure = M2Error.from(error);
       // The disk was attached, the service stops, or something is away for a while: taken up again, none is the end of it.
@@ -109,7 +106,8 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
 
   private async tell(id: string, flattening: Disk['flattening']): Promise<void> {
     await this.kit.database
-      .query('UPDATE disks SET flattening = $2 WHERE id = $1 AND flattening IS NOT NULL', [
+      // Progress that is told late does not take an error back.
+      .query(`UPDATE disks SET flattening = $2 WHERE id = $1 AND flattening->'error' = 'null'`, [
         id,
         JSON.stringify(flattening),
       ])

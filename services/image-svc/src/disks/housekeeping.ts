@@ -1,4 +1,4 @@
-import { diskDeleted, M2Error } from '@m2/contracts';
+import { diskDeleted } from '@m2/contracts';
 import { type Kit, KIT } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import type { StorageBackend } from '../backends/storage.port.js';
@@ -6,17 +6,20 @@ import { STORAGE } from '../backends/storage.token.js';
 import type { ImageConfig } from '../config.js';
 import { DiskRemover } from './disk-remover.js';
 import { DiskStore } from './disk-store.js';
-import { storageTag, volumeOf } from './tag-store.js';
 
 const everyMs = 60_000;
 /** No command works for so long: what it left pending is nobody's. */
 const commandTime = '1 hour';
+/** Disks whose time in the trash, of `$1` hours, is over; and those whose removal nobody ended. */
+const isDue = `(state = 'trashed' AND trashed_at <= now() - make_interval(hours => 1) * $1
+  OR state = 'deleting' AND trashed_at < now() - interval '${commandTime}')`;
 
 /** Empties the trash when its time has come, and ends what died between its last transaction and its last word to the storage. */
 @Injectable()
 export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
   private timer: NodeJS.Timeout | undefined;
-  private round: Promise<void> = Promise.resolve();
+  private round: Promise<void> | undefined;
+  private stops = false;
 
   constructor(
     @Inject(KIT) private readonly kit: Kit<ImageConfig>,
@@ -26,64 +29,68 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
   ) {}
 
   onModuleInit(): void {
-    this.timer = setInterval(() => this.enqueue(), everyMs);
-    this.enqueue();
+    this.timer = setInterval(() => this.begin(), everyMs);
+    this.begin();
   }
 
+  /** Ends with what it is at. */
   async beforeApplicationShutdown(): Promise<void> {
+    this.stops = true;
     clearInterval(this.timer);
     await this.round;
   }
 
-  private enqueue(): void {
-    this.round = this.round
-      .then(() => this.run())
+  /** Not while a round is under way: with a slow storage they would become more and more. */
+  private begin(): void {
+    this.round ??= this.run()
       .catch((error: unknown) => {
         this.kit.log.warn({ err: error }, 'the housekeeping was not done; it is tried again');
-      });
+      })
+      .finally(() => (this.round = undefined));
   }
 
   private async run(): Promise<void> {
     await this.emptyTrash();
     await this.endTags();
     await this.endRollbacks();
-    const left = await this.kit.database.query<{ disk: string }>(
-      `SELECT DISTINCT disk FROM former_volumes f
-       WHERE NOT pending AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.volume = f.volume)`,
-    );
-    for (const { disk } of left) await this.remover.settle(disk);
+    await this.settle();
   }
 
-  /** One by one, so that one that is in use keeps no other from going. */
+  /** One by one, so that one that cannot be done keeps no other from it. */
+  private async each<Row extends object>(rows: Row[], work: (row: Row) => Promise<void>): Promise<void> {
+    for (const row of rows) {
+      if (this.stops) return;
+      await work(row).catch((error: unknown) => {
+        this.kit.log.warn({ err: error, what: row }, 'something could not be removed; it is tried again');
+      });
+    }
+  }
+
   private async emptyTrash(): Promise<void> {
     const due = await this.kit.database.query<{ id: string; project: string }>(
-      `SELECT id, project FROM disks WHERE state = 'trashed' AND trashed_at <= now() - make_interval(hours => 1) * $1`,
+      `SELECT id, project FROM disks WHERE ${isDue}`,
       [this.kit.config.trashHours],
     );
-    for (const { id, project } of due)
-      await this.purge(id, project).catch((error: unknown) => {
-        this.kit.log.warn({ err: error, disk: id }, 'a disk in the trash could not be removed; it is tried again');
-      });
+    await this.each(due, ({ id, project }) => this.purge(id, project));
   }
 
   private async purge(id: string, project: string): Promise<void> {
     const disk = await this.kit.database.transaction(async (sql) => {
-      const row = await this.disks.locked(sql, id, project);
-      if (row?.state !== 'trashed') return undefined;
-      await this.remover.begin(sql, row);
+      // Somebody may have restored it, and another replica may have begun.
+      const due = await sql.query(`SELECT 1 FROM disks WHERE id = $2 AND ${isDue} FOR UPDATE`, [
+        this.kit.config.trashHours,
+        id,
+      ]);
+      const row = due.length > 0 ? await this.disks.locked(sql, id, project) : undefined;
+      if (row) await this.remover.begin(sql, row);
       return row;
     });
     if (!disk) return;
-    try {
-      await this.remover.removeVolumes(this.kit.database, disk);
-    } catch (error) {
-      // Back into the trash: the next round, or a person, finds it there.
-      await this.kit.database.query(`UPDATE disks SET state = 'trashed' WHERE id = $1 AND state = 'deleting'`, [id]);
-      throw M2Error.from(error);
-    }
+    // What fails stays on its way out: a part of it may be gone already, and nothing is there to be restored.
+    await this.remover.removeVolumes(this.kit.database, disk);
     await this.kit.transact(async (sql, emit) => {
-      await this.remover.forget(sql, id);
-      emit(diskDeleted, { id, project, name: disk.name, volume: disk.volume }, { entity: id, project });
+      const { name, volume } = disk;
+      if (await this.remover.forget(sql, id)) emit(diskDeleted, { id, project, name, volume }, { entity: id, project });
     });
     if (disk.parentTag) await this.remover.releaseTag(disk.parentTag);
   }
@@ -95,17 +102,12 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
          AND NOT EXISTS (SELECT 1 FROM disks WHERE parent_tag = t.id) AND NOT EXISTS (SELECT 1 FROM images WHERE from_tag = t.id)
          AND NOT EXISTS (SELECT 1 FROM former_volumes WHERE parent_tag = t.id)`,
     );
-    for (const { id } of unneeded) await this.remover.releaseTag(id);
-    const left = await this.kit.database.query<{ id: string; disk: string; project: string; volume: string }>(
-      `SELECT t.id, t.disk, d.project, t.volume FROM tags t JOIN disks d ON d.id = t.disk
-       WHERE t.state <> 'ready' AND d.state = 'ready' AND t.created_at < now() - interval '${commandTime}'
-         AND NOT EXISTS (SELECT 1 FROM disks WHERE parent_tag = t.id)`,
+    await this.each(unneeded, ({ id }) => this.remover.releaseTag(id));
+    const left = await this.kit.database.query<{ id: string }>(
+      `SELECT t.id FROM tags t JOIN disks d ON d.id = t.disk
+       WHERE t.state <> 'ready' AND d.state = 'ready' AND t.created_at < now() - interval '${commandTime}'`,
     );
-    for (const tag of left) {
-      await this.storage.ensureNoTag(volumeOf(tag), storageTag(tag.id));
-      await this.kit.database.query('DELETE FROM tags WHERE id = $1', [tag.id]);
-      await this.remover.settle(tag.disk);
-    }
+    await this.each(left, ({ id }) => this.remover.endTag(id));
   }
 
   private async endRollbacks(): Promise<void> {
@@ -114,6 +116,16 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
        WHERE d.id = f.disk AND f.pending AND f.created_at < now() - interval '${commandTime}' RETURNING f.volume, d.project`,
     );
     // The row goes first: a rollback that wakes up now finds that it was given up. What stays in the storage is found by the check.
-    for (const { volume, project } of pending) await this.storage.ensureNoDisk({ project, name: volume });
+    await this.each(pending, ({ volume, project }) => this.storage.ensureNoDisk({ project, name: volume }));
+  }
+
+  /** What disks let go of where whoever should have seen to it died. */
+  private async settle(): Promise<void> {
+    const left = await this.kit.database.query<{ disk: string }>(
+      `SELECT disk FROM former_volumes f WHERE NOT pending AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.volume = f.volume)
+       UNION SELECT id FROM disks d WHERE depth = 0 AND (parent_tag IS NOT NULL OR image IS NOT NULL)
+         AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.disk = d.id)`,
+    );
+    await this.each(left, ({ disk }) => this.remover.settle(disk));
   }
 }

@@ -1,5 +1,5 @@
 import { projectDeleted } from '@m2/contracts';
-import { Consumes, type ReceivedEvent } from '@m2/service-kit';
+import { Consumes, type Kit, KIT, type ReceivedEvent } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import type { StorageBackend } from '../backends/storage.port.js';
 import { STORAGE } from '../backends/storage.token.js';
@@ -7,10 +7,20 @@ import { STORAGE } from '../backends/storage.token.js';
 /** What the storage keeps for a project (a namespace, a user) goes when the project does. */
 @Injectable()
 export class ProjectEnd {
-  constructor(@Inject(STORAGE) private readonly storage: StorageBackend) {}
+  constructor(
+    @Inject(KIT) private readonly kit: Kit,
+    @Inject(STORAGE) private readonly storage: StorageBackend,
+  ) {}
 
   @Consumes({ durable: 'image-projects', of: projectDeleted })
   async forget(events: ReceivedEvent[]): Promise<void> {
-    for (const { data } of events) await this.storage.ensureNoProject(String(data['id']));
+    for (const { data } of events)
+      await this.storage.ensureNoProject(String(data['id'])).catch((error: unknown) => {
+        // One that has something left in the storage (see the storage check) keeps no other from its end.
+        this.kit.log.warn(
+          { err: error, project: data['id'] },
+          'a project that is gone has something left in the storage',
+        );
+      });
   }
 }

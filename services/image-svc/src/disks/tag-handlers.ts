@@ -10,14 +10,15 @@ import {
   M2Error,
   type RequestOf,
 } from '@m2/contracts';
-import { Answers, type Effect, Handles, type Kit, KIT, type Sql } from '@m2/service-kit';
+import { Answers, type Effect, type Emit, Handles, type Kit, KIT, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import type { StorageBackend } from '../backends/storage.port.js';
 import { STORAGE } from '../backends/storage.token.js';
 import type { ImageConfig } from '../config.js';
+import { assertQuota } from '../quotas/quotas.js';
 import { newVolumeName } from '../volumes/volume-names.js';
 import { DiskRemover } from './disk-remover.js';
-import { assertFree, DiskStore, toDisk } from './disk-store.js';
+import { assertFree, type DiskRow, DiskStore, toDisk } from './disk-store.js';
 import { Flattener } from './flattener.js';
 import { originOf, storageTag, TagStore, toTag, volumeOf } from './tag-store.js';
 
@@ -46,7 +47,12 @@ export class TagHandlers {
     });
     await this.storage.ensureTag(volumeOf(tag), storageTag(tag.id));
     return effect.commit(async (sql, emit) => {
-      await sql.query(`UPDATE tags SET state = 'ready' WHERE id = $1`, [tagId]);
+      const made = await sql.query(
+        `UPDATE tags SET state = 'ready' WHERE id = $1 AND state <> 'deleting' RETURNING id`,
+        [tagId],
+      );
+      if (made.length === 0)
+        throw new M2Error('tag.not_found', `The tag "${name}" was deleted while it was being made`);
       emit(
         diskTagged,
         { id: diskId, project, name: disk.name, tag: tagId, tagName: name },
@@ -68,7 +74,14 @@ export class TagHandlers {
       return row;
     });
     if (!tag) return effect.commit(async () => ({}));
-    await this.storage.ensureNoTag(volumeOf(tag), storageTag(tagId));
+    try {
+      await this.storage.ensureNoTag(volumeOf(tag), storageTag(tagId));
+    } catch (error) {
+      // Refused, it is there still, and stays as it is.
+      if (M2Error.from(error).code === 'storage.in_use' && tag.state !== 'creating')
+        await effect.query(`UPDATE tags SET state = 'ready' WHERE id = $1 AND state = 'deleting'`, [tagId]);
+      throw error;
+    }
     await effect.commit(async (sql, emit) => {
       await sql.query('DELETE FROM tags WHERE id = $1', [tagId]);
       const [disk] = await sql.query<{ name: string }>('SELECT name FROM disks WHERE id = $1', [diskId]);
@@ -88,19 +101,16 @@ export class TagHandlers {
   async rollback({ diskId, project, tag: tagId }: RequestOf<typeof diskRollback>, effect: Effect): Promise<Disk> {
     const { tag, volume } = await effect.transaction((sql) => this.recordRollback(sql, diskId, project, tagId));
     await this.flattener.stop(diskId);
-    try {
-      await this.storage.ensureClone(originOf(tag), { project, name: volume }, { sizeBytes: tag.sizeBytes });
-    } catch (error) {
-      if (!M2Error.from(error).retryable) await this.abandon(effect, project, volume);
-      throw error;
-    }
     const deep = tag.depth + 1 > this.kit.config.maxCloneDepth;
-    const disk = await effect.commit(async (sql, emit) => {
+    const exchange = async (sql: Sql, emit: Emit) => {
       const row = await this.disks.ready(sql, diskId, project);
       const mine = await sql.query('DELETE FROM former_volumes WHERE volume = $1 AND pending RETURNING volume', [
         volume,
       ]);
-      if (mine.length === 0) throw new M2Error('storage.aborted', 'The rollback took too long, and was given up');
+      if (mine.length === 0)
+        throw new M2Error('disk.not_ready', 'The rollback was given up, or another to the same tag was faster');
+      // A tag may be of a time when the disk was larger.
+      await assertQuota(sql, project, { bytes: Math.max(0, tag.sizeBytes - row.sizeBytes) });
       await sql.query(
         'INSERT INTO former_volumes (volume, disk, parent_tag, pending, created_at) VALUES ($1, $2, $3, false, clock_timestamp())',
         [row.volume, diskId, row.parentTag],
@@ -112,7 +122,15 @@ export class TagHandlers {
       const meta = { entity: diskId, project };
       emit(diskRolledBack, { id: diskId, project, name: row.name, tag: tagId, tagName: tag.name, volume }, meta);
       return (await this.disks.locked(sql, diskId, project))!;
-    });
+    };
+    let disk: DiskRow;
+    try {
+      await this.storage.ensureClone(originOf(tag), { project, name: volume }, { sizeBytes: tag.sizeBytes });
+      disk = await effect.commit(exchange);
+    } catch (error) {
+      if (!M2Error.from(error).retryable) await this.abandon(effect, project, volume);
+      throw error;
+    }
     if (deep) this.flattener.start(diskId);
     await this.remover.settle(diskId);
     return toDisk(disk);
@@ -142,8 +160,9 @@ export class TagHandlers {
     return { tag, volume };
   }
 
+  /** The row first: what another rollback to the same tag has made the disk's meanwhile has none that is pending, and is left alone. */
   private async abandon(sql: Sql, project: string, volume: string): Promise<void> {
-    await this.storage.ensureNoDisk({ project, name: volume });
-    await sql.query('DELETE FROM former_volumes WHERE volume = $1 AND pending', [volume]);
+    const mine = await sql.query('DELETE FROM former_volumes WHERE volume = $1 AND pending RETURNING volume', [volume]);
+    if (mine.length > 0) await this.storage.ensureNoDisk({ project, name: volume });
   }
 }

@@ -23,6 +23,9 @@ const select = `
 /** The storage's name of a tag: that of people may be given to another one day. */
 export const storageTag = (id: string): string => `t${id.replaceAll('-', '')}`;
 
+/** Whether it is one: people and programs that back up a pool make snapshots, too. */
+export const isStorageTag = (tag: string): boolean => /^t[0-9a-f]{32}$/.test(tag);
+
 /**
  * The identifier of the tag that is made for a fork or an image by itself. It follows from that of the fork or image, so that a message
  * that comes again finds the tag (RFC 9562, section 5.8: version 8 is the maker's to fill).
@@ -75,11 +78,19 @@ export class TagStore {
     return row;
   }
 
-  /** A tag of a disk that something is to be made from; it stays until the transaction ends. Throws M2Error `tag.not_found`. */
+  /**
+   * A tag of a disk that something is to be made from; it stays until the transaction ends. Throws M2Error `tag.not_found`, and
+   * `disk.not_ready` when the disk is on its way out.
+   */
   async usable(sql: Sql, id: string, disk: string, project: string): Promise<TagRow> {
     const tag = await this.locked(sql, id, 'SHARE');
     if (!tag || tag.disk !== disk || tag.project !== project || tag.state === 'deleting')
       throw new M2Error('tag.not_found', `The disk has no tag ${id}`);
+    // A statement of its own, because the one before may have waited for whoever put the disk into the trash.
+    const [row] = await sql.query<{ name: string; state: string }>('SELECT name, state FROM disks WHERE id = $1', [
+      disk,
+    ]);
+    if (row?.state !== 'ready') throw new M2Error('disk.not_ready', `The disk "${row?.name}" is ${row?.state}`);
     return tag;
   }
 
@@ -89,7 +100,8 @@ export class TagStore {
    */
   async record(sql: Sql, disk: DiskRow, { id, name, automatic }: { id: string; name: string; automatic: boolean }) {
     const known = await this.locked(sql, id, 'SHARE');
-    if (known) return known;
+    if (known?.disk === disk.id && known.state !== 'deleting') return known;
+    if (known) throw new M2Error('tag.exists', `The tag "${known.name}" is ${known.state}`);
     if (!automatic) {
       const [row] = await sql.query<{ count: number }>(
         'SELECT count(*)::int AS count FROM tags WHERE disk = $1 AND NOT automatic',

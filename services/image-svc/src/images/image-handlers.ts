@@ -79,9 +79,10 @@ export class ImageHandlers {
       return { image: known, ...(tag?.state === 'creating' && { tag }) };
     }
     if (source.kind === 'volume') assertForeign(this.kit.config.foreignVolumes, source.volume);
-    await assertQuota(sql, project, { images: 1 });
     const fromImage = source.kind === 'image' ? await this.copied(sql, source) : null;
     const fromTag = source.kind === 'disk' ? await this.snapshot(sql, imageId, project, source) : null;
+    // After what it is made of is locked, in the order of all others: the other way round, two would wait for each other.
+    await assertQuota(sql, project, { images: 1 });
     const image: ImageRow = {
       id: imageId,
       project,
@@ -141,7 +142,11 @@ export class ImageHandlers {
     project: string,
     source: { disk: string; tag?: string | undefined },
   ): Promise<TagRow> {
-    if (source.tag) return this.tags.usable(sql, source.tag, source.disk, project);
+    if (source.tag) {
+      const tag = await this.tags.usable(sql, source.tag, source.disk, project);
+      if (tag.state !== 'ready') throw new M2Error('tag.not_found', `The tag "${tag.name}" is ${tag.state}`);
+      return tag;
+    }
     const disk = await this.disks.ready(sql, source.disk, project);
     return this.tags.record(sql, disk, {
       id: automaticTagId(imageId),
@@ -206,7 +211,14 @@ export class ImageHandlers {
     });
     if (!image) return effect.commit(async () => ({}));
     await this.importer.stop(imageId);
-    await this.storage.ensureNoGolden(image.volume);
+    try {
+      await this.storage.ensureNoGolden(image.volume);
+    } catch (error) {
+      // Somebody reads it at this moment: it stays as it is.
+      if (M2Error.from(error).code === 'storage.in_use' && image.state === 'ready')
+        await effect.query(`UPDATE images SET state = 'ready' WHERE id = $1 AND state = 'deleting'`, [imageId]);
+      throw error;
+    }
     await effect.commit(async (sql, emit) => {
       await sql.query('DELETE FROM image_exports WHERE image = $1', [imageId]);
       await sql.query('DELETE FROM images WHERE id = $1', [imageId]);

@@ -143,6 +143,16 @@ describe('deleting an image', () => {
     expect(await service.events(imageId)).toEqual(['image.image.imported', 'image.image.deleted']);
   });
 
+  it('that somebody reads at this moment is refused, and it stays', async () => {
+    const { id: image, project } = await service.image();
+    service.storage.failing = { method: 'remove', code: 'storage.in_use' };
+    await expect(service.tell(imageDelete, { imageId: image, project })).rejects.toMatchObject({
+      code: 'storage.in_use',
+    });
+    expect(await service.ask(imageShow, { image, project })).toMatchObject({ state: 'ready' });
+    await service.tell(imageDelete, { imageId: image, project });
+  });
+
   it('that disks were cloned from is refused, and names them', async () => {
     const { id: image, project } = await service.image();
     await service.tell(diskCreate, { diskId: randomUUID(), project, name: 'clone-of-it', from: ofImage(image) });

@@ -106,7 +106,10 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
       // A database that is away says nothing about the image; the import is taken up again.
       if (isConnectionError(error)) throw error;
       // The service stops, or the image is being deleted: neither is the import's failure.
-      if (!signal.aborted) await this.fail(job, M2Error.from(error));
+      if (signal.aborted) return;
+      // Hours of fetching are not thrown away because the storage is away for a minute.
+      if (isPassing(error)) throw error;
+      await this.fail(job, M2Error.from(error));
     }
   }
 
@@ -140,6 +143,8 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
       case 'disk': {
         const tag = job.from_tag ? await this.tags.locked(session, job.from_tag, 'SHARE') : undefined;
         if (!tag) throw new M2Error('tag.not_found', `What the image was to be made from is gone`);
+        // The service died before it made the tag; the command comes again, makes it, and starts the import.
+        if (tag.state === 'creating') return undefined;
         await this.reserve(job, tag.sizeBytes);
         return this.copy(job, originOf(tag), signal);
       }
@@ -157,10 +162,13 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
         signal,
         onProgress: this.reporter(job.id, 'fetch'),
       });
-      return await this.store(job, staged, signal);
-    } finally {
+      const stored = await this.store(job, staged, signal);
+      await this.staging.remove(job.id);
+      return stored;
+    } catch (error) {
       // What a stopped download has so far is gone on with in the next life of the service.
-      if (!signal.aborted) await this.staging.remove(job.id);
+      if (!signal.aborted && !isPassing(error)) await this.staging.remove(job.id);
+      throw error;
     }
   }
 
@@ -180,12 +188,13 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
   /** Counts the image's size before it takes the room. Throws M2Error `quota.exceeded`. */
   private async reserve({ id, project }: Job, sizeBytes: number): Promise<void> {
     await this.kit.database.transaction(async (sql) => {
-      const [image] = await sql.query<{ known: boolean }>(
-        `SELECT size_bytes IS NOT NULL AS known FROM images WHERE id = $1 AND state = 'importing' FOR UPDATE`,
+      const [image] = await sql.query<{ reserved: number }>(
+        `SELECT coalesce(size_bytes, 0)::float8 AS reserved FROM images WHERE id = $1 AND state = 'importing' FOR UPDATE`,
         [id],
       );
-      if (!image || image.known) return;
-      await assertQuota(sql, project, { bytes: sizeBytes });
+      if (!image) return;
+      // In an earlier life of the service the source may have been smaller.
+      await assertQuota(sql, project, { bytes: Math.max(0, sizeBytes - image.reserved) });
       await sql.query('UPDATE images SET size_bytes = $2 WHERE id = $1', [id, sizeBytes]);
     });
   }
@@ -229,3 +238,8 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
     await this.leave(job);
   }
 }
+
+const isPassing = (error: unknown) => {
+  const { code, retryable } = M2Error.from(error);
+  return retryable && code.startsWith('storage.');
+};

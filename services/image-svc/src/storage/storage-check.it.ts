@@ -38,14 +38,15 @@ describe('the check of the storage', () => {
     put(golden, 'golden');
     put(clone, 'disk', project);
     put(partial, 'partial');
-    service.storage.volumes.get(disk.volume)?.tags.push('t1');
+    const stray = `t${randomUUID().replaceAll('-', '')}`;
+    service.storage.volumes.get(disk.volume)?.tags.push(stray);
     const items = await found();
     expect(items.map(({ kind, volume, tag }) => [kind, volume, tag]).toSorted()).toEqual(
       [
         ['volume_without_owner', golden, null],
         ['volume_without_owner', clone, null],
         ['volume_partial', partial, null],
-        ['tag_without_owner', disk.volume, 't1'],
+        ['tag_without_owner', disk.volume, stray],
       ].toSorted(),
     );
     for (const { explanation, repair, firstSeenAt, repairableAt } of items) {
@@ -64,6 +65,18 @@ describe('the check of the storage', () => {
     expect([...service.storage.volumes.keys()].filter((name) => [golden, clone, partial].includes(name))).toEqual([]);
     expect(service.storage.volumes.get(disk.volume)?.tags).toEqual([]);
     expect(await service.events(golden)).toEqual(['image.storage.repaired']);
+    await service.restart();
+  });
+
+  it('says what others made of a disk, and leaves it alone', async () => {
+    const disk = await service.disk();
+    await service.restart(undefined, { M2_ORPHAN_GRACE_SECONDS: '0' });
+    service.storage.volumes.get(disk.volume)?.tags.push('nightly');
+    expect(await found()).toMatchObject([
+      { kind: 'tag_without_owner', volume: disk.volume, tag: 'nightly', repair: null, repairableAt: null },
+    ]);
+    expect((await service.tell(storageRepair, {})).repaired).toEqual([]);
+    expect(service.storage.volumes.get(disk.volume)?.tags).toEqual(['nightly']);
     await service.restart();
   });
 

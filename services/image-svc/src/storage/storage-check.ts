@@ -4,9 +4,11 @@ import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit }
 import type { StorageBackend, VolumeInfo } from '../backends/storage.port.js';
 import { STORAGE } from '../backends/storage.token.js';
 import type { ImageConfig } from '../config.js';
-import { storageTag } from '../disks/tag-store.js';
+import { isStorageTag, storageTag } from '../disks/tag-store.js';
 
 const everyMs = 600_000;
+/** What the last look of a repair may take. */
+const lastMs = 5_000;
 
 /** A volume on record, and whether it has to be there by now. */
 interface Owned {
@@ -44,7 +46,7 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
 
   onModuleInit(): void {
     this.timer = setInterval(() => {
-      this.round = this.findings(this.kit.database)
+      this.round = this.look()
         .then((found) => this.announce(found))
         .catch((error: unknown) => this.kit.log.warn({ err: error }, 'the storage was not checked'));
     }, everyMs);
@@ -57,25 +59,35 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
 
   @Answers(storageCheck)
   async check(_: RequestOf<typeof storageCheck>) {
-    return { items: await this.findings(this.kit.database) };
+    return { items: await this.look() };
   }
 
-  /** Each is looked for again just before it is repaired: a command may have explained it meanwhile. */
+  private async look(): Promise<Finding[]> {
+    return this.findings(this.kit.database, await this.volumes(this.kit.database));
+  }
+
+  /**
+   * The records are asked again just before each is repaired: they may explain it now. The storage is read once, as it may take long, and
+   * can only have lost meanwhile what is to be removed: no volume and no tag gets its name a second time.
+   */
   @Handles(storageRepair)
   async repair(_: RequestOf<typeof storageRepair>, effect: Effect) {
     const repaired: Finding[] = [];
-    const due = (await this.findings(effect)).filter((finding) => isDue(finding));
+    const volumes = await this.volumes(effect);
+    const due = (await this.findings(effect, volumes)).filter((finding) => isDue(finding));
     for (const finding of due) {
-      const still = (await this.differences(effect)).some((one) => keyOf(one) === keyOf(finding));
+      // What is left is found again, and an answer that comes too late helps nobody.
+      if (effect.remainingMs < lastMs) break;
+      const still = (await this.differences(effect, volumes)).some((one) => keyOf(one) === keyOf(finding));
       if (!still) continue;
       try {
-        await this.remove(finding);
+        await this.remove(finding, volumes);
         repaired.push(finding);
       } catch (error) {
         this.kit.log.warn({ err: error, finding }, 'a difference could not be repaired');
       }
     }
-    const left = await this.findings(effect);
+    const left = await this.findings(effect, await this.volumes(effect));
     return effect.commit(async (_sql, emit) => {
       for (const { kind, volume, tag } of repaired)
         emit(storageRepaired, { kind, volume, tag }, { entity: volume, project: null });
@@ -83,17 +95,12 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
     });
   }
 
-  private async remove({ kind, volume, tag, project }: Finding): Promise<void> {
+  private async remove({ kind, volume, tag, project }: Finding, volumes: VolumeInfo[]): Promise<void> {
+    // Storage that keeps no projects apart does not say whose a disk was.
     const disk = { project: project ?? '', name: volume };
+    const isDisk = project !== null || volumes.some((info) => info.name === volume && info.kind === 'disk');
     if (kind === 'tag_without_owner' && tag) await this.storage.ensureNoTag(disk, tag);
-    else if (project === null) await this.removeWhicheverItIs(volume);
-    else await this.storage.ensureNoDisk(disk);
-  }
-
-  /** Storage that keeps no projects apart does not say whose a disk was. */
-  private async removeWhicheverItIs(volume: string): Promise<void> {
-    const info = (await this.storage.list()).find(({ name }) => name === volume);
-    if (info?.kind === 'disk') await this.storage.ensureNoDisk({ project: '', name: volume });
+    else if (isDisk) await this.storage.ensureNoDisk(disk);
     else await this.storage.ensureNoGolden(volume);
   }
 
@@ -107,8 +114,8 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   /** With the time since when each is known, which begins now for a new one and is forgotten when it is gone. */
-  private async findings(sql: Sql): Promise<Finding[]> {
-    const differences = await this.differences(sql);
+  private async findings(sql: Sql, volumes: VolumeInfo[]): Promise<Finding[]> {
+    const differences = await this.differences(sql, volumes);
     const seen = await sql.query<{ kind: string; volume: string; tag: string; at: Date }>(
       `WITH now_there AS (SELECT * FROM jsonb_to_recordset($1::jsonb) AS d(kind text, volume text, tag text)),
          gone AS (DELETE FROM findings f WHERE NOT EXISTS
@@ -129,11 +136,15 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
     });
   }
 
-  /** The storage is read before the records: what is made between the two reads is on record first, and so no orphan. */
-  private async differences(sql: Sql): Promise<Difference[]> {
+  /** Those of this installation: others may share the storage. */
+  private async volumes(sql: Sql): Promise<VolumeInfo[]> {
     const [installation] = await sql.query<{ uid: string }>('SELECT uid FROM installation');
     const mine = new RegExp(`^${installation!.uid}img[0-9]+$`);
-    const volumes = (await this.storage.list()).filter(({ name }) => mine.test(name));
+    return (await this.storage.list()).filter(({ name }) => mine.test(name));
+  }
+
+  /** The storage was read before the records: what was made between the two reads is on record first, and so no orphan. */
+  private async differences(sql: Sql, volumes: VolumeInfo[]): Promise<Difference[]> {
     const owned = new Map((await this.owned(sql)).map((one) => [one.volume, one]));
     const tags = await this.ownedTags(sql);
     return [...fromStorage(volumes, owned, tags), ...missing(volumes, owned, tags)];
@@ -179,8 +190,9 @@ function fromStorage(volumes: VolumeInfo[], owned: Map<string, Owned>, tags: Own
         project: owner.project,
         tag,
         kind: 'tag_without_owner' as const,
-        explanation: `A tag of the ${owner.what} that is not on record`,
-        repair: 'remove the tag',
+        ...(isStorageTag(tag)
+          ? { explanation: `A tag of the ${owner.what} that is not on record`, repair: 'remove the tag' }
+          : { explanation: `Somebody else made a snapshot of the ${owner.what}, which keeps its disk`, repair: null }),
       }));
   });
 }
