@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { MiB, useCluster } from './cluster.fixture.ts';
+import type { SourceRef } from './types.ts';
 
 const cluster = useCluster();
 const run = promisify(execFile);
@@ -144,6 +145,29 @@ describe('clones', () => {
     expect(await rbd.usedBytes(disk)).toBe(8 * MiB);
     await rbd.snapRemove(snap);
     await rbd.remove(golden);
+  });
+
+  it('lose nothing when they are flattened after a writer was killed', async () => {
+    const rbd = cluster.client();
+    const golden = await cluster.filledImage(rbd, 4);
+    const snap = { ...golden, snap: 'm2' };
+    await rbd.snapCreate(snap);
+    const disk = cluster.disk();
+    await rbd.clone(snap, disk);
+    const content = async (ref: SourceRef) => {
+      const handle = await rbd.openImage(ref, { readOnly: true });
+      return handle.read(0, 4 * MiB).finally(() => handle.close());
+    };
+    // It has told the object map that it is about to write an object, and then it did not.
+    const writer = await rbd.openImage(disk);
+    await writer.write(MiB, Buffer.alloc(512));
+    await writer.close();
+    const rados = (...args: string[]) => run('rados', ['--conf', cluster.ceph.adminConf, '--pool', disk.pool, ...args]);
+    const { stdout } = await rados('ls');
+    const written = stdout.split('\n').filter((name) => name.startsWith('rbd_data.') && name.endsWith('0001'));
+    await Promise.all(written.map((name) => rados('rm', name)));
+    await rbd.flatten(disk);
+    expect((await content(disk)).equals(await content(snap))).toBe(true);
   });
 });
 

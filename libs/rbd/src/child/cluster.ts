@@ -39,6 +39,10 @@ export class Cluster {
       client_mount_timeout: setup.connectSeconds,
       rados_mon_op_timeout: setup.monSeconds,
       rados_osd_op_timeout: setup.osdSeconds,
+      // A client asks for the new map when a request is this old. Where requests are given up sooner than that, it would never learn that
+      // an OSD was started again.
+      objecter_timeout: 3,
+      objecter_tick_interval: 1,
       // What we write is on disk when the call returns, and what others wrote is seen.
       rbd_cache: false,
       // A client's log would go to the file that the configuration names for daemons, which belongs to them.

@@ -62,7 +62,7 @@ export async function idOf(image: Pointer): Promise<string> {
   return id.toString('utf8', 0, id.indexOf(0));
 }
 
-async function featureListOf(image: Pointer): Promise<ImageInfo['features']> {
+export async function featureListOf(image: Pointer): Promise<ImageInfo['features']> {
   const bits: Out<number> = [0];
   await rbdGetFeatures(image, bits);
   return featuresOf(bits[0]);

@@ -7,7 +7,7 @@ import { withImageOptions } from './image-options.ts';
 import { NativeError } from './native.ts';
 import { withReadOnlyImage, withWritableImage } from './open-image.ts';
 import { radosRemove } from './rados.ts';
-import { rbdClone, rbdCreate, rbdFlatten, rbdList, rbdRemove, rbdRename, rbdResize } from './rbd.ts';
+import { rbdClone, rbdCreate, rbdList, rbdRemove, rbdRename, rbdResize } from './rbd.ts';
 import { imageSpec, readList } from './rbd-structs.ts';
 
 export async function list({ cluster }: Context, pool: string, namespace?: string): Promise<ImageName[]> {
@@ -94,8 +94,4 @@ export async function resize(
   await withWritableImage(context.cluster, ref, (image) =>
     rbdResize(image, sizeBytes, allowShrink, progressOf(context), null),
   );
-}
-
-export async function flatten(context: Context, ref: ImageRef): Promise<void> {
-  await withWritableImage(context.cluster, ref, (image) => rbdFlatten(image, progressOf(context), null));
 }

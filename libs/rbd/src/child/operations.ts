@@ -2,6 +2,7 @@ import type { SourceRef } from '../types.ts';
 import type { Context } from './context.ts';
 import { copy, exportFile, importFile } from './copies.ts';
 import { eachDifference } from './diff.ts';
+import { flatten } from './flatten.ts';
 import {
   handleClose,
   handleDiff,
@@ -12,7 +13,7 @@ import {
   handleWriteZeroes,
 } from './handles.ts';
 import { children, info, sizesOf } from './image-info.ts';
-import { clone, create, flatten, list, remove, rename, resize } from './images.ts';
+import { clone, create, list, remove, rename, resize } from './images.ts';
 import { breakLock, lockOwners } from './locks.ts';
 import type { Out } from './native.ts';
 import { withReadOnlyImage } from './open-image.ts';

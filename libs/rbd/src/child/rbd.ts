@@ -68,6 +68,11 @@ export const rbdFlatten = declare<[image: Pointer, progress: ProgressCallback, d
   'int rbd_flatten_with_progress(void *image, RbdProgress *progress, void *data)',
 );
 
+export const rbdRebuildObjectMap = declare<[image: Pointer, progress: ProgressCallback, data: null]>(
+  library,
+  'int rbd_rebuild_object_map(void *image, RbdProgress *progress, void *data)',
+);
+
 // What there is to know about an image
 export const rbdGetFeatures = declare<[image: Pointer, features: Out<number>]>(
   library,

@@ -1,0 +1,70 @@
+import type { RbdClient } from '@m2/rbd';
+import { isRbd, unless } from './errors.js';
+import type { Places } from './names.js';
+
+/**
+ * What a project has apart from its volumes: an RBD namespace for its disks, and the cephx user whom targets open them as,
+ * who can do nothing outside. Made with its first disk.
+ */
+export class Projects {
+  /** Those that are there: they stay as long as the project has disks. */
+  private readonly made = new Map<string, Promise<void>>();
+
+  constructor(
+    private readonly rbd: RbdClient,
+    private readonly places: Places,
+    /** The service's own user, which may manage users whose name begins with its own. */
+    private readonly serviceUser: string,
+  ) {}
+
+  /** A project's cephx user, without "client.". */
+  user(project: string): string {
+    return `${this.serviceUser}.${project}`;
+  }
+
+  ensure(project: string): Promise<void> {
+    let making = this.made.get(project);
+    if (!making) {
+      making = this.make(project);
+      this.made.set(project, making);
+      making.catch(() => this.made.delete(project));
+    }
+    return making;
+  }
+
+  /**
+   * For a namespace that is there and takes no images: librbd was killed between the two steps of making or removing it
+   * (librbd/api/Namespace.cc). One that has images refuses to be removed, and is as it should be.
+   */
+  async remake(project: string): Promise<void> {
+    this.made.delete(project);
+    await unless('busy', unless('not_found', this.rbd.namespaceRemove(this.places.diskPool, project)));
+    await this.ensure(project);
+  }
+
+  /** The namespace first, as that is what refuses while there are disks, and they need their user. Error `busy`. */
+  async ensureNo(project: string): Promise<void> {
+    this.made.delete(project);
+    await unless('not_found', this.rbd.namespaceRemove(this.places.diskPool, project));
+    await this.rbd.monCommand({ prefix: 'auth rm', entity: `client.${this.user(project)}` });
+  }
+
+  private async make(project: string): Promise<void> {
+    const { diskPool } = this.places;
+    await Promise.all([unless('exists', this.rbd.namespaceCreate(diskPool, project)), this.makeUser(project)]);
+  }
+
+  private async makeUser(project: string): Promise<void> {
+    const { diskPool, imagePool } = this.places;
+    const osd = `profile rbd pool=${diskPool} namespace=${project}, profile rbd-read-only pool=${imagePool}`;
+    const user = { entity: `client.${this.user(project)}`, caps: ['mon', 'profile rbd', 'osd', osd] };
+    try {
+      // The answer has the user's key, which nobody here needs.
+      await this.rbd.monCommand({ prefix: 'auth get-or-create', ...user });
+    } catch (error) {
+      // There is one with other capabilities: of an earlier version, or after the pools were changed.
+      if (!isRbd(error, 'invalid')) throw error;
+      await this.rbd.monCommand({ prefix: 'auth caps', ...user });
+    }
+  }
+}
