@@ -8,8 +8,9 @@ import {
   M2Error,
   type RequestOf,
 } from '@m2/contracts';
-import { Answers, type Effect, Handles, violatesUnique } from '@m2/service-kit';
+import { Answers, type Effect, Handles, type Kit, KIT, violatesUnique } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
+import type { IscsiConfig } from '../config.js';
 import { DiskTargets } from './disk-targets.js';
 import { ExportPortals } from './export-portals.js';
 import { type ExportRow, ExportStore, isShared, toReply } from './export-store.js';
@@ -17,6 +18,7 @@ import { type ExportRow, ExportStore, isShared, toReply } from './export-store.j
 @Injectable()
 export class ExportHandlers {
   constructor(
+    @Inject(KIT) private readonly kit: Kit<IscsiConfig>,
     @Inject(ExportStore) private readonly exports: ExportStore,
     @Inject(DiskTargets) private readonly targets: DiskTargets,
     @Inject(ExportPortals) private readonly portals: ExportPortals,
@@ -40,15 +42,34 @@ export class ExportHandlers {
   @Handles(exportCreate)
   async create(request: RequestOf<typeof exportCreate>, effect: Effect) {
     const row = await this.record(request, effect);
-    const made = this.exports.advertised(await this.targets.ensure(this.exports.specOf(row)));
-    // One after the other: who opens an image finds out which client is its own by who came (see ProjectDaemon).
-    await this.portals.made(effect, row.id, made);
-    if (isShared(row)) await this.portals.untilEverywhere(effect, row.id, effect.remainingMs);
+    if (isShared(row)) await this.makeEverywhere(row, effect);
+    else await this.makeHere(row, effect);
     return effect.commit(async (sql, emit) => {
       await sql.query(`UPDATE exports SET state = 'ready' WHERE id = $1`, [row.id]);
       emit(exportCreated, eventOf(row), { entity: row.id, project: row.project });
       return toReply({ ...row, state: 'ready', portals: await this.portals.of(sql, row.id) });
     });
+  }
+
+  private async makeHere(row: ExportRow, effect: Effect): Promise<void> {
+    const made = this.exports.advertised(await this.targets.ensure(this.exports.specOf(row)));
+    await this.portals.made(effect, row.id, made);
+  }
+
+  /**
+   * One after the other: who opens an image finds out which client is its own by who came (see ProjectDaemon). Where this host cannot,
+   * the others do: the one that is asked must be needed no more than any other. Its reconciler goes on trying.
+   */
+  private async makeEverywhere(row: ExportRow, effect: Effect): Promise<void> {
+    const failure = await this.makeHere(row, effect).catch(async (error: unknown) => {
+      await this.portals.tell(effect, row.id);
+      return { error };
+    });
+    // Where none can, whoever asked is to hear why before it gives up waiting.
+    await this.portals.untilEverywhere(effect, row.id, failure ? effect.remainingMs / 2 : effect.remainingMs);
+    if (!failure) return;
+    if ((await this.portals.of(effect, row.id)).length === 0) throw failure.error;
+    this.kit.log.error({ err: failure.error, export: row.id }, 'only other hosts could export this disk');
   }
 
   private async record(request: RequestOf<typeof exportCreate>, effect: Effect): Promise<ExportRow> {

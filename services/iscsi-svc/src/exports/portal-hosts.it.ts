@@ -19,7 +19,10 @@ class Host {
   private hardware!: Hardware & { targets: TgtDriver };
   private readonly portBase = freePorts(20);
 
-  constructor(readonly name: string) {
+  constructor(
+    readonly name: string,
+    private readonly address = '127.0.0.1',
+  ) {
     this.directory = join(ground.directory, name);
   }
 
@@ -27,7 +30,7 @@ class Host {
     const portBase = await this.portBase;
     const { conf, user } = ground.ceph;
     const [targets, backings] = await Promise.all([
-      TgtDriver.open({ stateDir: this.directory, addresses: ['127.0.0.1'], portBase }),
+      TgtDriver.open({ stateDir: this.directory, addresses: [this.address], portBase, portCount: 20 }),
       Backings.open({ directory: join(this.directory, 'rbd'), ceph: { conf, user } }),
     ]);
     return (this.hardware = { targets, backings });
@@ -110,6 +113,25 @@ it('is gone from every host when it is deleted, and the volume can be removed', 
   await iscsi.tell(exportDelete, disk);
   expect([...(await a!.targets()), ...(await b!.targets())]).not.toContain(disk.made.iqn);
   await ground.rbd.remove(disk.backing);
+});
+
+it('is exported by the others when a host cannot, also when that is the one that is asked', async () => {
+  // An address that the machine does not have (RFC 5737).
+  const crippled = new Host('crippled', '192.0.2.1');
+  const stop = await iscsi.replica(crippled.settings, await crippled.open());
+  try {
+    const disks: Exported[] = [];
+    // Who is asked is NATS's choice; in the end it is the one that cannot.
+    const wasAsked = () => iscsi.log.some((line) => line.includes('only other hosts could export this disk'));
+    while (!wasAsked()) disks.push(...(await Promise.all(Array.from({ length: 4 }, exported))));
+    for (const disk of disks) await until('the others export it', async () => (await logins(disk)).length === 2);
+    for (const disk of disks) await iscsi.tell(exportDelete, disk);
+    const left = new Set((await Promise.all([a!, b!, crippled].map((host) => host.targets()))).flat());
+    expect(disks.filter(({ made }) => left.has(made.iqn))).toEqual([]);
+  } finally {
+    await stop();
+    await crippled.destroy();
+  }
 });
 
 it('an export of a file is on one host', async () => {
