@@ -143,6 +143,15 @@ export class RbdClient {
     return this.#call('flatten', [ref], options);
   }
 
+  /** Keeps a short text with an image, which stays with it when it is renamed. */
+  metadataSet(ref: ImageRef, key: string, value: string, options?: CallOptions): Promise<void> {
+    return this.#call('metadataSet', [ref, key, value], options);
+  }
+
+  metadataGet(ref: ImageRef, key: string, options?: CallOptions): Promise<string | undefined> {
+    return this.#call('metadataGet', [ref, key], options);
+  }
+
   // Snapshots
 
   snapCreate(ref: SnapRef, options?: CallOptions): Promise<void> {

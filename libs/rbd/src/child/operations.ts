@@ -15,6 +15,7 @@ import {
 import { children, info, sizesOf } from './image-info.ts';
 import { clone, create, list, remove, rename, resize } from './images.ts';
 import { breakLock, lockOwners } from './locks.ts';
+import { metadataGet, metadataSet } from './metadata.ts';
 import type { Out } from './native.ts';
 import { withReadOnlyImage } from './open-image.ts';
 import {
@@ -51,6 +52,8 @@ export const operations = {
   info,
   list,
   lockOwners,
+  metadataGet,
+  metadataSet,
   monCommand,
   namespaceCreate,
   namespaceExists,

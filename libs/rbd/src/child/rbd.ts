@@ -51,6 +51,14 @@ export const rbdRename = declare<[ioctx: Pointer, from: string, to: string]>(
   library,
   'int rbd_rename(void *ioctx, const char *from, const char *to)',
 );
+export const rbdMetadataSet = declare<[image: Pointer, key: string, value: string]>(
+  library,
+  'int rbd_metadata_set(void *image, const char *key, const char *value)',
+);
+export const rbdMetadataGet = declare<[image: Pointer, key: string, value: Buffer, size: Out<number>]>(
+  library,
+  'int rbd_metadata_get(void *image, const char *key, void *value, _Inout_ size_t *size)',
+);
 export const rbdOpen = declare<[ioctx: Pointer, name: string, image: Out<Pointer | null>, snap: string | null]>(
   library,
   'int rbd_open(void *ioctx, const char *name, _Out_ void **image, const char *snap)',

@@ -69,6 +69,11 @@ export interface VolumeReader {
 }
 
 /** Every call refuses with `storage.bad_name` what is no volume name, or no tag. */
+export interface ForeignKey {
+  /** A UUID: a call with the key of an earlier one goes on where that died, or finds that it was done. */
+  key: string;
+}
+
 export interface StorageBackend {
   readonly name: string;
 
@@ -130,7 +135,10 @@ export interface StorageBackend {
    * Writes a flat copy as a volume of this storage that M2 does not own. Errors: `storage.exists_differently` (there is one by
    * this name), `storage.full`, `storage.unsupported`.
    */
-  copyToForeign(origin: Origin, foreign: string, options?: LongWork): Promise<void>;
+  copyToForeign(origin: Origin, foreign: string, options: LongWork & ForeignKey): Promise<void>;
+
+  /** Removes what `copyToForeign` made, or left, under this key; what others made stays. */
+  ensureNoForeign(foreign: string, key: string): Promise<void>;
 
   /**
    * Forgets what the storage keeps for a project apart from its volumes, of which there are none any more.

@@ -82,11 +82,14 @@ export class Exporter implements OnModuleInit, BeforeApplicationShutdown {
   @Handles(imageExportCancel)
   async cancel({ exportId, project }: RequestOf<typeof imageExportCancel>, effect: Effect) {
     // The state first: what is stopped must not be taken up again.
-    await effect.query(`DELETE FROM image_exports WHERE id = $1 AND project = $2 AND state <> 'done'`, [
-      exportId,
-      project,
-    ]);
+    const [job] = await effect.query<{ volume: string }>(
+      `UPDATE image_exports SET state = 'failed' WHERE id = $1 AND project = $2 AND state <> 'done' RETURNING volume`,
+      [exportId, project],
+    );
     await this.background.stop(exportId);
+    // Also what was written whole, and died before that was on record.
+    if (job) await this.storage.ensureNoForeign(job.volume, exportId);
+    await effect.query(`DELETE FROM image_exports WHERE id = $1 AND state <> 'done'`, [exportId]);
     return effect.commit(async () => ({}));
   }
 
@@ -115,7 +118,7 @@ export class Exporter implements OnModuleInit, BeforeApplicationShutdown {
     const { project, image, name, golden, volume } = job;
     try {
       const onProgress = sparsely((done, total) => this.tell(id, done, total));
-      await this.storage.copyToForeign({ golden }, volume, { signal, onProgress });
+      await this.storage.copyToForeign({ golden }, volume, { key: id, signal, onProgress });
       await this.kit.transact(async (sql, emit) => {
         const rows = await sql.query(
           `UPDATE image_exports SET state = 'done', progress = NULL WHERE id = $1 AND state = 'running' RETURNING id`,

@@ -1,6 +1,7 @@
 import {
   type BackingStore,
   type DiskVolume,
+  type ForeignKey,
   type GoldenSource,
   type LongWork,
   type Origin,
@@ -27,6 +28,7 @@ export class RecordedStorage implements StorageBackend {
   readonly calls: string[] = [];
   readonly volumes = new Map<string, RecordedVolume>();
   readonly foreign = new Map<string, number>();
+  private readonly keys = new Map<string, string>();
   readonly attached = new Set<string>();
   failing: { method: Method; code: StorageErrorCode } | undefined;
   /** Calls to a method wait for this. */
@@ -103,12 +105,22 @@ export class RecordedStorage implements StorageBackend {
     throw new StorageError('storage.unsupported', 'Nothing here has bytes');
   }
 
-  async copyToForeign(origin: Origin, foreign: string, { signal, onProgress }: LongWork = {}): Promise<void> {
+  async ensureNoForeign(foreign: string, key: string): Promise<void> {
+    if (this.keys.get(foreign) === key) this.foreign.delete(foreign);
+  }
+
+  async copyToForeign(
+    origin: Origin,
+    foreign: string,
+    { signal, onProgress, key }: LongWork & ForeignKey,
+  ): Promise<void> {
     const sizeBytes = this.sizeOf(origin);
     onProgress?.(sizeBytes / 2, sizeBytes);
     await this.begin('export', foreign, signal);
+    if (this.foreign.has(foreign) && this.keys.get(foreign) === key) return;
     if (this.foreign.has(foreign)) throw new StorageError('storage.exists_differently', `There is a ${foreign}`);
     this.foreign.set(foreign, sizeBytes);
+    this.keys.set(foreign, key);
   }
 
   async ensureNoProject(): Promise<void> {}

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { expect, it } from 'vitest';
 import type { ForeignVolumes } from './harness.js';
 import { imageBytes } from './images.js';
@@ -16,7 +17,7 @@ export function foreignVolumes(suite: Suite): void {
     const golden = await suite.golden();
     for (const call of [
       () => suite.backend.ensureGolden(suite.name(1), { foreign: 'theirs' }),
-      () => suite.backend.copyToForeign({ golden }, 'theirs'),
+      () => suite.backend.copyToForeign({ golden }, 'theirs', { key: randomUUID() }),
     ]) {
       await expect(call()).rejects.toMatchObject({ code: 'storage.unsupported' });
     }
@@ -53,7 +54,10 @@ export function foreignVolumes(suite: Suite): void {
     for (const origin of [{ golden: suite.name(0) }, { disk, tag: 'given' }]) {
       const copy = foreign.freeName();
       const progress: [done: number, total: number][] = [];
-      await backend.copyToForeign(origin, copy, { onProgress: (done, total) => progress.push([done, total]) });
+      await backend.copyToForeign(origin, copy, {
+        key: randomUUID(),
+        onProgress: (done, total) => progress.push([done, total]),
+      });
       expect(progress).toEqual(progress.toSorted(([a], [b]) => a - b));
       expect(progress.at(-1)).toEqual([imageBytes, imageBytes]);
       copies.push(copy);
@@ -63,22 +67,43 @@ export function foreignVolumes(suite: Suite): void {
     for (const copy of copies) expect((await foreign.read(copy)).equals(suite.images.bytes)).toBe(true);
   });
 
+  it('a copy is found again by its key, and taken back by it, and by no other', async (context) => {
+    const { backend } = suite;
+    const foreign = supported(context.skip);
+    const golden = await suite.golden();
+    const [copy, key] = [foreign.freeName(), randomUUID()];
+    await backend.copyToForeign({ golden }, copy, { key });
+    await backend.copyToForeign({ golden }, copy, { key });
+    await expect(backend.copyToForeign({ golden }, copy, { key: randomUUID() })).rejects.toMatchObject({
+      code: 'storage.exists_differently',
+    });
+    await backend.ensureNoForeign(copy, randomUUID());
+    expect(await foreign.exists(copy)).toBe(true);
+    await backend.ensureNoForeign(copy, key);
+    await backend.ensureNoForeign(copy, key);
+    expect(await foreign.exists(copy)).toBe(false);
+  });
+
   it('no volume of others is replaced, and none stays half-made', async (context) => {
     const { backend } = suite;
     const foreign = supported(context.skip);
     const golden = await suite.golden();
     const theirs = await foreign.make(suite.images.raw);
-    await expect(backend.copyToForeign({ golden }, theirs)).rejects.toMatchObject({
+    await expect(backend.copyToForeign({ golden }, theirs, { key: randomUUID() })).rejects.toMatchObject({
       code: 'storage.exists_differently',
     });
     expect((await foreign.read(theirs)).equals(suite.images.bytes)).toBe(true);
     const absent = foreign.freeName();
-    await expect(backend.copyToForeign({ golden: suite.name(9) }, absent)).rejects.toMatchObject({
-      code: 'storage.not_found',
-    });
+    await expect(backend.copyToForeign({ golden: suite.name(9) }, absent, { key: randomUUID() })).rejects.toMatchObject(
+      {
+        code: 'storage.not_found',
+      },
+    );
     expect(await foreign.exists(absent)).toBe(false);
     const copy = foreign.freeName();
-    const stopped = await stoppedHalfway((work) => backend.copyToForeign({ golden }, copy, work));
+    const stopped = await stoppedHalfway((work) =>
+      backend.copyToForeign({ golden }, copy, { ...work, key: randomUUID() }),
+    );
     expect(await foreign.exists(copy)).toBe(!stopped);
   });
 }

@@ -190,6 +190,9 @@ export class FileBackend implements StorageBackend {
     return this.readers.open(readable);
   }
 
+  /** There are none. */
+  async ensureNoForeign(): Promise<void> {}
+
   copyToForeign(): Promise<void> {
     return Promise.reject(unsupported());
   }

@@ -12,11 +12,12 @@ import type {
   StorageBackend,
   VolumeInfo,
   VolumeReader,
+  ForeignKey,
 } from '../storage.port.js';
 import { Clones } from './clones.js';
 import { Disks } from './disks.js';
 import { told } from './errors.js';
-import { copyToForeign } from './foreign.js';
+import { copyToForeign, ensureNoForeign } from './foreign.js';
 import { Goldens } from './goldens.js';
 import { listVolumes } from './listing.js';
 import { assertDisk, assertOrigin, assertProject, assertReadable, Places } from './names.js';
@@ -132,7 +133,11 @@ export class RbdBackend implements StorageBackend {
     return told(`open ${ref.image}`, () => RbdReader.open(this.rbd, ref));
   }
 
-  async copyToForeign(origin: Origin, foreign: string, work: LongWork = {}): Promise<void> {
+  async ensureNoForeign(foreign: string, key: string): Promise<void> {
+    await told(`remove ${foreign}`, () => ensureNoForeign(this.rbd, this.places, foreign, key));
+  }
+
+  async copyToForeign(origin: Origin, foreign: string, work: LongWork & ForeignKey): Promise<void> {
     assertOrigin(origin);
     await told(`copy to ${foreign}`, () => copyToForeign(this.rbd, this.places, origin, foreign, work), work);
   }

@@ -75,9 +75,13 @@ describe('volumes', () => {
     ]) {
       const refused = { code: 'storage.bad_name' };
       await expect(backend.ensureGolden('f1img1', { foreign })).rejects.toMatchObject(refused);
-      await expect(backend.copyToForeign({ golden: name }, foreign)).rejects.toMatchObject(refused);
+      await expect(backend.copyToForeign({ golden: name }, foreign, { key: randomUUID() })).rejects.toMatchObject(
+        refused,
+      );
     }
-    await expect(backend.copyToForeign({ golden: name }, `${imagePool}/theirs@snap`)).rejects.toMatchObject({
+    await expect(
+      backend.copyToForeign({ golden: name }, `${imagePool}/theirs@snap`, { key: randomUUID() }),
+    ).rejects.toMatchObject({
       code: 'storage.bad_name',
     });
   });

@@ -179,6 +179,9 @@ export class ZfsBackend implements StorageBackend {
     });
   }
 
+  /** There are none. */
+  async ensureNoForeign(): Promise<void> {}
+
   async copyToForeign(): Promise<void> {
     throw unsupported();
   }
