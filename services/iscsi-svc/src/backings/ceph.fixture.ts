@@ -84,7 +84,9 @@ export class CephGround {
     const directory = join(this.directory, name);
     for (const entry of await readdir(directory)) {
       const read = (file: string) => readFile(join(directory, entry, file), 'utf8');
-      found.set(await read('project'), (JSON.parse(await read('daemon.json')) as { pid: number }).pid);
+      // One that ends while we look is gone.
+      const [project, record] = await Promise.all([read('project'), read('daemon.json')]).catch(() => []);
+      if (project && record) found.set(project, (JSON.parse(record) as { pid: number }).pid);
     }
     return found;
   }
