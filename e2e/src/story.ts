@@ -35,7 +35,7 @@ export async function succeeded(stage: Stage, client: M2Client, accepted: Promis
 }
 
 /** Imports the stage's image into the member's project. */
-export async function importImage(stage: Stage, { client, project }: Member): Promise<void> {
+export async function importImage(stage: Stage, { client, project }: Omit<Member, 'token'>): Promise<void> {
   const { path, sha256 } = stage.image;
   const body = { name: imageName, source: { kind: 'file' as const, path }, sha256 };
   await succeeded(stage, client, client.call('imageImport', { params: { project }, body }));
