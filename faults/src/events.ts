@@ -9,8 +9,8 @@ interface Written {
 
 const outboxes = serviceNames.map((name) => `SELECT id, type, data FROM m2_${name}.m2_outbox`).join(' UNION ALL ');
 
-/** How often each kind of thing happened to any of `ids`, as the services wrote it down together with the change itself. */
-export async function happened(scene: Scene, ids: string[]): Promise<Record<string, number>> {
+/** How often each kind of thing happened (to any of `ids`), as the services wrote it down together with the change itself. */
+export async function happened(scene: Scene, ids: string[] = ['']): Promise<Record<string, number>> {
   const about = ids.map((id) => `data::text LIKE '%${id}%'`).join(' OR ');
   const query = `SELECT coalesce(json_object_agg(type, n), '{}') FROM (
     SELECT type, count(*) AS n FROM (${outboxes}) o WHERE (${about}) AND type NOT LIKE 'gateway.%' GROUP BY type) t`;

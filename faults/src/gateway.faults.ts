@@ -7,12 +7,14 @@ import {
   bootNode,
   ended,
   powerCommands,
+  purgeDisk,
   type Scene,
   startScene,
   succeeded,
   untilState,
   untilStep,
 } from './scene.js';
+import { expectCarriedOut, expectRefused, refusalCases, requestCases, requestsEnvironment } from './requests.js';
 import { expectNothing, expectOnly } from './things.js';
 import {
   booted,
@@ -30,7 +32,7 @@ const phases = ['intent', 'answered', 'committed'] as const;
 let scene: Scene;
 
 beforeAll(async () => {
-  scene = await startScene({ nodes: 1, mortal: ['gateway'] });
+  scene = await startScene({ nodes: 1, mortal: ['gateway'], env: { image: requestsEnvironment } });
 });
 afterAll(() => scene?.close());
 
@@ -103,6 +105,24 @@ describe('the gateway is killed while it undoes a provision', () => {
   });
 });
 
+describe('the gateway is killed while it works on images and disks', () => {
+  const cases = requestCases.flatMap((each) => phases.map((phase) => ({ ...each, phase })));
+
+  it.each(cases)('$kind, $name, $phase', async ({ kind, request, step, phase }) => {
+    await expectCarriedOut(scene, request, () => kill(kind, step.name, 'do', phase));
+    expect(scene.killSwitch('gateway').struck).toBe(true);
+  });
+});
+
+describe('the gateway is killed while it works on what is undone', () => {
+  const cases = refusalCases.flatMap((each) => phases.map((phase) => ({ ...each, phase })));
+
+  it.each(cases)('$kind, $name, $direction, $phase', async ({ phase, ...refused }) => {
+    await expectRefused(scene, refused, () => kill(refused.kind, refused.step.name, refused.direction, phase));
+    expect(scene.killSwitch('gateway').struck).toBe(true);
+  });
+});
+
 describe('the gateway is killed around a step that fails', () => {
   it.each(phases)('%s', async (phase) => {
     const { bmc } = scene.stage.lab.nodes[0]!;
@@ -133,6 +153,5 @@ it('tells every event once, whatever died meanwhile', async () => {
 });
 
 async function removeDisk(disk: string): Promise<void> {
-  const { project } = scene.stage;
-  await succeeded(scene, await scene.client.call('diskDelete', { params: { project, disk } }));
+  await succeeded(scene, await purgeDisk(scene, disk));
 }

@@ -1,13 +1,23 @@
 import type { Operation, ServiceName } from '@m2/contracts';
-import { type ChildStatus, status, up } from '@m2/supervisor';
+import { status, up } from '@m2/supervisor';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { pidOf, restarts } from './children.js';
 import { casesOf } from './commands.js';
 import { happened, toldAndWritten } from './events.js';
 import type { KillPoint } from './kill-switch.js';
 import { NodeDisk } from './node-disk.js';
-import { askDeprovision, askProvision, ended, eventually, type Scene, startScene, succeeded } from './scene.js';
+import {
+  askDeprovision,
+  askProvision,
+  ended,
+  eventually,
+  purgeDisk,
+  type Scene,
+  startScene,
+  succeeded,
+} from './scene.js';
 import { expectNothing, expectOnly, sql, tgtdsOf } from './things.js';
 import { deprovisionSteps, made, provisionSteps, removed, takenBack } from './ways.js';
 
@@ -22,18 +32,6 @@ afterAll(() => scene?.close());
 const provisionCommands = casesOf(provisionSteps, 'do').filter(({ step, phase }) => phase === 'acted' && !step.wait);
 const deprovisionCommands = casesOf(deprovisionSteps, 'do').filter(({ phase }) => phase === 'acted');
 
-async function childOf(name: string): Promise<ChildStatus> {
-  const child = (await status({ state: scene.stage.state }))?.children.find((each) => each.name === name);
-  if (!child) throw new Error(`${name} is not one of the supervisor's`);
-  return child;
-}
-
-const pidOf = async (name: string): Promise<number> =>
-  eventually(`${name} to be ready`, async () => {
-    const { state, pid } = await childOf(name);
-    return state === 'ready' && pid !== null ? pid : undefined;
-  });
-
 const killAt = (service: ServiceName, point: KillPoint) => scene.killSwitch(service).arm(point);
 const commandPoint = (subject: string, phase: string, victim: number): KillPoint => ({
   channel: 'm2:command',
@@ -44,35 +42,28 @@ const commandPoint = (subject: string, phase: string, victim: number): KillPoint
 const thingsOf = ({ about }: Operation) => [about['provision']!, about['disk']!];
 const provisionOf = ({ about }: Operation) => about['provision']!;
 
-/** The restarts of the five services: what another part's death must not add to. */
-async function restarts(): Promise<Record<string, number>> {
-  const { children } = (await status({ state: scene.stage.state }))!;
-  const services = children.filter(({ name }) => !['nats', 'postgres'].includes(name));
-  return Object.fromEntries(services.map((child) => [child.name, child.restarts]));
-}
-
 describe.each(['nats', 'postgres'])('%s is killed, and no service dies of it,', (part) => {
   it.each(provisionCommands)('while a provision is made: $name has acted', async ({ service, subject, phase }) => {
-    const before = await restarts();
-    killAt(service, commandPoint(subject, phase, await pidOf(part)));
+    const before = await restarts(scene);
+    killAt(service, commandPoint(subject, phase, await pidOf(scene, part)));
     const operation = await succeeded(scene, await askProvision(scene));
     expect(scene.killSwitch(service).struck).toBe(true);
     await expectOnly(scene, [operation]);
     expect(await happened(scene, thingsOf(operation))).toEqual(made);
-    expect(await restarts()).toEqual(before);
+    expect(await restarts(scene)).toEqual(before);
     await succeeded(scene, await askDeprovision(scene, provisionOf(operation)));
     await expectNothing(scene);
   });
 
   it.each(deprovisionCommands)('while one is ended: $name has acted', async ({ service, subject, phase }) => {
     const provision = await succeeded(scene, await askProvision(scene));
-    const before = await restarts();
-    killAt(service, commandPoint(subject, phase, await pidOf(part)));
+    const before = await restarts(scene);
+    killAt(service, commandPoint(subject, phase, await pidOf(scene, part)));
     await succeeded(scene, await askDeprovision(scene, provisionOf(provision)));
     expect(scene.killSwitch(service).struck).toBe(true);
     await expectNothing(scene);
     expect(await happened(scene, thingsOf(provision))).toEqual({ ...made, ...takenBack, ...removed });
-    expect(await restarts()).toEqual(before);
+    expect(await restarts(scene)).toEqual(before);
   });
 
   it('between the journal and the call of every step', async () => {
@@ -80,7 +71,7 @@ describe.each(['nats', 'postgres'])('%s is killed, and no service dies of it,', 
     const struck: string[] = [];
     for (const name of steps) {
       const at = { kind: 'provision', step: name, direction: 'do', phase: 'intent' };
-      killAt('gateway', { channel: 'm2:operation:step', at, victim: await pidOf(part) });
+      killAt('gateway', { channel: 'm2:operation:step', at, victim: await pidOf(scene, part) });
       const operation = await succeeded(scene, await askProvision(scene));
       if (scene.killSwitch('gateway').struck) struck.push(name);
       await expectOnly(scene, [operation]);
@@ -220,8 +211,7 @@ describe('several want the same at the same moment', () => {
   const removeDisks = async () => {
     const { project } = scene.stage;
     const { items } = await scene.client.list('diskList', { params: { project } });
-    for (const { id } of items)
-      await succeeded(scene, await scene.client.call('diskDelete', { params: { project, disk: id } }));
+    for (const { id } of items) await succeeded(scene, await purgeDisk(scene, id));
     await expectNothing(scene);
   };
 

@@ -1,11 +1,12 @@
 /**
- * Ends its own process, or the one that `victim` names, by SIGKILL, at one exact point. A service gets it by
- * `NODE_OPTIONS=--import`, so the service itself knows nothing of it. `FAULT_ORDER` names a file:
+ * Ends its own process, or the one that `victim` names (or the message's field of that name), by SIGKILL, at one exact point. A service
+ * gets it by `NODE_OPTIONS=--import`, so the service itself knows nothing of it. `FAULT_ORDER` names a file:
  * `{ channel, at: { field: value, … }, victim? }`. At the first message of that diagnostics channel that has all these values, the file
  * is renamed (so that the next life of the service goes on), and the process is gone before the publisher's next statement.
+ * `{ channel, record }` kills nobody: it appends the messages to the file `record`, one a line.
  */
 import { subscribe } from 'node:diagnostics_channel';
-import { readFileSync, renameSync } from 'node:fs';
+import { appendFileSync, readFileSync, renameSync } from 'node:fs';
 
 const file = process.env['FAULT_ORDER'] ?? '';
 
@@ -14,9 +15,11 @@ const watch = (channel) =>
   subscribe(channel, (message) => {
     const order = read();
     if (order?.channel !== channel) return;
+    if (order.record) return appendFileSync(order.record, `${JSON.stringify(message)}\n`);
     if (!Object.entries(order.at).every(([field, value]) => message[field] === value)) return;
     renameSync(file, `${file}.done`);
-    process.kill(order.victim ?? process.pid, 'SIGKILL');
+    const victim = typeof order.victim === 'string' ? message[order.victim] : order.victim;
+    process.kill(victim ?? process.pid, 'SIGKILL');
   });
 
 function read() {
@@ -30,3 +33,4 @@ function read() {
 
 watch('m2:operation:step');
 watch('m2:command');
+watch('m2:rbd');

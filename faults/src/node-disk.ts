@@ -38,18 +38,18 @@ export class NodeDisk {
     );
   }
 
-  /** Fills a part of the disk with a byte, and flushes: from then on no crash may lose it. */
-  async write(byte: number): Promise<void> {
-    await this.io(`write -P ${byte} 8M 64k`, 'flush');
+  /** Fills a part of the disk with a byte, and flushes: from then on no crash may lose it. A disk may be slower than `patienceMs`. */
+  async write(byte: number, patienceMs = 20_000): Promise<void> {
+    await this.io(patienceMs, `write -P ${byte} 8M 64k`, 'flush');
   }
 
   /** Rejects when the disk does not hold what was written, or cannot be written: the kernel's cache answers reads of a dead disk. */
   async verify(byte: number): Promise<void> {
-    await this.io(`read -P ${byte} 8M 64k`, `write -P ${byte} 8M 64k`, 'flush');
+    await this.io(20_000, `read -P ${byte} 8M 64k`, `write -P ${byte} 8M 64k`, 'flush');
   }
 
   /** A login of its own each time, by QEMU's initiator (the one that libiscsi gives it). */
-  private async io(...commands: string[]): Promise<void> {
+  private async io(timeout: number, ...commands: string[]): Promise<void> {
     const dir = await mkdtemp(join(tmpdir(), 'm2-faults-chap-'));
     try {
       // By a file, because other users can read argument lists.
@@ -68,7 +68,7 @@ export class NodeDisk {
       };
       const disk = Object.entries(options).map(([name, value]) => `${name}=${value}`);
       const args = ['--object', `secret,id=chap,file=${secret}`, ...commands.flatMap((command) => ['-c', command])];
-      const { stdout, stderr } = await run('qemu-io', [...args, '--image-opts', disk.join(',')], { timeout: 20_000 });
+      const { stdout, stderr } = await run('qemu-io', [...args, '--image-opts', disk.join(',')], { timeout });
       const said = stdout + stderr;
       if (/failed|error/i.test(said)) throw new Error(said);
     } finally {

@@ -13,7 +13,7 @@ const patienceMs = 120_000;
 /** Services that start over and over start sooner when their code was compiled before; here is where Node keeps that by default. */
 const quick = { NODE_COMPILE_CACHE: join(tmpdir(), 'node-compile-cache') };
 
-export interface SceneOptions extends Pick<StageOptions, 'importHosts'> {
+export interface SceneOptions extends Pick<StageOptions, 'importHosts' | 'storage' | 'env'> {
   nodes: number;
   /** The services that tests kill from inside. */
   mortal?: ServiceName[];
@@ -30,7 +30,7 @@ export interface Scene {
   close(): Promise<void>;
 }
 
-export async function startScene({ nodes, mortal = [], importHosts }: SceneOptions): Promise<Scene> {
+export async function startScene({ nodes, mortal = [], importHosts, storage, env = {} }: SceneOptions): Promise<Scene> {
   const orders = await mkdtemp(join(tmpdir(), 'm2-faults-'));
   const switches = new Map(mortal.map((service) => [service, new KillSwitch(join(orders, service))]));
   let stage: Stage | undefined;
@@ -42,9 +42,13 @@ export async function startScene({ nodes, mortal = [], importHosts }: SceneOptio
     stage = await startStage({
       nodes: Array.from({ length: nodes }, (_, place) => ({ name: `node-${place + 1}`, firmware: 'none' })),
       network: 'user',
-      env: Object.fromEntries(
-        [...switches].map(([service, { environment }]) => [service, { ...environment, ...quick }]),
-      ),
+      env: {
+        ...env,
+        ...Object.fromEntries(
+          [...switches].map(([service, { environment }]) => [service, { ...env[service], ...environment, ...quick }]),
+        ),
+      },
+      ...(storage && { storage }),
       longestBackoffMs: 100,
       importHosts,
     });
@@ -128,6 +132,10 @@ export const askProvision = ({ client, stage: { project } }: Scene, request: Pro
 
 export const askDeprovision = ({ client, stage: { project } }: Scene, id: string, disk: 'keep' | 'delete' = 'delete') =>
   client.call('provisionDelete', { params: { project, id }, query: { disk } });
+
+/** Removes a disk for good. */
+export const purgeDisk = ({ client, stage: { project } }: Scene, disk: string) =>
+  client.call('diskDelete', { params: { project, disk }, query: { purge: 'true' } });
 
 /** Does what a node's firmware and operating system do, over the network that they have: script, metadata, phone-home. */
 export async function bootNode({ stage }: Scene, place = 0): Promise<void> {

@@ -8,11 +8,13 @@ import {
   bootNode,
   ended,
   powerCommands,
+  purgeDisk,
   type Scene,
   startScene,
   succeeded,
   untilStep,
 } from './scene.js';
+import { expectCarriedOut, expectRefused, refusalCases, requestCases, requestsEnvironment } from './requests.js';
 import { expectNothing, expectOnly } from './things.js';
 import {
   booted,
@@ -30,7 +32,7 @@ const mortal: ServiceName[] = ['image', 'iscsi', 'boot', 'hil'];
 let scene: Scene;
 
 beforeAll(async () => {
-  scene = await startScene({ nodes: 1, mortal });
+  scene = await startScene({ nodes: 1, mortal, env: { image: requestsEnvironment } });
 });
 afterAll(() => scene?.close());
 
@@ -72,8 +74,27 @@ describe('while a provision is ended,', () => {
     });
     if (disk === 'delete') return expectNothing(scene);
     await expectNothing(scene, [about['disk']!]);
-    const { project } = scene.stage;
-    await succeeded(scene, await scene.client.call('diskDelete', { params: { project, disk: about['disk']! } }));
+    await succeeded(scene, await purgeDisk(scene, about['disk']!));
+  });
+});
+
+describe('while somebody works on images and disks,', () => {
+  const cases = requestCases.flatMap((each) => casesOf([each.step], 'do').map((point) => ({ ...point, ...each })));
+
+  it.each(cases)('$service is killed in $kind, $name, $phase', async ({ request, ...point }) => {
+    await expectCarriedOut(scene, request, () => kill(point));
+    expect(scene.killSwitch(point.service).struck).toBe(true);
+  });
+});
+
+describe('while that is undone,', () => {
+  const cases = refusalCases.flatMap((each) =>
+    casesOf([each.step], each.direction).map((point) => ({ ...point, ...each })),
+  );
+
+  it.each(cases)('$service is killed in $kind, $name, $direction, $phase', async (refused) => {
+    await expectRefused(scene, refused, () => kill(refused));
+    expect(scene.killSwitch(refused.service).struck).toBe(true);
   });
 });
 

@@ -22,7 +22,8 @@ interface Records {
 
 /** Everything that a provision makes, as the databases have it and as the hardware has it. */
 export interface Things extends Records {
-  /** Files of the storage, without the golden images. */
+  /** Files of the storage: golden images, and all others. */
+  goldens: string[];
   volumes: string[];
   /** Leftovers of imports. */
   staging: string[];
@@ -48,11 +49,13 @@ const recordsQuery = `SELECT json_build_object(
   'provisions', ${rows('id, state', 'm2_gateway.provisions WHERE ended_at IS NULL ORDER BY id')},
   'unfinished', ${rows('id, kind', 'm2_gateway.operations WHERE ended_at IS NULL ORDER BY id')})`;
 
+export const recordsOf = (scene: Scene): Promise<Records> => sql<Records>(scene, recordsQuery);
+
 export async function lookAround(scene: Scene): Promise<Things> {
   const { state, lab, nodes } = scene.stage;
   const storage = join(state, 'storage');
   const [records, volumes, staging, marked, mounted, targets, on] = await Promise.all([
-    sql<Records>(scene, recordsQuery),
+    recordsOf(scene),
     readdir(join(storage, 'volumes')),
     readdir(join(storage, 'staging')),
     readdir(join(storage, 'attached')),
@@ -62,6 +65,7 @@ export async function lookAround(scene: Scene): Promise<Things> {
   ]);
   return {
     ...records,
+    goldens: volumes.filter((name) => name.endsWith('.golden.raw')).sort(),
     volumes: volumes.filter((name) => !name.endsWith('.golden.raw')).sort(),
     staging,
     marked: marked.sort(),
@@ -99,7 +103,7 @@ export async function tgtdsOf(directory: string): Promise<TgtRecord[]> {
 }
 
 /** Asks every tgtd itself, with its own tool. */
-async function targetsOf(directory: string): Promise<string[]> {
+export async function targetsOf(directory: string): Promise<string[]> {
   const listings = (await tgtdsOf(directory)).map(async ({ control }) => {
     const args = ['--lld', 'iscsi', '--mode', 'target', '--op', 'show', '-C', String(control)];
     const { stdout } = await run('tgtadm', args, {
@@ -124,7 +128,10 @@ export async function expectOnly(scene: Scene, provisions: Operation[], state = 
     sorted(parts.map(({ disk, provision, volume }) => ({ id: disk, state: 'ready', holder: provision, volume }))),
   );
   expect(things).toMatchObject({
-    volumes: parts.map(({ volume }) => `${volume}.${golden?.volume}.qcow2`).sort(),
+    volumes: parts
+      .map(({ volume }) => `${volume}.${golden?.volume}.`)
+      .sort()
+      .map((start) => expect.stringContaining(start)),
     staging: [],
     marked: parts.map(({ volume }) => volume).sort(),
     mounted: parts.map(({ volume }) => volume).sort(),
@@ -146,6 +153,7 @@ export async function expectNothing(scene: Scene, kept: string[] = []): Promise<
     kept.toSorted().map((id) => ({ id, state: 'ready', holder: null })),
   );
   expect(things).toMatchObject({
+    goldens: things.images.map(({ volume }) => `${volume}.golden.raw`).sort(),
     volumes: things.disks.map(({ volume }) => expect.stringContaining(`${volume}.`)),
     staging: [],
     marked: [],

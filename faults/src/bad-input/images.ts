@@ -145,7 +145,7 @@ export function describeBadImages(scene: () => Scene): void {
     });
 
     it('a second image of a name: image.exists', async () => {
-      expect(await outcome(await begin('/small', {}, 'golden'))).toEqual(refused('image.exists'));
+      await expect(begin('/small', {}, 'golden')).rejects.toMatchObject({ code: 'image.exists' });
     });
 
     /** A file system of 8 MB over a directory of the storage: only root can mount one. */

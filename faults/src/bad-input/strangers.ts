@@ -50,13 +50,11 @@ export function describeStrangers(scene: () => Scene): void {
         await ask(scene(), method, path, { token: 'm2_wrong' }),
         await ask(scene(), method, path, { token: `${scene().adminToken}x` }),
       ];
-      expect(answers.map(({ status, code }) => `${status} ${code}`)).toEqual([
-        '401 auth.missing',
-        '401 auth.missing',
-        '401 auth.missing',
-        '401 auth.invalid',
-        '401 auth.invalid',
-      ]);
+      // The answer to a HEAD has no body, and so no code.
+      const codes = ['auth.missing', 'auth.missing', 'auth.missing', 'auth.invalid', 'auth.invalid'];
+      expect(answers.map(({ status, code }) => `${status} ${code}`)).toEqual(
+        codes.map((code) => `401 ${method === 'HEAD' ? undefined : code}`),
+      );
       expect(await census(scene())).toEqual(before);
     });
 
@@ -96,7 +94,8 @@ export function describeStrangers(scene: () => Scene): void {
       for (const { method, path, allow } of guarded) {
         if (allow.includes(role)) continue;
         const { status, code } = await ask(scene(), method, path, { token: value, body: {} });
-        if (status !== 403 || code !== 'auth.forbidden') opened.push(`${method} ${path}: ${status} ${code}`);
+        const told = method === 'HEAD' || code === 'auth.forbidden';
+        if (status !== 403 || !told) opened.push(`${method} ${path}: ${status} ${code}`);
       }
       expect(opened).toEqual([]);
       expect(await census(scene())).toEqual(before);

@@ -1,0 +1,74 @@
+import type { Operation } from '@m2/contracts';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { cephOf, expectAsBefore, foreignNamespace, lookAtCeph, rbd, type CephThings } from './ceph/ground.js';
+import { describeKilledInCeph } from './ceph/killed.js';
+import { describeOutages } from './ceph/outages.js';
+import { describeProjects } from './ceph/projects.js';
+import { casesOf } from './commands.js';
+import { happened } from './events.js';
+import { askDeprovision, askProvision, type Scene, startScene, succeeded } from './scene.js';
+import { deprovisionSteps, made, provisionSteps, removed, takenBack } from './ways.js';
+
+let started: Scene;
+const scene = () => started;
+
+beforeAll(async () => {
+  started = await startScene({
+    nodes: 2,
+    storage: 'ceph',
+    mortal: ['image', 'iscsi'],
+    env: { image: { M2_FOREIGN_VOLUMES: `m2-images/${foreignNamespace}` } },
+  });
+  await rbd(started, 'namespace', 'create', `${cephOf(started).imagePool}/${foreignNamespace}`);
+  // The first disk of a project makes what the storage keeps for that project.
+  const { about } = await succeeded(started, await askProvision(started));
+  await succeeded(started, await askDeprovision(started, about['provision']!));
+});
+afterAll(() => started?.close());
+
+const ofStorage = ({ service }: { service: string }) => service === 'image' || service === 'iscsi';
+const acted = ({ phase }: { phase: string }) => phase === 'acted';
+const thingsOf = ({ about }: Operation) => [about['provision']!, about['disk']!];
+
+describe('a node with a disk in Ceph', () => {
+  let before: CephThings;
+  beforeAll(async () => {
+    before = await lookAtCeph(started);
+  });
+  const kill = ({ service, subject, phase }: { service: 'image' | 'iscsi'; subject: string; phase: string }) =>
+    started.killSwitch(service).arm({ channel: 'm2:command', at: { subject, phase } });
+
+  it.each(casesOf(provisionSteps, 'do').filter(ofStorage).filter(acted))(
+    'comes although $service is killed in $name',
+    async (point) => {
+      kill(point as never);
+      const operation = await succeeded(started, await askProvision(started));
+      expect(started.killSwitch(point.service).struck).toBe(true);
+      expect(await happened(started, thingsOf(operation))).toEqual(made);
+      await succeeded(started, await askDeprovision(started, operation.about['provision']!));
+      await expectAsBefore(started, before);
+    },
+  );
+
+  it.each(casesOf(deprovisionSteps, 'do').filter(ofStorage).filter(acted))(
+    'goes although $service is killed in $name',
+    async (point) => {
+      const provision = await succeeded(started, await askProvision(started));
+      kill(point as never);
+      await succeeded(started, await askDeprovision(started, provision.about['provision']!));
+      expect(started.killSwitch(point.service).struck).toBe(true);
+      expect(await happened(started, thingsOf(provision))).toEqual({ ...made, ...takenBack, ...removed });
+      await expectAsBefore(started, before);
+    },
+  );
+});
+
+describe('while a node works with its disk,', () => {
+  describeOutages(scene);
+});
+describe('in steps of Ceph,', () => {
+  describeKilledInCeph(scene);
+});
+describe('a project of its own in Ceph:', () => {
+  describeProjects(scene);
+});

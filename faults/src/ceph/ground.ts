@@ -1,0 +1,60 @@
+import type { Operation } from '@m2/contracts';
+import { imageObjects, imagesIn, type LabCeph } from '@m2/lab';
+import { execFile } from 'node:child_process';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { expect } from 'vitest';
+import type { Scene } from '../scene.js';
+import { recordsOf, sql, targetsOf } from '../things.js';
+
+const run = promisify(execFile);
+
+/** The namespace of what is not M2's, in the pool of images. */
+export const foreignNamespace = 'vms';
+
+export const cephOf = ({ stage }: Scene): LabCeph => stage.ceph!;
+
+/** Runs `rbd` as the administrator, past all that is tested. */
+export async function rbd(scene: Scene, ...args: string[]): Promise<string> {
+  return (await run('rbd', ['--conf', cephOf(scene).adminConf, ...args], { timeout: 60_000 })).stdout;
+}
+
+/** Everything that work on images and disks leaves, as the databases, Ceph itself, the targets and M2's own check have it. */
+export async function lookAtCeph(scene: Scene) {
+  const ceph = cephOf(scene);
+  const [records, others, images, objects, targets, daemons, check] = await Promise.all([
+    recordsOf(scene),
+    sql<object>(
+      scene,
+      `SELECT json_build_object('tags', (SELECT count(*) FROM m2_image.tags), 'former', (SELECT count(*) FROM m2_image.former_volumes),
+         'exporting', (SELECT count(*) FROM m2_image.image_exports WHERE state = 'running'))`,
+    ),
+    imagesIn(ceph),
+    imageObjects(ceph),
+    targetsOf(join(scene.stage.state, 'targets')),
+    storageDaemonsOf(scene),
+    scene.client.call('storageCheck'),
+  ]);
+  return { ...records, ...others, inCeph: images, objects, targets, daemons, findings: check.items };
+}
+export type CephThings = Awaited<ReturnType<typeof lookAtCeph>>;
+
+/** Nothing came, and nothing went. Removed snapshots go in the OSD's own time. */
+export async function expectAsBefore(scene: Scene, before: CephThings): Promise<void> {
+  await expect.poll(() => lookAtCeph(scene), { timeout: 60_000 }).toEqual(before);
+}
+
+/** How an operation ended: `succeeded`, or the code of its error. */
+export const outcomeOf = ({ state, error }: Operation): string => (state === 'failed' ? (error?.code ?? '') : state);
+
+/** The storage daemons of iscsi-svc, one for each project that has a disk open. */
+export async function storageDaemonsOf({ stage }: Scene): Promise<number[]> {
+  const directory = join(stage.state, 'targets/rbd');
+  const names = await readdir(directory).catch(() => [] as string[]);
+  const pids = names.map(async (name) => {
+    const record = await readFile(join(directory, name, 'daemon.json'), 'utf8').catch(() => undefined);
+    return record ? [(JSON.parse(record) as { pid: number }).pid] : [];
+  });
+  return (await Promise.all(pids)).flat();
+}

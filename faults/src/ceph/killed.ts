@@ -1,0 +1,122 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { once } from '../events.js';
+import { expectCarriedOut, type Request, requests } from '../requests.js';
+import { handsOf, tidy } from '../hands.js';
+import { ended, eventually, type Scene } from '../scene.js';
+import { cephOf, type CephThings, expectAsBefore, foreignNamespace, lookAtCeph, outcomeOf, rbd } from './ground.js';
+
+/** Calls that only look: who dies there dies between the same two changes as at the next call. */
+const looks =
+  /^(children|handle(Close|Diff|Flush|Open|Read)|info|list|lockOwners|monCommand|namespace(Exists|List)|pool(Id|Stats)|stream|usedBytes|versions)$/;
+
+/** A call to the cluster, and how far it is. */
+interface Point {
+  operation: string;
+  phase: 'asked' | 'moved' | 'answered';
+}
+
+/** What takes more than one call, or as long as there are bytes. */
+const long = (scene: () => Scene): Record<string, Request> => {
+  const foreign = (name: string) => `${cephOf(scene()).imagePool}/${foreignNamespace}/${name}`;
+  return {
+    import: requests['image.import'][0]!,
+    snapshot: requests['image.import'][1]!,
+    copy: {
+      ...requests['image.import'][0]!,
+      ask: (hands, name) => hands.importImage(name, { kind: 'image', image: 'golden' }),
+    },
+    export: {
+      ask: (hands, name) => hands.exportImage('golden', foreign(name)),
+      check: async (_, name) => {
+        // One image, whole, without a snapshot; and it is not M2's any more.
+        expect(await rbd(scene(), 'ls', `${cephOf(scene()).imagePool}/${foreignNamespace}`)).toBe(`${name}\n`);
+        await rbd(scene(), 'rm', '--no-progress', foreign(name));
+      },
+      told: once('image.image.exported'),
+    },
+    flatten: requests['disk.flatten'][0]!,
+    rollback: requests['disk.rollback'][0]!,
+    fork: requests['disk.create'][1]!,
+    'the removal of a disk': requests['disk.delete'][1]!,
+  };
+};
+
+export function describeKilledInCeph(scene: () => Scene): void {
+  const works = long(scene);
+  const image = () => scene().killSwitch('image');
+  let before: CephThings;
+  const points = new Map<string, Point[]>();
+
+  const carryOut = (request: Request, arm: () => void) =>
+    expectCarriedOut(scene(), request, arm, () => expectAsBefore(scene(), before));
+
+  /** Runs `work` with somebody marked to die there, once for each point. */
+  async function killAtEach(
+    name: string,
+    at: Point[],
+    work: (request: Request, arm: () => void) => Promise<void>,
+    victim?: string,
+  ): Promise<void> {
+    const request = works[name]!;
+    for (const point of at) {
+      // What is done after the answer is done in its own time.
+      const dead = () => eventually('the kill', async () => image().struck || undefined);
+      const check: Request['check'] = (...args) => dead().then(() => request.check(...args));
+      const arm = () => image().arm({ channel: 'm2:rbd', at: { ...point }, ...(victim && { victim }) });
+      await work({ ...request, check }, arm).catch((cause: Error) => {
+        throw new Error(`killed when ${point.operation} was ${point.phase}: ${cause.message}`, { cause });
+      });
+    }
+  }
+
+  /** It ends as asked, or as if nobody had asked. */
+  async function carryOutOrUndo(request: Request, arm: () => void): Promise<void> {
+    const [hands, name] = [handsOf(scene()), `child-${randomUUID().slice(0, 8)}`];
+    await request.before?.(scene(), hands, name);
+    arm();
+    const outcome = outcomeOf(await ended(scene(), await request.ask(hands, name)));
+    expect(outcome).toMatch(/^(succeeded|storage\.(unavailable|timeout))$/);
+    if (outcome === 'succeeded') await request.check(hands, name);
+    expect(image().struck).toBe(true);
+    await tidy(scene());
+    await expectAsBefore(scene(), before);
+  }
+
+  describe.each(Object.keys(works))('%s', (name) => {
+    beforeAll(async () => {
+      before = await lookAtCeph(scene());
+    });
+
+    it('changes the cluster in steps', async () => {
+      const request = works[name]!;
+      let seen: Point[] = [];
+      const check: Request['check'] = (...args) => {
+        seen = image().recorded() as never;
+        return request.check(...args);
+      };
+      await carryOut({ ...request, check }, () => image().record('m2:rbd'));
+      const changes = seen.filter(({ operation }) => !looks.test(operation));
+      const distinct = new Map(changes.map(({ operation, phase }) => [`${operation} ${phase}`, { operation, phase }]));
+      points.set(name, [...distinct.values()]);
+      expect(distinct.size).toBeGreaterThan(1);
+    });
+
+    it('is carried out when image-svc is killed at each of them', async () => {
+      await expect(killAtEach(name, points.get(name)!, carryOut)).resolves.toBeUndefined();
+    });
+
+    it('is carried out or undone when the process that talks to Ceph is killed in the middle of each', async () => {
+      const moves = new Set(
+        points.get(name)!.flatMap(({ operation, phase }) => (phase === 'moved' ? [operation] : [])),
+      );
+      const middles = points
+        .get(name)!
+        .filter(({ operation, phase }) => phase === (moves.has(operation) ? 'moved' : 'asked'));
+      const killed = killAtEach(name, middles, carryOutOrUndo, 'child');
+      await expect(killed).resolves.toBeUndefined();
+    });
+  });
+
+  afterAll(() => image().disarm());
+}
