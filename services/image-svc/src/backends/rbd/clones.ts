@@ -14,6 +14,7 @@ import {
   diskLayout,
   imagesOf,
   makeWhole,
+  removeImage,
   removeWithSnaps,
   untilWatchExpires,
 } from './volumes.js';
@@ -31,7 +32,7 @@ interface Wish {
  * Disks as copy-on-write clones.
  *
  * A clone of its origin's size is made under its own name, in one call of librbd: nothing is looked at before. Only when
- * that fails is asked what there is, and whether it is whole (`wholeClone`). A larger one is made under another name and
+ * that fails is asked what there is, and whether it is whole (`find`). A larger one is made under another name and
  * renamed last, because one of the origin's size would be taken for a disk that was wanted so.
  */
 export class Clones {
@@ -129,7 +130,7 @@ export class Clones {
   }
 
   private async removeUnfinished(to: ImageRef): Promise<void> {
-    if (!(await this.find(to))) await unless('not_found', this.rbd.remove(to));
+    if (!(await this.find(to))) await removeImage(this.rbd, to);
   }
 }
 
@@ -151,7 +152,7 @@ function compared({ origin, from, disk, sizeBytes }: Wish, found: ImageInfo, ori
   return info(disk, found.sizeBytes, tagsOf(found));
 }
 
-/** All snapshots that a golden image ever had are alike, and one may have been replaced (`Goldens.ensureNo`). */
+/** All snapshots that a golden image ever had are alike, and one may have been replaced (`Goldens.remove`). */
 const isSame = (parent: SnapRef, from: SnapRef, origin: Origin): boolean =>
   spelled({ ...parent, snap: '' }) === spelled({ ...from, snap: '' }) &&
   ('golden' in origin || parent.snap === from.snap);

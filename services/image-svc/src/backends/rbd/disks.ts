@@ -2,11 +2,19 @@ import type { ImageRef, RbdClient } from '@m2/rbd';
 import type { Locks } from '../locks.js';
 import type { DiskVolume, LongWork } from '../storage.port.js';
 import { diskKey } from './clones.js';
-import { hasClones, inUse, isOpen, isRbd, notFound, unless, unlessMissing } from './errors.js';
+import { inUse, isOpen, isRbd, notFound, unless, unlessMissing } from './errors.js';
 import { spelled } from './names.js';
 import type { Places } from './names.js';
 import { Progress } from './progress.js';
-import { assertSize, imagesOf, removeSnaps, removeWithSnaps, untilWatchExpires } from './volumes.js';
+import {
+  assertNoClones,
+  assertSize,
+  imagesOf,
+  removeImage,
+  removeSnaps,
+  removeWithSnaps,
+  untilWatchExpires,
+} from './volumes.js';
 
 /** What is done with disks after they were made. A tag is a snapshot of the disk's image. */
 export class Disks {
@@ -30,8 +38,7 @@ export class Disks {
   untag(disk: DiskVolume, tag: string): Promise<void> {
     return this.locks.exclusive(diskKey(disk), async () => {
       const ref = { ...this.places.disk(disk), snap: tag };
-      const clones = (await unlessMissing(this.rbd.children(ref))) ?? [];
-      if (clones[0]) throw inUse(`${disk.name}@${tag}`, hasClones(clones.length, spelled(clones[0])));
+      await assertNoClones(this.rbd, ref);
       await unless('not_found', this.rbd.snapRemove(ref));
     });
   }
@@ -73,17 +80,16 @@ export class Disks {
   /** librbd removes no image that is open, or has snapshots: most have none, and go at the first try. */
   private async removeImage(ref: ImageRef): Promise<void> {
     try {
-      return await unless('not_found', this.rbd.remove(ref));
+      return await removeImage(this.rbd, ref);
     } catch (error) {
       if (!isRbd(error, 'busy')) throw error;
     }
     const found = await unlessMissing(this.rbd.info(ref));
     if (!found) return;
     if (found.watchers.length > 0) throw inUse(ref.image, isOpen);
-    const clones = await this.rbd.children(ref);
-    if (clones[0]) throw inUse(ref.image, hasClones(clones.length, spelled(clones[0])));
+    await assertNoClones(this.rbd, ref);
     await removeSnaps(this.rbd, ref, found);
-    await unless('not_found', this.rbd.remove(ref));
+    await removeImage(this.rbd, ref);
   }
 
   /** Error `storage.not_found`. */

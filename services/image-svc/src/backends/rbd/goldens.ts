@@ -4,27 +4,19 @@ import { sourceSize, writeGolden } from '../image-file.js';
 import type { ImageFile } from '../image-file.js';
 import type { Locks } from '../locks.js';
 import type { GoldenSource, LongWork, VolumeInfo } from '../storage.port.js';
-import {
-  existsDifferently,
-  hasClones,
-  inUse,
-  isMissing,
-  isOpen,
-  isRbd,
-  notFound,
-  unless,
-  unlessMissing,
-} from './errors.js';
+import { existsDifferently, inUse, isMissing, isOpen, isRbd, notFound, unless, unlessMissing } from './errors.js';
 import { goldenSnap, spelled } from './names.js';
 import type { Places } from './names.js';
 import { Progress } from './progress.js';
 import {
+  assertNoClones,
   assertSize,
   copyVerified,
   imageLayout,
   imagesOf,
   makeWhole,
   removeSnaps,
+  removeImage,
   removeWithSnaps,
   untilWatchExpires,
 } from './volumes.js';
@@ -100,12 +92,11 @@ export class Goldens {
     const found = await unlessMissing(this.rbd.info(ref));
     if (found) {
       if (found.watchers.length > 0) throw inUse(ref.image, isOpen);
-      const clones = await this.rbd.children(ref);
-      if (clones[0]) throw inUse(ref.image, hasClones(clones.length, spelled(clones[0])));
+      await assertNoClones(this.rbd, ref);
       await removeSnaps(this.rbd, ref, found);
     }
     try {
-      await unless('not_found', this.rbd.remove(ref));
+      await removeImage(this.rbd, ref);
     } catch (error) {
       if (found && isRbd(error, 'busy')) await this.protect(ref);
       throw error;
@@ -121,12 +112,13 @@ export class Goldens {
         if (!isProtected(found)) await this.protect(ref); // its removal was interrupted; by its name it is whole
         return found.sizeBytes;
       }
-      await unless('not_found', this.rbd.remove(ref)); // its removal was interrupted after it had begun
+      await removeImage(this.rbd, ref); // its removal was interrupted after it had begun
     }
     for (const partial of partials) {
       const found = await unlessMissing(this.rbd.info(partial));
       if (found && isProtected(found)) {
-        await unless('exists', this.rbd.rename(partial, ref.image));
+        // Or its maker does, or another service, at this moment.
+        await unless('not_found', unless('exists', this.rbd.rename(partial, ref.image)));
         return found.sizeBytes;
       }
       // Somebody at work on it has it open; so seems who died a moment ago, and then a later call removes it.

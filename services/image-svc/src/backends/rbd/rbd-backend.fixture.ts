@@ -43,12 +43,12 @@ export class CephGround {
   async killChildren(): Promise<void> {
     const children = await readFile(`/proc/self/task/${process.pid}/children`, 'utf8');
     const tenants = await Promise.all(this.tenants.values());
-    const others = [this.rbd, ...tenants].map(({ pid }) => pid);
+    const others = new Set([this.rbd, ...tenants].map(({ pid }) => pid));
     for (const pid of children.trim().split(' ').map(Number)) {
       const isClient = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).includes(
         'rbd/src/child/main.ts',
       );
-      if (isClient && !others.includes(pid)) process.kill(pid, 'SIGKILL');
+      if (isClient && !others.has(pid)) process.kill(pid, 'SIGKILL');
     }
   }
 

@@ -44,6 +44,9 @@ const healthDeadlineMs = 5_000;
  * The cluster is the only state, and several services may use the same pools at once: what decides between two of them is
  * always one step that the cluster makes whole or not (a name that is taken, a snapshot that goes). The locks in this
  * process only spare its own calls from meeting there.
+ *
+ * Each request to the cluster has a deadline (`RbdClient`). Calls for one volume take turns, so that with a cluster that is
+ * away the last of several waits for as many deadlines.
  */
 export class RbdBackend implements StorageBackend {
   readonly name = 'rbd';

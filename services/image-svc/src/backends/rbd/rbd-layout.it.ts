@@ -168,6 +168,7 @@ describe('projects', () => {
     await backend.ensureClone({ golden: await golden() }, disk);
     const io = await ground.open(await backend.ensureAttached(disk));
     await io.write(0, Buffer.alloc(512, 2));
+    expect(await io.read(0, 512)).toEqual(Buffer.alloc(512, 2));
     await io.close();
   });
 

@@ -40,20 +40,29 @@ async function expectContent(readable: Readable, expected = bytes): Promise<void
  */
 async function doneDespiteKills(call: () => Promise<unknown>): Promise<number> {
   for (let kills = 0; ; kills++) {
-    const done = call().then(
-      () => true,
-      (error: unknown) => {
-        expect(error).toMatchObject({ code: 'storage.unavailable' });
-        return false;
-      },
+    const outcome = call().then(
+      () => 'done',
+      ({ code, message }: { code: string; message: string }) => code ?? message,
     );
-    if (await Promise.race([done, pause(kills * 18)])) return kills;
-    await ground.killChildren();
-    if (!(await done)) continue;
-    // It was done just before: then the next call would meet the end of the process.
+    const first = await Promise.race([outcome, pause(kills * 18, 'late')]);
+    if (first === 'late') await ground.killChildren();
+    const answer = await outcome;
+    expect(answer).toMatch(/^(done|storage\.unavailable|storage\.in_use)$/);
+    if (answer === 'storage.in_use') await forgetWatches();
+    if (answer !== 'done') continue;
+    // When it was killed right after, the next call would meet its end.
     await expect.poll(() => backend.health().then(() => 'works', String)).toBe('works');
     return kills;
   }
+}
+
+/**
+ * An OSD may keep the watch of a client that died in the very moment of registering it, until it has no use for the object any
+ * more (osd/PrimaryLogPG.cc, do_osd_op_effects: the session is gone). A cluster that is used gets there by itself.
+ */
+async function forgetWatches(): Promise<void> {
+  await ground.ceph.killOsd();
+  await ground.ceph.startOsd();
 }
 
 beforeAll(async () => {
@@ -143,7 +152,7 @@ describe('a disk', () => {
       expect(await listed(disk.name)).toEqual([]);
     }
     await backend.ensureNoGolden(origin.golden);
-  });
+  }, 300_000);
 
   it('that librbd was making when it was killed is made anew', async () => {
     const origin = { golden: await golden() };
@@ -235,9 +244,8 @@ describe('several services', () => {
     // Who removes an image has it open, and of two who detach a clone from its parent one finds nothing.
     const inTheWay = expect.stringMatching(/in_use|unavailable/) as string;
     const removed = await Promise.allSettled(others.flatMap((other) => disks.map((disk) => other.ensureNoDisk(disk))));
-    for (const outcome of removed) {
-      if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: inTheWay });
-    }
+    const refused = removed.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason as unknown] : []));
+    for (const reason of refused) expect(reason).toMatchObject({ code: inTheWay });
     for (const disk of disks) await backend.ensureNoDisk(disk);
     await backend.ensureNoGolden(volume);
     expect(await backend.list()).not.toContainEqual(expect.objectContaining({ name: volume }));
@@ -254,16 +262,17 @@ describe('several services', () => {
         other.ensureNoGolden(volume),
       ]);
       outcomes.add(cloned.status);
-      expect(cloned.status, JSON.stringify([cloned, removed])).not.toBe(removed.status);
-      expect(await listed(volume)).toHaveLength(removed.status === 'rejected' ? 1 : 0);
-      if (cloned.status === 'fulfilled') {
+      expect(cloned.status).not.toBe(removed.status);
+      const isThere = removed.status === 'rejected';
+      expect(await listed(volume)).toMatchObject(isThere ? [{ kind: 'golden' }] : []);
+      const another = { ...disk, name: `${disk.name}0` };
+      for (const origin of isThere ? [{ golden: volume }] : []) {
+        // The clone is whole, and its golden image is as before.
         await expectContent({ disk });
-        // And it is a golden image as before.
-        expect(await listed(volume)).toMatchObject([{ kind: 'golden' }]);
-        await backend.ensureClone({ golden: volume }, disk);
-        await backend.ensureClone({ golden: volume }, { ...disk, name: `${disk.name}0` });
-        await backend.ensureNoDisk({ ...disk, name: `${disk.name}0` });
+        await backend.ensureClone(origin, disk);
+        await backend.ensureClone(origin, another);
       }
+      await backend.ensureNoDisk(another);
       await backend.ensureNoDisk(disk);
       await backend.ensureNoGolden(volume);
     }
