@@ -10,6 +10,7 @@ import {
   durables,
   eventStream,
   natsConfig,
+  projectDeleted,
   natsPasswords,
   powerOff,
   type ServiceName,
@@ -170,12 +171,12 @@ const publish = (js: JetStreamClient, subject: string) =>
 describe('events', () => {
   it('go through the stream to the durables that the catalogue names', async () => {
     await makeStream();
-    await publish(jetstream(await as('image')), diskReattached.subject);
-    await publish(jetstream(await as('hil')), 'm2.evt.hil.power.off');
+    const all = [diskReattached.subject, 'm2.evt.hil.power.off', projectDeleted.subject];
+    for (const subject of all) await publish(jetstream(await as(subject.split('.')[2] as ServiceName)), subject);
     for (const [service, own] of Object.entries(durables) as [ServiceName, (typeof durables)['gateway']][])
       for (const { durable, of } of own) {
         const filter = of === 'all' ? 'm2.evt.>' : of.subject;
-        const expected = of === 'all' ? [diskReattached.subject, 'm2.evt.hil.power.off'] : [of.subject];
+        const expected = of === 'all' ? all : [of.subject];
         expect(await consume(service, durable, filter, expected.length)).toEqual(expected);
       }
   });
