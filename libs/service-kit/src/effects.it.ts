@@ -181,6 +181,8 @@ describe('an effect', () => {
   });
 
   it('waits for its like no longer than somebody waits for the answer', async () => {
+    // Locks are given back after the answer: that of the test before must not be taken for ours.
+    await until('nobody has a lock', noLocks);
     const gate = Promise.withResolvers<void>();
     const slow = run('op/step/do', async (effect) => {
       await gate.promise;
