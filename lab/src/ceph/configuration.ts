@@ -55,6 +55,9 @@ bluestore_block_create = true
 bluestore_block_size = ${identity.osdBytes}
 # Else each open and close of that file waits a quarter of a second for its I/O thread.
 bdev_aio_poll_ms = 10
+# With one copy nobody ever notices that an OSD that was stopped for as long as its leases last (16 s) goes on: what was asked of it
+# meanwhile would wait for ever (PrimaryLogPG::check_laggy; recheck_readable is called for the acknowledgements of other OSDs only).
+osd_pool_default_read_lease_ratio = 1000
 # The least that the OSD accepts.
 osd_memory_target = 939524096
 # How long a client that died keeps its images locked; 30 s elsewhere.
