@@ -2,7 +2,7 @@ import { M2Error, routes } from '@m2/contracts';
 import { Controller, Inject } from '@nestjs/common';
 import { Given, type Input, Serve, Who } from '../door/serve.js';
 import { Projects } from '../projects/projects.js';
-import type { Caller } from './caller.js';
+import type { Actor } from './actor.js';
 import { Tokens } from './tokens.js';
 
 @Controller()
@@ -13,13 +13,13 @@ export class AccessController {
   ) {}
 
   @Serve(routes.whoami)
-  whoami(@Who() caller: Caller) {
-    return caller;
+  whoami(@Who() actor: Actor) {
+    return actor;
   }
 
   @Serve(routes.tokenCreate)
-  async create(@Given(routes.tokenCreate) { body }: Input<typeof routes.tokenCreate>, @Who() caller: Caller) {
-    const project = body.project ? await this.projects.visible(body.project, caller) : null;
+  async create(@Given(routes.tokenCreate) { body }: Input<typeof routes.tokenCreate>, @Who() actor: Actor) {
+    const project = body.project ? await this.projects.visible(body.project, actor) : null;
     return this.tokens.create(body.name, body.role, project?.id ?? null);
   }
 
@@ -31,9 +31,9 @@ export class AccessController {
   @Serve(routes.tokenRevoke)
   async revoke(
     @Given(routes.tokenRevoke) { params }: Input<typeof routes.tokenRevoke>,
-    @Who() caller: Caller,
+    @Who() actor: Actor,
   ): Promise<void> {
-    if (params.id === caller.token) throw new M2Error('request.invalid', 'A token cannot revoke itself');
+    if (params.id === actor.token) throw new M2Error('request.invalid', 'A token cannot revoke itself');
     await this.tokens.revoke(params.id);
   }
 }

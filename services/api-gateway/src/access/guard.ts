@@ -25,17 +25,17 @@ export class AccessGuard implements CanActivate {
     if (route.allow === 'public') return true;
 
     const request = context.switchToHttp().getRequest<M2Request>();
-    const caller = await this.tokens.callerOf(bearerToken(request.headers.authorization));
-    if (!caller) throw new M2Error('auth.invalid', 'The token is not known');
-    if (caller.role !== 'admin' && !route.allow.includes(caller.role))
+    const actor = await this.tokens.actorOf(bearerToken(request.headers.authorization));
+    if (!actor) throw new M2Error('auth.invalid', 'The token is not known');
+    if (actor.role !== 'admin' && !route.allow.includes(actor.role))
       throw new M2Error(
         'auth.forbidden',
-        `This needs the role ${[...route.allow, 'admin'].join(' or ')}; the token has ${caller.role}`,
+        `This needs the role ${[...route.allow, 'admin'].join(' or ')}; the token has ${actor.role}`,
       );
-    request.caller = caller;
+    request.actor = actor;
 
     const named = (request.params as Record<string, string>)['project'];
-    if (named !== undefined) request.project = await this.projects.visible(named, caller);
+    if (named !== undefined) request.project = await this.projects.visible(named, actor);
     return true;
   }
 }

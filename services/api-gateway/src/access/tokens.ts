@@ -5,7 +5,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import type { GatewayConfig } from '../config.js';
 import { newestFirst } from '../door/paging.js';
-import type { Caller } from './caller.js';
+import type { Actor } from './actor.js';
 
 interface Row {
   id: string;
@@ -40,7 +40,7 @@ export class Tokens implements OnModuleInit {
     });
   }
 
-  async callerOf(value: string): Promise<Caller | undefined> {
+  async actorOf(value: string): Promise<Actor | undefined> {
     const [row] = await this.kit.database.query<Row>(
       'SELECT id, name, role, project FROM tokens WHERE hash = $1 AND revoked_at IS NULL',
       [hashOf(value)],

@@ -1,6 +1,6 @@
 import type { Project } from '@m2/contracts';
 import type { FastifyRequest } from 'fastify';
-import type { Caller } from '../access/caller.js';
+import type { Actor } from '../access/actor.js';
 
 /** A request as the guard left it. */
-export type M2Request = FastifyRequest & { caller?: Caller; project?: Project };
+export type M2Request = FastifyRequest & { actor?: Actor; project?: Project };

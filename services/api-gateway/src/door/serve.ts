@@ -11,7 +11,8 @@ import {
 import { RouteConfig } from '@nestjs/platform-fastify';
 import { createHash } from 'node:crypto';
 import type { z } from 'zod';
-import type { Caller } from '../access/caller.js';
+import type { Actor } from '../access/actor.js';
+import type { Commission, Idempotency } from '../operations/commission.js';
 import type { M2Request } from './request.js';
 
 export const ROUTE = Symbol('m2 route');
@@ -62,9 +63,9 @@ function check<S extends z.ZodType>(schema: S, value: unknown, where: string): z
   throw new M2Error('request.invalid', issues.map(({ at, message }) => `${at}: ${message}`).join('; '), { issues });
 }
 
-const callerOf = ({ caller }: M2Request): Caller => {
-  if (!caller) throw new M2Error('auth.missing', 'Nobody asked');
-  return caller;
+const actorOf = ({ actor }: M2Request): Actor => {
+  if (!actor) throw new M2Error('auth.missing', 'Nobody asked');
+  return actor;
 };
 
 const projectOf = ({ project }: M2Request): Project => {
@@ -74,18 +75,13 @@ const projectOf = ({ project }: M2Request): Project => {
 
 /** Who asks; the guard put it there. */
 export const Who = createParamDecorator((_: unknown, context: ExecutionContext) =>
-  callerOf(context.switchToHttp().getRequest<M2Request>()),
+  actorOf(context.switchToHttp().getRequest<M2Request>()),
 );
 
-/** The project of the path; the guard has seen that the caller may reach it. */
+/** The project of the path; the guard has seen that the actor may reach it. */
 export const In = createParamDecorator((_: unknown, context: ExecutionContext) =>
   projectOf(context.switchToHttp().getRequest<M2Request>()),
 );
-
-export interface Idempotency {
-  key: string;
-  hash: Buffer;
-}
 
 /** The `Idempotency-Key`, with a hash of what it was sent with. Throws M2Error `request.invalid`. */
 export function idempotencyOf(request: M2Request): Idempotency | undefined {
@@ -97,14 +93,7 @@ export function idempotencyOf(request: M2Request): Idempotency | undefined {
   return { key, hash: createHash('sha256').update(sent).digest() };
 }
 
-/** For whom, and in which project, an operation is begun. */
-export interface Commission {
-  caller: Caller;
-  project: Project;
-  idempotency: Idempotency | undefined;
-}
-
 export const By = createParamDecorator((_: unknown, context: ExecutionContext): Commission => {
   const request = context.switchToHttp().getRequest<M2Request>();
-  return { caller: callerOf(request), project: projectOf(request), idempotency: idempotencyOf(request) };
+  return { actor: actorOf(request), project: projectOf(request), idempotency: idempotencyOf(request) };
 });

@@ -1,7 +1,7 @@
 import { routes } from '@m2/contracts';
 import { Controller, Inject, Req, Res } from '@nestjs/common';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Caller } from '../access/caller.js';
+import type { Actor } from '../access/actor.js';
 import { sendStream, wantsStream } from '../door/event-stream.js';
 import { Given, type Input, Serve, Who } from '../door/serve.js';
 import { Projects } from '../projects/projects.js';
@@ -17,15 +17,15 @@ export class EventsController {
   @Serve(routes.eventList)
   async list(
     @Given(routes.eventList) { query }: Input<typeof routes.eventList>,
-    @Who() caller: Caller,
+    @Who() actor: Actor,
     @Req() request: FastifyRequest,
     @Res() reply: FastifyReply,
   ): Promise<void> {
     const { project, ...rest } = query;
     const projects = project
-      ? [(await this.projects.visible(project, caller)).id]
-      : caller.project
-        ? [caller.project]
+      ? [(await this.projects.visible(project, actor)).id]
+      : actor.project
+        ? [actor.project]
         : 'all';
     const filter: EventFilter = { ...rest, projects };
     if (!wantsStream(request)) return void reply.send(await this.audit.list(filter));

@@ -3,7 +3,8 @@ import { type Kit, KIT } from '@m2/service-kit';
 import { Controller, Inject } from '@nestjs/common';
 import { v7 as uuidv7 } from 'uuid';
 import { ask } from '../door/ask.js';
-import { By, type Commission, Given, In, type Input, Serve } from '../door/serve.js';
+import { By, Given, In, type Input, Serve } from '../door/serve.js';
+import type { Commission } from '../operations/commission.js';
 import { Runner } from '../operations/runner.js';
 import { Projects } from '../projects/projects.js';
 import type { ImageDeleteInput } from '../sagas/image-delete.js';
@@ -42,7 +43,7 @@ export class ImagesController {
 
   @Serve(routes.imageImport)
   async import(@Given(routes.imageImport) { body }: Input<typeof routes.imageImport>, @By() by: Commission) {
-    const source = await resolveSource(this.parts, body.source, by.project, by.caller);
+    const source = await resolveSource(this.parts, body.source, by.project, by.actor);
     await refuseTakenImage(this.kit, by.project, body.name);
     const input: ImageImportInput = { ...body, source, imageId: uuidv7() };
     return this.runner.begin(by, 'image.import', input, {
@@ -54,7 +55,7 @@ export class ImagesController {
   @Serve(routes.imageUpdate)
   async update(@Given(routes.imageUpdate) { params, body }: Input<typeof routes.imageUpdate>, @By() by: Commission) {
     const image = await ownImage(this.kit, by.project, params.image);
-    const input = await resolveChanges(this.parts, body, image, by.project, by.caller);
+    const input = await resolveChanges(this.parts, body, image, by.project, by.actor);
     return this.runner.begin(by, 'image.update', input, { image: image.id });
   }
 

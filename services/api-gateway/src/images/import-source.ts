@@ -9,7 +9,7 @@ import {
   type StoredSource,
 } from '@m2/contracts';
 import type { Kit } from '@m2/service-kit';
-import type { Caller } from '../access/caller.js';
+import type { Actor } from '../access/actor.js';
 import { readyDisk, tagOf } from '../disks/find-disk.js';
 import { ask } from '../door/ask.js';
 import type { Input } from '../door/serve.js';
@@ -18,15 +18,15 @@ import { readyImage } from './find-image.js';
 
 type Source = Input<typeof routes.imageImport>['body']['source'];
 
-/** Finds what a new image is to be made of, as far as the caller and the project may use it. Throws M2Error `…not_found`, `…not_ready`. */
+/** Finds what a new image is to be made of, as far as the actor and the project may use it. Throws M2Error `…not_found`, `…not_ready`. */
 export async function resolveSource(
   parts: { kit: Kit; projects: Projects },
   source: Source,
   project: Project,
-  caller: Caller,
+  actor: Actor,
 ): Promise<StoredSource> {
   if (source.kind === 'image') {
-    const image = await imageToCopy(parts, source, project, caller);
+    const image = await imageToCopy(parts, source, project, actor);
     return { kind: 'image', image: image.id, project: image.project };
   }
   if (source.kind !== 'disk') return source;
@@ -40,11 +40,11 @@ async function imageToCopy(
   { kit, projects }: { kit: Kit; projects: Projects },
   source: Source & { kind: 'image' },
   project: Project,
-  caller: Caller,
+  actor: Actor,
 ): Promise<Image> {
   if (source.project === undefined) return readyImage(kit, project, source.image);
   const owner = await projects.named(source.project);
-  if (caller.project === null || caller.project === owner.id) return readyImage(kit, owner, source.image);
+  if (actor.project === null || actor.project === owner.id) return readyImage(kit, owner, source.image);
   const shared = await sharedBy(kit, owner, project, source.image);
   // Whoever is let use nothing of a project does not learn that it exists.
   if (!shared) throw new M2Error('project.not_found', `There is no project "${source.project}"`);

@@ -2,16 +2,16 @@ import { type Node, nodeList, nodeRegister, nodeRemove, nodeSetBmc, nodeShow, po
 import { type Kit, KIT } from '@m2/service-kit';
 import { Controller, Inject } from '@nestjs/common';
 import { v7 as uuidv7 } from 'uuid';
-import type { Caller } from '../access/caller.js';
+import type { Actor } from '../access/actor.js';
 import { ask, tell } from '../door/ask.js';
 import { Given, type Input, Serve, Who } from '../door/serve.js';
 
-const scope = (caller: Caller) => (caller.project ? { project: caller.project } : {});
+const scope = (actor: Actor) => (actor.project ? { project: actor.project } : {});
 
 /** A tenant sees that a node is taken, not by whom, and nothing of its BMC. */
-const visibleTo = (caller: Caller, node: Node): Node => {
-  if (caller.project === null) return node;
-  const ours = node.holderProject === caller.project;
+const visibleTo = (actor: Actor, node: Node): Node => {
+  if (actor.project === null) return node;
+  const ours = node.holderProject === actor.project;
   return {
     ...node,
     bmc: {
@@ -32,14 +32,14 @@ export class NodesController {
   constructor(@Inject(KIT) private readonly kit: Kit) {}
 
   @Serve(routes.nodeList)
-  async list(@Given(routes.nodeList) { query }: Input<typeof routes.nodeList>, @Who() caller: Caller) {
-    const page = await ask(this.kit, nodeList, { ...query, ...scope(caller) });
-    return { ...page, items: page.items.map((node) => visibleTo(caller, node)) };
+  async list(@Given(routes.nodeList) { query }: Input<typeof routes.nodeList>, @Who() actor: Actor) {
+    const page = await ask(this.kit, nodeList, { ...query, ...scope(actor) });
+    return { ...page, items: page.items.map((node) => visibleTo(actor, node)) };
   }
 
   @Serve(routes.nodeShow)
-  async show(@Given(routes.nodeShow) { params }: Input<typeof routes.nodeShow>, @Who() caller: Caller) {
-    return visibleTo(caller, await this.find(params.node, caller));
+  async show(@Given(routes.nodeShow) { params }: Input<typeof routes.nodeShow>, @Who() actor: Actor) {
+    return visibleTo(actor, await this.find(params.node, actor));
   }
 
   @Serve(routes.nodeRegister)
@@ -48,27 +48,27 @@ export class NodesController {
   }
 
   @Serve(routes.nodeSetBmc)
-  async setBmc(@Given(routes.nodeSetBmc) { params, body }: Input<typeof routes.nodeSetBmc>, @Who() caller: Caller) {
-    const { id } = await this.find(params.node, caller);
+  async setBmc(@Given(routes.nodeSetBmc) { params, body }: Input<typeof routes.nodeSetBmc>, @Who() actor: Actor) {
+    const { id } = await this.find(params.node, actor);
     return tell(this.kit, nodeSetBmc, { nodeId: id, bmc: body });
   }
 
   @Serve(routes.nodePower)
-  async power(@Given(routes.nodePower) { params }: Input<typeof routes.nodePower>, @Who() caller: Caller) {
-    const { id } = await this.find(params.node, caller);
+  async power(@Given(routes.nodePower) { params }: Input<typeof routes.nodePower>, @Who() actor: Actor) {
+    const { id } = await this.find(params.node, actor);
     return ask(this.kit, powerShow, { nodeId: id });
   }
 
   @Serve(routes.nodeRemove)
   async remove(
     @Given(routes.nodeRemove) { params }: Input<typeof routes.nodeRemove>,
-    @Who() caller: Caller,
+    @Who() actor: Actor,
   ): Promise<void> {
-    const { id } = await this.find(params.node, caller);
+    const { id } = await this.find(params.node, actor);
     await tell(this.kit, nodeRemove, { nodeId: id });
   }
 
-  private find(node: string, caller: Caller): Promise<Node> {
-    return ask(this.kit, nodeShow, { node, ...scope(caller) });
+  private find(node: string, actor: Actor): Promise<Node> {
+    return ask(this.kit, nodeShow, { node, ...scope(actor) });
   }
 }

@@ -21,9 +21,9 @@ export class IdempotencyInterceptor implements NestInterceptor {
     const route = this.reflector.get<AnyRoute>(ROUTE, context.getHandler());
     const request = context.switchToHttp().getRequest<M2Request>();
     const idempotency = route.status === 202 ? idempotencyOf(request) : undefined;
-    const { caller } = request;
-    if (!idempotency || !caller) return next.handle();
-    const find = () => this.runner.store.byIdempotencyKey(caller.token, idempotency);
+    const { actor } = request;
+    if (!idempotency || !actor) return next.handle();
+    const find = () => this.runner.store.byIdempotencyKey(actor.token, idempotency);
     const known = await find();
     if (known) return of(known);
     // Its twin may have been accepted since, and have taken the name that this one was refused for.

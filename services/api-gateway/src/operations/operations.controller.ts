@@ -1,7 +1,7 @@
 import { M2Error, type Operation, routes } from '@m2/contracts';
 import { Controller, Inject, Req, Res } from '@nestjs/common';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Caller } from '../access/caller.js';
+import type { Actor } from '../access/actor.js';
 import { sendStream, wantsStream } from '../door/event-stream.js';
 import { Given, type Input, Serve, Who } from '../door/serve.js';
 import { Projects } from '../projects/projects.js';
@@ -20,12 +20,12 @@ export class OperationsController {
   ) {}
 
   @Serve(routes.operationList)
-  async list(@Given(routes.operationList) { query }: Input<typeof routes.operationList>, @Who() caller: Caller) {
+  async list(@Given(routes.operationList) { query }: Input<typeof routes.operationList>, @Who() actor: Actor) {
     const { project, ...filter } = query;
     const projects = project
-      ? [(await this.projects.visible(project, caller)).id]
-      : caller.project
-        ? [caller.project]
+      ? [(await this.projects.visible(project, actor)).id]
+      : actor.project
+        ? [actor.project]
         : 'all';
     return this.runner.store.list({ ...filter, projects });
   }
@@ -33,11 +33,11 @@ export class OperationsController {
   @Serve(routes.operationShow)
   async show(
     @Given(routes.operationShow) { params }: Input<typeof routes.operationShow>,
-    @Who() caller: Caller,
+    @Who() actor: Actor,
     @Req() request: FastifyRequest,
     @Res() reply: FastifyReply,
   ): Promise<void> {
-    const operation = await this.visible(params.id, caller);
+    const operation = await this.visible(params.id, actor);
     if (!wantsStream(request)) return void reply.send(operation);
     await sendStream(request, reply, (signal) => this.follow(operation, signal));
   }
@@ -60,23 +60,23 @@ export class OperationsController {
   }
 
   @Serve(routes.operationCancel)
-  async cancel(@Given(routes.operationCancel) { params }: Input<typeof routes.operationCancel>, @Who() caller: Caller) {
-    const { id } = await this.visible(params.id, caller);
+  async cancel(@Given(routes.operationCancel) { params }: Input<typeof routes.operationCancel>, @Who() actor: Actor) {
+    const { id } = await this.visible(params.id, actor);
     await this.runner.cancel(id);
     return this.runner.store.show(id);
   }
 
   @Serve(routes.operationResume)
-  async resume(@Given(routes.operationResume) { params }: Input<typeof routes.operationResume>, @Who() caller: Caller) {
-    const { id } = await this.visible(params.id, caller);
+  async resume(@Given(routes.operationResume) { params }: Input<typeof routes.operationResume>, @Who() actor: Actor) {
+    const { id } = await this.visible(params.id, actor);
     await this.runner.resume(id);
     return this.runner.store.show(id);
   }
 
   /** Another project's operation is not there. */
-  private async visible(id: string, caller: Caller): Promise<Operation> {
+  private async visible(id: string, actor: Actor): Promise<Operation> {
     const operation = await this.runner.store.show(id);
-    if (caller.project && operation.project !== caller.project)
+    if (actor.project && operation.project !== actor.project)
       throw new M2Error('operation.not_found', `There is no operation ${id}`);
     return operation;
   }

@@ -145,7 +145,7 @@ describe('operations for which there is no room', () => {
 });
 
 describe('the store of operations', () => {
-  const caller = { token: uuidv7(), name: 'test', role: 'admin' as const, project: null };
+  const actor = { token: uuidv7(), name: 'test', role: 'admin' as const, project: null };
   const create = async () => {
     const store = new OperationStore(gateway.kit);
     const input = { disk: uuidv7(), name: 'x', from: { kind: 'image', image: image.id } };
@@ -155,7 +155,7 @@ describe('the store of operations', () => {
       kind: 'disk.create' as const,
       input,
       about: {},
-      caller,
+      actor,
       idempotency: undefined,
     };
     const { row: created } = await store.create(diskCreateSaga as never, operation, 'nobody');

@@ -3,7 +3,7 @@ import { type Kit, KIT, meter, type Session, type Sql } from '@m2/service-kit';
 import { Inject, Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { v7 as uuidv7 } from 'uuid';
 import type { GatewayConfig } from '../config.js';
-import type { Commission } from '../door/serve.js';
+import type { Commission } from './commission.js';
 import { sagas } from '../sagas/index.js';
 import { Execution } from './execution.js';
 import { Journal, type StepRow } from './journal.js';
@@ -84,13 +84,13 @@ export class Runner implements OnModuleInit, OnApplicationShutdown {
    * or changes, by identifier; `also` is written with it, or not at all.
    */
   async begin<Input extends object>(
-    { caller, project, idempotency }: Commission,
+    { actor, project, idempotency }: Commission,
     kind: OperationKind,
     input: Input,
     about: Record<string, string>,
     also?: (sql: Sql, operation: string) => Promise<void>,
   ): Promise<Operation> {
-    const operation = { id: uuidv7(), project: project.id, kind, input, about, caller, idempotency };
+    const operation = { id: uuidv7(), project: project.id, kind, input, about, actor, idempotency };
     const saga = sagas[operation.kind];
     const runner = this.hasRoom() ? this.kit.config.instance : null;
     if (!runner) this.backlog = true;

@@ -11,7 +11,7 @@ import {
   type OperationStep,
 } from '@m2/contracts';
 import { currentTraceparent, type Database, type Kit, type Sql, violatesUnique } from '@m2/service-kit';
-import type { Caller } from '../access/caller.js';
+import type { Actor } from '../access/actor.js';
 import { newestFirst } from '../door/paging.js';
 import { sagas } from '../sagas/index.js';
 import { LostOperation, type StepRow } from './journal.js';
@@ -39,7 +39,7 @@ export interface NewOperation {
   kind: OperationKind;
   input: object;
   about: Record<string, string>;
-  caller: Caller;
+  actor: Actor;
   /** `hash` is of the request, so that the same key with another request is found out. */
   idempotency: { key: string; hash: Buffer } | undefined;
 }
@@ -112,8 +112,8 @@ export class OperationStore {
             operation.kind,
             JSON.stringify(operation.input),
             JSON.stringify(operation.about),
-            operation.caller.name,
-            operation.caller.token,
+            operation.actor.name,
+            operation.actor.token,
             currentTraceparent() ?? null,
             operation.idempotency?.key ?? null,
             operation.idempotency?.hash ?? null,
@@ -126,7 +126,7 @@ export class OperationStore {
         await also?.(sql);
         emit(
           operationStarted,
-          { id: operation.id, project: operation.project, kind: operation.kind, by: operation.caller.name },
+          { id: operation.id, project: operation.project, kind: operation.kind, by: operation.actor.name },
           { entity: operation.id, project: operation.project },
         );
         return row;
@@ -142,8 +142,8 @@ export class OperationStore {
     return { operation: await this.repeated(operation), row: null };
   }
 
-  private async repeated({ caller, idempotency }: NewOperation): Promise<Operation> {
-    const found = await this.byIdempotencyKey(caller.token, idempotency!);
+  private async repeated({ actor, idempotency }: NewOperation): Promise<Operation> {
+    const found = await this.byIdempotencyKey(actor.token, idempotency!);
     if (!found) throw new M2Error('internal', 'An idempotency key vanished');
     return found;
   }

@@ -1,7 +1,7 @@
 import { diskList, imageList, type Project, routes } from '@m2/contracts';
 import { type Kit, KIT } from '@m2/service-kit';
 import { Controller, Inject } from '@nestjs/common';
-import type { Caller } from '../access/caller.js';
+import type { Actor } from '../access/actor.js';
 import { ask } from '../door/ask.js';
 import { Given, In, type Input, Serve, Who } from '../door/serve.js';
 import { Projects } from './projects.js';
@@ -14,8 +14,8 @@ export class ProjectsController {
   ) {}
 
   @Serve(routes.projectList)
-  list(@Given(routes.projectList) { query }: Input<typeof routes.projectList>, @Who() caller: Caller) {
-    return this.projects.list(caller, query.cursor, query.limit);
+  list(@Given(routes.projectList) { query }: Input<typeof routes.projectList>, @Who() actor: Actor) {
+    return this.projects.list(actor, query.cursor, query.limit);
   }
 
   @Serve(routes.projectCreate)

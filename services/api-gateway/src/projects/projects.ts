@@ -2,7 +2,7 @@ import { fields, M2Error, type Project, projectCreated, projectDeleted } from '@
 import { type Kit, KIT, violatesUnique } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import { v7 as uuidv7 } from 'uuid';
-import type { Caller } from '../access/caller.js';
+import type { Actor } from '../access/actor.js';
 
 interface Row {
   id: string;
@@ -15,14 +15,14 @@ export class Projects {
   constructor(@Inject(KIT) private readonly kit: Kit) {}
 
   /**
-   * The project by its name or identifier, if the caller may reach it. One that the caller may not reach is not there: its name says
+   * The project by its name or identifier, if the actor may reach it. One that the actor may not reach is not there: its name says
    * something too. Throws M2Error `project.not_found`.
    */
-  visible(nameOrId: string, caller: Caller): Promise<Project> {
-    return this.find(nameOrId, caller.project);
+  visible(nameOrId: string, actor: Actor): Promise<Project> {
+    return this.find(nameOrId, actor.project);
   }
 
-  /** Any project, for a caller who may not look into it: to share with, or to copy from what it shares. Throws M2Error `project.not_found`. */
+  /** Any project, for an actor who may not look into it: to share with, or to copy from what it shares. Throws M2Error `project.not_found`. */
   named(nameOrId: string): Promise<Project> {
     return this.find(nameOrId, null);
   }
@@ -40,10 +40,10 @@ export class Projects {
     return toProject(row);
   }
 
-  async list(caller: Caller, cursor: string | undefined, limit: number): Promise<{ items: Project[]; next?: string }> {
+  async list(actor: Actor, cursor: string | undefined, limit: number): Promise<{ items: Project[]; next?: string }> {
     const rows = await this.kit.database.query<Row>(
       `SELECT * FROM projects WHERE ($1::uuid IS NULL OR id = $1) AND ($2::text IS NULL OR name > $2) ORDER BY name LIMIT $3`,
-      [caller.project, cursor ?? null, limit + 1],
+      [actor.project, cursor ?? null, limit + 1],
     );
     const items = rows.slice(0, limit).map(toProject);
     return rows.length > limit ? { items, next: items.at(-1)!.name } : { items };

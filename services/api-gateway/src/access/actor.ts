@@ -1,7 +1,7 @@
 import type { Role } from '@m2/contracts';
 
 /** Who asks: the token that came with a request. */
-export interface Caller {
+export interface Actor {
   token: string;
   name: string;
   role: Role;
