@@ -18,7 +18,7 @@ export const name = z
   )
   .refine((value) => !looksLikeId.test(value), 'must not look like a UUID');
 
-export const nameOrId = z.union([id, name]);
+export const nameOrId = z.union([id, name], 'must be a name or an identifier');
 /** Which of the two a `nameOrId` is; a name may look like the beginning of an identifier. */
 export const isId = (value: string): boolean => id.safeParse(value).success;
 
@@ -51,7 +51,7 @@ export const page = z.object({
     .max(256)
     .regex(/^[A-Za-z0-9._-]*$/, 'is not a cursor of this list')
     .optional(),
-  limit: z.coerce.number().int().min(1).max(500).default(100),
+  limit: z.int().min(1).max(500).default(100),
 });
 
 export const pageOf = <Item extends z.ZodType>(item: Item) =>

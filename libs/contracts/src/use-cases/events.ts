@@ -1,0 +1,23 @@
+import { z } from 'zod';
+import { nameOrId, page, pageOf } from '../fields.js';
+import { auditEvent } from '../gateway.js';
+import { ofCapability, useCase } from './use-case.js';
+
+export const eventUseCases = ofCapability('events', {
+  eventList: useCase({
+    kind: 'query',
+    permission: 'event.read',
+    summary: 'What happened, oldest first; as a stream, what happens from now on (or from `cursor` on)',
+    input: page.extend({
+      project: nameOrId.optional(),
+      type: z
+        .string()
+        .max(100)
+        .regex(/^[a-z.-]+\*?$/, 'must be a type, or its beginning and *')
+        .optional(),
+    }),
+    output: pageOf(auditEvent),
+    followed: true,
+    errors: ['project.not_found'],
+  }),
+});
