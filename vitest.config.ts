@@ -10,6 +10,7 @@ const packages = ['libs', 'services', 'apps'].flatMap((dir) =>
 const alias = Object.fromEntries([
   // Before the package itself: an alias takes everything that begins with it.
   ['@m2/service-kit/testing', `${root}libs/service-kit/src/testing/index.ts`],
+  ['@m2/saga/testing', `${root}libs/saga/src/testing/index.ts`],
   ...[...packages, ['lab', 'lab'], ['e2e', 'e2e'], ['faults', 'faults'], ['bench', 'bench']].map(([name, dir]) => [
     `@m2/${name}`,
     `${root}${dir}/src/index.ts`,
