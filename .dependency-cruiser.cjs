@@ -6,10 +6,15 @@
  */
 const services = '(api-gateway|image-svc|iscsi-svc|boot-svc|hil-adapter)';
 const tests = '\\.(spec|it|fixture|conformance)\\.ts$|/(testing|test|conformance)/';
-/** One folder per driver, below the folder of its port. */
-const driver = '/src/(?:backends|targets|power|networks|switches)/(?!testing/|conformance/)[^/]+/';
-/** What a service exports for the benchmark, which measures the drivers alone; it is a door out, not a way around the rule. */
-const driverExports = '/src/drivers\\.ts$';
+/** One folder per driver: below the folder of its port, or among the backends of libs/storage. */
+const driver =
+  '(?:services/[^/]+/src/(?:targets|power|networks|switches)|libs/storage/src/backends)/(?!testing/|conformance/)[^/]+/';
+/** The list of drivers that a package exports, for its module and for the benchmark, which measures the drivers alone. */
+const driverExports = [
+  '^(services/[^/]+|libs/storage)/src/drivers\\.ts$',
+  '^libs/storage/dist/drivers\\.',
+  '^@m2/storage/drivers$',
+];
 /** The files that may start a lab: the commands that show and measure M2 with one. */
 const labCommands = '^apps/cli/src/(stage/|local/(demo|bench)\\.ts$)';
 
@@ -44,6 +49,42 @@ module.exports = {
       to: { path: '^(services|apps|lab|e2e|faults|bench)/|^@m2/(?!contracts$)' },
     },
     {
+      name: 'storage-knows-the-storage-only',
+      comment: 'Its backends need the contracts, librbd and the storage daemon, and nothing else of ours.',
+      severity: 'error',
+      from: { path: '^libs/storage/', pathNot: tests },
+      to: {
+        path: '^(services|apps|lab|e2e|faults|bench)/|^libs/(?!(storage|contracts|rbd|storage-daemon)/)|^@m2/(?!(contracts|rbd|storage-daemon)$)',
+      },
+    },
+    {
+      name: 'storage-is-for-image-svc',
+      comment: 'Volumes have one owner; everybody else asks it by message.',
+      severity: 'error',
+      from: { path: '^(services/(?!image-svc/)|apps/|libs/(?!storage/))' },
+      to: { path: '^libs/storage/|^@m2/storage(/|$)' },
+    },
+    {
+      name: 'rbd-and-storage-daemon-know-nothing-of-ours',
+      comment: 'They speak to librbd and to qemu-storage-daemon for whoever needs it.',
+      severity: 'error',
+      from: { path: '^libs/(rbd|storage-daemon)/', pathNot: tests },
+      to: {
+        path: '^(services|apps|lab|e2e|faults|bench)/|^libs/|^@m2/',
+        pathNot: '^libs/$1/',
+      },
+    },
+    {
+      name: 'the-saga-engine-knows-no-service',
+      comment:
+        'It runs lists of steps. What they are about, and who asks for them, is the business of who gives it the lists.',
+      severity: 'error',
+      from: { path: '^libs/saga/' },
+      to: {
+        path: '^(services|apps|lab|e2e|faults|bench)/|^@m2/(?!(contracts|service-kit)(/|$))|^node_modules/(@nestjs|fastify)/|^(@nestjs/|fastify$)',
+      },
+    },
+    {
       name: 'no-lab-in-the-product',
       comment: 'The lab makes what a real site has. A product that needs it works nowhere else.',
       severity: 'error',
@@ -70,21 +111,21 @@ module.exports = {
       name: 'nobody-imports-a-driver',
       comment: 'Drivers are found through their port; only the module that wires a driver, and tests, know its name.',
       severity: 'error',
-      from: { path: '^services/', pathNot: [driver, driverExports, '\\.module\\.ts$', tests] },
-      to: { path: [`^services/[^/]+${driver}`, `^services/[^/]+${driverExports}`] },
+      from: { path: '^(services|libs)/', pathNot: [`^${driver}`, ...driverExports, '\\.module\\.ts$', tests] },
+      to: { path: [`^${driver}`, ...driverExports] },
     },
     {
       name: 'drivers-do-not-know-each-other',
       severity: 'error',
-      from: { path: `^(services/[^/]+${driver})`, pathNot: tests },
-      to: { path: [`^services/[^/]+${driver}`, `^services/[^/]+${driverExports}`], pathNot: '^$1' },
+      from: { path: `^(${driver})`, pathNot: tests },
+      to: { path: [`^${driver}`, ...driverExports], pathNot: '^$1' },
     },
     {
       name: 'ports-and-drivers-know-no-framework',
       comment:
         'A port is what the domain needs, in its own words; a driver is one way to have it. Both outlive a framework.',
       severity: 'error',
-      from: { path: ['\\.(port|domain)\\.ts$', '/domain/', `^services/[^/]+${driver}`], pathNot: tests },
+      from: { path: ['\\.(port|domain)\\.ts$', '/domain/', `^${driver}`, '^libs/storage/'], pathNot: tests },
       to: {
         path: '^libs/service-kit/|^@m2/service-kit$|^node_modules/(@nestjs|typeorm|pg|@nats-io|fastify|rxjs|reflect-metadata)/|^(@nestjs/|typeorm$|pg$|@nats-io/|fastify$|rxjs$)',
       },

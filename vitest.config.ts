@@ -8,8 +8,11 @@ const packages = ['libs', 'services', 'apps'].flatMap((dir) =>
   readdirSync(root + dir).map((name) => [name, `${dir}/${name}`]),
 );
 const alias = Object.fromEntries([
-  // Before the package itself: an alias takes everything that begins with it.
+  // Before the packages themselves: an alias takes everything that begins with it.
   ['@m2/service-kit/testing', `${root}libs/service-kit/src/testing/index.ts`],
+  ['@m2/storage/testing', `${root}libs/storage/src/testing/index.ts`],
+  ['@m2/storage/drivers', `${root}libs/storage/src/drivers.ts`],
+  ['@m2/saga/testing', `${root}libs/saga/src/testing/index.ts`],
   ...[...packages, ['lab', 'lab'], ['e2e', 'e2e'], ['faults', 'faults'], ['bench', 'bench']].map(([name, dir]) => [
     `@m2/${name}`,
     `${root}${dir}/src/index.ts`,

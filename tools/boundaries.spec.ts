@@ -15,34 +15,52 @@ const forbidden: [rule: string, from: string, imported: string][] = [
   ['services-share-two-libraries', 'services/image-svc/src/images/images.ts', '@m2/supervisor'],
   ['contracts-know-nothing-of-ours', 'libs/contracts/src/message.ts', '@m2/service-kit'],
   ['service-kit-knows-the-contracts-only', 'libs/service-kit/src/bus.ts', '@m2/supervisor'],
+  ['the-saga-engine-knows-no-service', 'libs/saga/src/runner.ts', '@m2/api-gateway'],
+  ['the-saga-engine-knows-no-service', 'libs/saga/src/store.ts', '@nestjs/common'],
   ['no-lab-in-the-product', 'services/hil-adapter/src/nodes/nodes.ts', '@m2/lab'],
   ['no-lab-in-the-product', 'apps/cli/src/commands/node.ts', '@m2/lab'],
   ['the-command-line-speaks-rest', 'apps/cli/src/commands/disk.ts', '@m2/service-kit'],
   ['the-command-line-speaks-rest', 'apps/cli/src/commands/image.ts', '@m2/image-svc'],
   ['the-supervisor-starts-programs', 'apps/supervisor/src/child.ts', '@m2/api-gateway'],
   ['nobody-imports-a-driver', 'services/hil-adapter/src/power/power-handlers.ts', './ipmi/ipmi-driver.js'],
-  ['nobody-imports-a-driver', 'services/image-svc/src/main.ts', './backends/file/file-backend.js'],
-  ['nobody-imports-a-driver', 'services/image-svc/src/volumes/names.ts', '../drivers.js'],
-  ['services-do-not-know-each-other', 'services/boot-svc/src/shortcut.ts', '@m2/image-svc/drivers'],
-  ['drivers-do-not-know-each-other', 'services/image-svc/src/backends/ceph/ceph.ts', '../file/file-backend.js'],
+  ['nobody-imports-a-driver', 'services/image-svc/src/main.ts', '@m2/storage/drivers'],
+  ['nobody-imports-a-driver', 'services/iscsi-svc/src/volumes/names.ts', '../drivers.js'],
+  ['services-do-not-know-each-other', 'services/boot-svc/src/shortcut.ts', '@m2/iscsi-svc/drivers'],
+  ['storage-is-for-image-svc', 'services/iscsi-svc/src/iscsi.module.ts', '@m2/storage/drivers'],
+  ['storage-is-for-image-svc', 'apps/supervisor/src/storage.ts', '@m2/storage'],
+  ['storage-knows-the-storage-only', 'libs/storage/src/backends/file/file-backend.ts', '@m2/image-svc'],
+  ['storage-knows-the-storage-only', 'libs/storage/src/formats/sniff.ts', '@m2/supervisor'],
+  ['rbd-and-storage-daemon-know-nothing-of-ours', 'libs/rbd/src/client.ts', '@m2/contracts'],
+  ['rbd-and-storage-daemon-know-nothing-of-ours', 'libs/storage-daemon/src/daemon.ts', '../../rbd/src/index.js'],
+  ['drivers-do-not-know-each-other', 'libs/storage/src/backends/ceph/ceph.ts', '../file/file-backend.js'],
+  ['drivers-do-not-know-each-other', 'libs/storage/src/backends/zfs/zfs.ts', '../../drivers.js'],
   ['ports-and-drivers-know-no-framework', 'services/iscsi-svc/src/targets/target.port.ts', '@nestjs/common'],
   ['ports-and-drivers-know-no-framework', 'services/iscsi-svc/src/targets/tgt/pool.ts', '@m2/service-kit'],
-  ['nobody-imports-a-driver', 'services/image-svc/src/backends/storage.port.ts', './file/file-backend.js'],
+  ['ports-and-drivers-know-no-framework', 'libs/storage/src/formats/inspect.ts', '@nestjs/common'],
+  ['ports-and-drivers-know-no-framework', 'libs/storage/src/backends/locks.ts', 'typeorm'],
+  ['nobody-imports-a-driver', 'libs/storage/src/storage.port.ts', './backends/file/file-backend.js'],
+  ['nobody-imports-a-driver', 'libs/storage/src/index.ts', './drivers.js'],
   ['no-cycles', 'services/api-gateway/src/a.ts', './b.js'],
 ];
 
 /** Who may import what. */
 const allowed: [from: string, imported: string][] = [
-  ['services/image-svc/src/image.module.ts', './backends/file/file-backend.js'],
+  ['services/image-svc/src/image.module.ts', '@m2/storage/drivers'],
   ['services/image-svc/src/image.module.ts', '@m2/service-kit'],
   ['services/image-svc/src/image.module.ts', '@nestjs/common'],
-  ['services/image-svc/src/backends/file/file-backend.it.ts', './file-backend.js'],
-  ['services/image-svc/src/backends/file/file-backend.ts', './other.js'],
-  ['services/image-svc/src/backends/file/other.ts', '@m2/contracts'],
+  ['services/image-svc/src/disks/disk-handlers.ts', '@m2/storage'],
+  ['services/image-svc/src/transfers/transfers.it.ts', '@m2/storage/drivers'],
+  ['libs/storage/src/backends/file/file-backend.it.ts', './file-backend.js'],
+  ['libs/storage/src/backends/file/file-backend.ts', './other.js'],
+  ['libs/storage/src/backends/file/other.ts', '@m2/contracts'],
+  ['libs/storage/src/backends/file/other.ts', '@m2/storage-daemon'],
+  ['libs/storage/src/backends/rbd/rbd-backend.fixture.ts', '@m2/lab'],
   ['services/hil-adapter/src/power/ipmi/ipmi-driver.ts', '../power.port.js'],
   ['services/api-gateway/src/b.ts', '@m2/contracts'],
-  ['services/image-svc/src/drivers.ts', './backends/file/file-backend.js'],
-  ['bench/src/bare.ts', '@m2/image-svc/drivers'],
+  ['libs/storage/src/drivers.ts', './backends/file/file-backend.js'],
+  ['bench/src/bare.ts', '@m2/storage/drivers'],
+  ['services/api-gateway/src/c.ts', '@m2/saga'],
+  ['libs/saga/src/journal.ts', '@m2/service-kit'],
   ['apps/cli/src/stage/stage.ts', '@m2/lab'],
   ['apps/cli/src/local/demo.ts', '@m2/lab'],
   ['apps/cli/src/local/up.ts', '@m2/supervisor'],
@@ -52,6 +70,10 @@ const allowed: [from: string, imported: string][] = [
 const packages: Record<string, string> = {
   contracts: 'libs',
   'service-kit': 'libs',
+  storage: 'libs',
+  rbd: 'libs',
+  'storage-daemon': 'libs',
+  saga: 'libs',
   'api-gateway': 'services',
   'image-svc': 'services',
   'iscsi-svc': 'services',
@@ -73,8 +95,9 @@ const write = (path: string, text: string) => {
 
 /** A package as it is when it was installed and built: a link in node_modules, and what it exports in dist. */
 const makePackage = (name: string, dir: string) => {
-  write(join(dir, name, 'package.json'), JSON.stringify({ name: `@m2/${name}`, exports: './dist/index.js' }));
-  write(join(dir, name, 'dist/index.js'), 'export {};');
+  const exports = { '.': './dist/index.js', './drivers': './dist/drivers.js' };
+  write(join(dir, name, 'package.json'), JSON.stringify({ name: `@m2/${name}`, exports }));
+  for (const file of Object.values(exports)) write(join(dir, name, file), 'export {};');
   write(join(dir, name, 'src/index.ts'), 'export {};\n');
   symlinkSync(join(tree, dir, name), join(tree, 'node_modules/@m2', name));
 };
@@ -87,7 +110,11 @@ beforeAll(async () => {
   cpSync(join(root, 'tsconfig.base.json'), join(tree, 'tsconfig.base.json'));
   for (const [name, dir] of Object.entries(packages)) makePackage(name, dir);
   // That there is something to import: every relative target that no row below writes anyway.
-  for (const file of ['services/hil-adapter/src/power/power.port.ts', 'services/image-svc/src/backends/file/other.ts'])
+  for (const file of [
+    'services/hil-adapter/src/power/power.port.ts',
+    'services/iscsi-svc/src/drivers.ts',
+    'libs/storage/src/backends/file/other.ts',
+  ])
     write(file, '');
   for (const [from, imported] of [...allowed, ...forbidden.map(([, from, imported]) => [from, imported] as const)])
     write(

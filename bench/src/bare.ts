@@ -2,7 +2,7 @@ import type { Lab } from '@m2/lab';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { IpmiDriver } from '@m2/hil-adapter/drivers';
-import { FileBackend } from '@m2/image-svc/drivers';
+import { FileBackend } from '@m2/storage/drivers';
 import { TgtDriver } from '@m2/iscsi-svc/drivers';
 
 /** The drivers know a project by its identifier, and nothing of it but that. */

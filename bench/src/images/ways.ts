@@ -1,5 +1,5 @@
 import type { Stage } from '@m2/cli';
-import { RbdBackend } from '@m2/image-svc/drivers';
+import { RbdBackend } from '@m2/storage/drivers';
 import type { ImageRef } from '@m2/rbd';
 import { Cluster, operations } from '@m2/rbd/bare';
 import type { LabCeph } from '@m2/lab';

@@ -1,10 +1,8 @@
 import { type Kit, KIT } from '@m2/service-kit';
 import { Module } from '@nestjs/common';
-import { FileBackend } from './backends/file/file-backend.js';
-import { RbdBackend } from './backends/rbd/rbd-backend.js';
-import type { StorageBackend } from './backends/storage.port.js';
-import { STORAGE } from './backends/storage.token.js';
-import { ZfsBackend } from './backends/zfs/zfs-backend.js';
+import type { StorageBackend } from '@m2/storage';
+import { FileBackend, RbdBackend, ZfsBackend } from '@m2/storage/drivers';
+import { STORAGE } from './storage/storage.token.js';
 import type { ImageConfig } from './config.js';
 import { providers } from './providers.js';
 

@@ -1,8 +1,8 @@
 import { diskReattached } from '@m2/contracts';
 import { type Kit, KIT } from '@m2/service-kit';
 import { Inject, Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
-import type { StorageBackend } from '../backends/storage.port.js';
-import { STORAGE } from '../backends/storage.token.js';
+import type { StorageBackend } from '@m2/storage';
+import { STORAGE } from '../storage/storage.token.js';
 
 interface Row {
   id: string;

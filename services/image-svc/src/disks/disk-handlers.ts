@@ -16,8 +16,8 @@ import {
 } from '@m2/contracts';
 import { Answers, type Effect, type Emit, Handles, type Kit, KIT, type Sql, violatesUnique } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
-import type { Origin, StorageBackend } from '../backends/storage.port.js';
-import { STORAGE } from '../backends/storage.token.js';
+import type { Origin, StorageBackend } from '@m2/storage';
+import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
 import { visibleTo } from '../images/image-row.js';
 import { assertQuota } from '../quotas/quotas.js';

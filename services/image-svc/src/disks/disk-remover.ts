@@ -1,8 +1,8 @@
 import { M2Error } from '@m2/contracts';
 import { type Kit, KIT, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
-import type { StorageBackend } from '../backends/storage.port.js';
-import { STORAGE } from '../backends/storage.token.js';
+import type { StorageBackend } from '@m2/storage';
+import { STORAGE } from '../storage/storage.token.js';
 import type { DiskRow } from './disk-store.js';
 import { storageTag, type TagRow, TagStore, volumeOf } from './tag-store.js';
 

@@ -2,8 +2,8 @@ import { type Disk, diskFlatten, diskFlattened, M2Error, type RequestOf, shown }
 import { type Effect, Handles, isConnectionError, type Kit, KIT, type Session } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { Background, sparsely } from '../background/background.js';
-import type { StorageBackend } from '../backends/storage.port.js';
-import { STORAGE } from '../backends/storage.token.js';
+import type { StorageBackend } from '@m2/storage';
+import { STORAGE } from '../storage/storage.token.js';
 import { DiskRemover } from './disk-remover.js';
 import { DiskStore, toDisk } from './disk-store.js';
 

@@ -1,8 +1,8 @@
 import { diskDeleted } from '@m2/contracts';
 import { type Kit, KIT } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
-import type { StorageBackend } from '../backends/storage.port.js';
-import { STORAGE } from '../backends/storage.token.js';
+import type { StorageBackend } from '@m2/storage';
+import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
 import { DiskRemover } from './disk-remover.js';
 import { DiskStore } from './disk-store.js';

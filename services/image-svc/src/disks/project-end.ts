@@ -1,8 +1,8 @@
 import { projectDeleted } from '@m2/contracts';
 import { Consumes, type Kit, KIT, type ReceivedEvent } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
-import type { StorageBackend } from '../backends/storage.port.js';
-import { STORAGE } from '../backends/storage.token.js';
+import type { StorageBackend } from '@m2/storage';
+import { STORAGE } from '../storage/storage.token.js';
 
 /** What the storage keeps for a project (a namespace, a user) goes when the project does. */
 @Injectable()

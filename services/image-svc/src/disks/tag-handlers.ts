@@ -12,8 +12,8 @@ import {
 } from '@m2/contracts';
 import { Answers, type Effect, type Emit, Handles, type Kit, KIT, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
-import type { StorageBackend } from '../backends/storage.port.js';
-import { STORAGE } from '../backends/storage.token.js';
+import type { StorageBackend } from '@m2/storage';
+import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
 import { assertQuota } from '../quotas/quotas.js';
 import { newVolumeName } from '../volumes/volume-names.js';

@@ -2,7 +2,7 @@ import { M2Error, type Tag } from '@m2/contracts';
 import { type Kit, KIT, type Sql, violatesUnique } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import { createHash } from 'node:crypto';
-import type { DiskVolume, Origin } from '../backends/storage.port.js';
+import type { DiskVolume, Origin } from '@m2/storage';
 import type { ImageConfig } from '../config.js';
 import type { DiskRow } from './disk-store.js';
 

@@ -20,8 +20,8 @@ import {
 } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { Background, sparsely } from '../background/background.js';
-import type { StorageBackend } from '../backends/storage.port.js';
-import { STORAGE } from '../backends/storage.token.js';
+import type { StorageBackend } from '@m2/storage';
+import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
 import { assertForeign, foreignError } from '../volumes/foreign-volumes.js';
 import { ImageStore } from './image-store.js';

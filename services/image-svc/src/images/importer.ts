@@ -2,8 +2,8 @@ import { imageImported, imageImportFailed, type Image, M2Error, shown, type Stor
 import { isConnectionError, type Kit, KIT, type Session } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { Background, sparsely } from '../background/background.js';
-import type { GoldenSource, LongWork, StorageBackend } from '../backends/storage.port.js';
-import { STORAGE } from '../backends/storage.token.js';
+import type { GoldenSource, LongWork, StorageBackend } from '@m2/storage';
+import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
 import { DiskRemover } from '../disks/disk-remover.js';
 import { originOf, TagStore } from '../disks/tag-store.js';

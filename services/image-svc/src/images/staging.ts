@@ -4,9 +4,9 @@ import { Inject, Injectable } from '@nestjs/common';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ImageConfig } from '../config.js';
-import { AllowedHosts } from '../import/allowed-hosts.js';
-import { inspectImage } from '../import/inspect.js';
-import { adoptUpload, discardFetched, fetchImage, type SourceRules } from '../import/source.js';
+import { AllowedHosts } from '../sources/allowed-hosts.js';
+import { inspectImage } from '@m2/storage';
+import { adoptUpload, discardFetched, fetchImage, type SourceRules } from '../sources/source.js';
 
 const downloadLimits = { connectTimeoutMs: 15_000, stallTimeoutMs: 60_000, retries: 5 };
 

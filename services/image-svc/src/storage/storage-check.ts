@@ -1,8 +1,8 @@
 import { type Finding, storageCheck, storageRepair, storageRepaired, type RequestOf } from '@m2/contracts';
 import { Answers, type Effect, Handles, type Kit, KIT, meter, type Sql } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
-import type { StorageBackend, VolumeInfo } from '../backends/storage.port.js';
-import { STORAGE } from '../backends/storage.token.js';
+import type { StorageBackend, VolumeInfo } from '@m2/storage';
+import { STORAGE } from './storage.token.js';
 import type { ImageConfig } from '../config.js';
 import { isStorageTag, storageTag } from '../disks/tag-store.js';
 

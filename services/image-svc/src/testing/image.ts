@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { STORAGE } from '../backends/storage.token.js';
+import { STORAGE } from '../storage/storage.token.js';
 import { imageConfig } from '../config.js';
 import { providers } from '../providers.js';
 import { Image1795000000005, ImageLife1796000000005 } from '../migrations.js';

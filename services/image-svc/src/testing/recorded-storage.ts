@@ -10,7 +10,7 @@ import {
   type StorageErrorCode,
   type VolumeInfo,
   type VolumeReader,
-} from '../backends/storage.port.js';
+} from '@m2/storage';
 import { statSync } from 'node:fs';
 
 type Method = 'golden' | 'clone' | 'tag' | 'untag' | 'size' | 'flat' | 'remove' | 'attach' | 'detach' | 'export';

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Readable, StorageError, type StorageBackend } from '../backends/storage.port.js';
+import { type Readable, StorageError, type StorageBackend } from '@m2/storage';
 import type { ImageConfig } from '../config.js';
 import type { MemoryVolume } from './memory-volume.fixture.js';
 import { TransferDoor } from './transfer-door.js';

@@ -4,8 +4,8 @@ import { writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { FileBackend } from '../backends/file/file-backend.js';
-import { temporaryPlace, type TestPlace } from '../backends/file/file-backend.fixture.js';
+import { FileBackend } from '@m2/storage/drivers';
+import { temporaryPlace, type TestPlace } from '@m2/storage/testing';
 import { openDoor } from './door.fixture.js';
 import type { Download } from './send-volume.js';
 

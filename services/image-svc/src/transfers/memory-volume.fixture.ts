@@ -1,4 +1,4 @@
-import type { Extent, VolumeReader } from '../backends/storage.port.js';
+import type { Extent, VolumeReader } from '@m2/storage';
 
 /** A volume in memory: what is at an offset; all else is zeros. It remembers what was read. */
 export class MemoryVolume implements VolumeReader {

@@ -1,4 +1,4 @@
-import type { VolumeReader } from '../backends/storage.port.js';
+import type { VolumeReader } from '@m2/storage';
 
 /** What an answer consists of: bytes at hand, a number of zeros, or bytes of the volume. */
 export type Piece = Buffer | { zeros: number } | { offset: number; length: number };

@@ -1,4 +1,4 @@
-import type { VolumeReader } from '../backends/storage.port.js';
+import type { VolumeReader } from '@m2/storage';
 import type { Piece } from './pieces.js';
 
 /**

@@ -1,4 +1,4 @@
-import type { VolumeReader } from '../backends/storage.port.js';
+import type { VolumeReader } from '@m2/storage';
 import type { Piece } from './pieces.js';
 
 /** Holes shorter than this are read: a piece costs more than the zeros. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
-import type { Readable, StorageBackend, VolumeReader } from '../backends/storage.port.js';
+import type { Readable, StorageBackend, VolumeReader } from '@m2/storage';
 import { type Piece, produce } from './pieces.js';
 import { qcow2File } from './qcow2.js';
 import { parseRange } from './range.js';

@@ -1,7 +1,7 @@
 import { diskTransfer, imageTransfer, M2Error, type RequestOf } from '@m2/contracts';
 import { Answers, type Kit, KIT } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
-import type { Readable } from '../backends/storage.port.js';
+import type { Readable } from '@m2/storage';
 import type { ImageConfig } from '../config.js';
 import { assertFree, DiskStore } from '../disks/disk-store.js';
 import { storageTag, TagStore, volumeOf } from '../disks/tag-store.js';

@@ -3,8 +3,8 @@ import { FileStore } from '@tus/file-store';
 import type { Upload } from '@tus/server';
 import { open, stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
-import { asStorageError } from '../backends/storage.port.js';
-import { writeSparse } from '../import/sparse-write.js';
+import { asStorageError } from '@m2/storage';
+import { writeSparse } from '../sources/sparse-write.js';
 
 /**
  * The library's store, a file and a note beside it per upload, with what an image needs: zeros take no space, a full disk is called so,

@@ -4,10 +4,10 @@ import { type ClientRequest, request } from 'node:http';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { DetailedError, Upload } from 'tus-js-client';
-import { writeSparse } from '../import/sparse-write.js';
+import { writeSparse } from '../sources/sparse-write.js';
 import { openDoor, type TestDoor } from './door.fixture.js';
 
-vi.mock(import('../import/sparse-write.js'), async (original) => {
+vi.mock(import('../sources/sparse-write.js'), async (original) => {
   const { writeSparse: real } = await original();
   return { writeSparse: vi.fn<typeof real>(real) };
 });

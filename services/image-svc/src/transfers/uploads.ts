@@ -4,7 +4,7 @@ import type { ServerOptions } from '@tus/server';
 import { once } from 'node:events';
 import { mkdir, rm } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { StorageError } from '../backends/storage.port.js';
+import { StorageError } from '@m2/storage';
 import { UploadLocker } from './upload-locker.js';
 import { UploadStore } from './upload-store.js';
 

@@ -1,5 +1,5 @@
 import { M2Error } from '@m2/contracts';
-import { StorageError } from '../backends/storage.port.js';
+import { StorageError } from '@m2/storage';
 
 /**
  * Refuses volumes outside the pools (namespaces, datasets) that the operator allows. Whole path segments are compared, so that `vms` does

@@ -1,0 +1,184 @@
+import { StorageError } from '../../storage.port.js';
+
+/** `raw` has all bytes (a reflinked one shares extents with others), `qcow2` is an overlay on another file. */
+export type Format = 'raw' | 'qcow2';
+
+export interface GoldenFile {
+  kind: 'golden';
+  volume: string;
+  format: 'raw';
+  path: string;
+}
+
+/** What a disk's writes go to. */
+export interface DiskFile {
+  kind: 'disk';
+  volume: string;
+  /** What it was cloned from: see `originId`, or `flat`. */
+  origin: string;
+  /** Of overlays of one disk, the greatest is the disk and the others are layers. 0 for a raw disk. */
+  number: number;
+  format: Format;
+  path: string;
+}
+
+/** A disk as it was at a moment; nobody writes to it any more. */
+export interface LayerFile {
+  kind: 'layer';
+  volume: string;
+  number: number;
+  format: Format;
+  path: string;
+}
+
+/** The name of a layer. */
+export interface TagFile {
+  kind: 'tag';
+  volume: string;
+  tag: string;
+  number: number;
+  path: string;
+}
+
+/** `gone`: the disk is being removed. */
+export interface LeftFile {
+  kind: 'partial' | 'gone';
+  volume: string;
+  path: string;
+}
+
+export type VolumeFile = GoldenFile | DiskFile | LayerFile | TagFile | LeftFile;
+
+/** A file with content of its own. */
+export type ContentFile = GoldenFile | DiskFile | LayerFile;
+
+/** How the name of a clone's file says what the clone was made from. */
+export function originId(file: GoldenFile | LayerFile): string {
+  return file.kind === 'golden' ? file.volume : `${file.volume}-${file.number}`;
+}
+
+/**
+ * What stands on what, of all files in a directory at one moment. A raw file stands on nothing. An overlay stands on the
+ * next older layer of its disk, and where there is none, on what the disk was cloned from.
+ */
+export class Catalog {
+  private byVolume: Map<string, string[]> | undefined;
+  private readonly known = new Map<string, VolumeFile[]>();
+
+  /** `parse` says what a file's name means. Most calls are about one volume of very many, so nothing is done for the others. */
+  constructor(
+    private readonly names: readonly string[],
+    private readonly parse: (name: string) => VolumeFile | undefined,
+  ) {}
+
+  volumes(): string[] {
+    this.byVolume ??= Map.groupBy(this.names, (name) => name.slice(0, Math.max(0, name.indexOf('.'))));
+    return [...this.byVolume.keys()].filter((volume) => this.files(volume).length > 0);
+  }
+
+  files(volume: string): VolumeFile[] {
+    const known = this.known.get(volume);
+    if (known) return known;
+    const own = this.byVolume
+      ? (this.byVolume.get(volume) ?? [])
+      : this.names.filter((name) => name.startsWith(`${volume}.`));
+    const files = own.map((name) => this.parse(name)).filter((file) => file !== undefined);
+    this.known.set(volume, files);
+    return files;
+  }
+
+  golden(volume: string): GoldenFile | undefined {
+    return this.files(volume).find((file) => file.kind === 'golden');
+  }
+
+  disk(volume: string): DiskFile | undefined {
+    const files = this.files(volume);
+    if (files.some((file) => file.kind === 'gone')) return undefined;
+    return newestFirst(files.filter((file) => file.kind === 'disk'))[0];
+  }
+
+  disks(): DiskFile[] {
+    return this.volumes().flatMap((volume) => this.disk(volume) ?? []);
+  }
+
+  tags(volume: string): TagFile[] {
+    return this.files(volume).filter((file) => file.kind === 'tag');
+  }
+
+  tagNames(volume: string): string[] {
+    return this.tags(volume).map((file) => file.tag);
+  }
+
+  /** The newest first. A layer that was made flat may have its overlay still; the raw file has the same content. */
+  layers(volume: string): LayerFile[] {
+    const raw = this.files(volume).filter((file) => file.kind === 'layer');
+    const overlays = newestFirst(this.files(volume).filter((file) => file.kind === 'disk')).slice(1);
+    const frozen = overlays
+      .filter(({ number }) => !raw.some((layer) => layer.number === number))
+      .map(({ volume, number, format, path }): LayerFile => ({ kind: 'layer', volume, number, format, path }));
+    return newestFirst([...raw, ...frozen]);
+  }
+
+  tagged(volume: string, tag: string): LayerFile | undefined {
+    const number = this.tags(volume).find((file) => file.tag === tag)?.number;
+    return this.layers(volume).find((layer) => layer.number === number);
+  }
+
+  /** A number that no layer of the disk has, and that is greater than those of all layers that it stands on. */
+  nextNumber(disk: DiskFile): number {
+    return Math.max(disk.number, this.layers(disk.volume)[0]?.number ?? 0) + 1;
+  }
+
+  /** The file and all that it stands on, itself first. Error `storage.unavailable`: one of them is gone. */
+  chain(file: ContentFile): ContentFile[] {
+    return file.kind === 'golden' || file.format === 'raw' ? [file] : [file, ...this.chain(this.below(file))];
+  }
+
+  /** The disks, of others, that still need this golden volume or layer. */
+  users(origin: string): DiskFile[] {
+    return this.disks().filter((disk) => disk.origin === origin && this.needsOrigin(disk));
+  }
+
+  /** Whether nothing that the disk itself stands on belongs to another volume. */
+  isFlat(disk: DiskFile): boolean {
+    return disk.format === 'raw' ? disk.origin === 'flat' : this.chain(disk).every((it) => it.volume === disk.volume);
+  }
+
+  /** Layers that neither the disk nor a tag stands on, and all that an interrupted removal left of a disk. */
+  garbage(volume: string): VolumeFile[] {
+    const disk = this.disk(volume);
+    const tops = disk ? [disk, ...this.tags(volume).flatMap((tag) => this.tagged(volume, tag.tag) ?? [])] : [];
+    const needed = new Set(tops.flatMap((file) => this.chain(file)).map((file) => file.path));
+    const garbage = this.files(volume).filter(({ kind, path }) =>
+      kind === 'tag' ? !disk : kind !== 'golden' && kind !== 'partial' && !needed.has(path),
+    );
+    // Last what says that the rest is garbage.
+    return garbage.sort((a, b) => Number(a.kind === 'gone') - Number(b.kind === 'gone'));
+  }
+
+  /**
+   * A reflinked disk could do without its origin at once; it says that it needs it until it is made flat, as everywhere
+   * else. An overlay needs it as long as its oldest layer is one; the disk or a tag may be what stands on that.
+   */
+  private needsOrigin(disk: DiskFile): boolean {
+    return disk.origin !== 'flat' && (disk.format === 'raw' || this.layers(disk.volume).at(-1)?.format !== 'raw');
+  }
+
+  private below(file: DiskFile | LayerFile): ContentFile {
+    const older = this.layers(file.volume).find((layer) => layer.number < file.number);
+    if (older) return older;
+    const origin = this.disk(file.volume)?.origin ?? '';
+    const [volume = '', number] = origin.split('-');
+    const found =
+      number === undefined ? this.golden(volume) : this.layers(volume).find((layer) => layer.number === Number(number));
+    if (found) return found;
+    throw new StorageError(
+      'storage.unavailable',
+      `What ${file.path} stands on (${origin}) is gone. Restore it from a backup.`,
+    );
+  }
+}
+
+function newestFirst<File extends { number: number }>(files: File[]): File[] {
+  return files.sort((a, b) => b.number - a.number);
+}

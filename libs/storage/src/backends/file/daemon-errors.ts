@@ -1,0 +1,28 @@
+import { StorageDaemonError } from '@m2/storage-daemon';
+import { StorageError } from '../../storage.port.js';
+
+/** Runs what drives the storage daemon, and turns the daemon's errors into the port's. */
+export async function mapDaemonErrors<T>(work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw error instanceof StorageDaemonError ? fromDaemon(error) : error;
+  }
+}
+
+function fromDaemon(error: StorageDaemonError): StorageError {
+  switch (error.code) {
+    case 'daemon.not_installed':
+      return new StorageError(
+        'storage.misconfigured',
+        `${error.message} A file system with reflinks (XFS, btrfs) needs none.`,
+        { cause: error },
+      );
+    case 'daemon.misconfigured':
+      return new StorageError('storage.misconfigured', error.message, { cause: error });
+    case 'daemon.timeout':
+      return new StorageError('storage.timeout', error.message, { cause: error });
+    case 'daemon.unavailable':
+      return new StorageError('storage.unavailable', error.message, { cause: error });
+  }
+}

@@ -1,0 +1,148 @@
+import { open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { asStorageError } from '../../storage.port.js';
+import { Catalog } from './catalog.js';
+import type { ContentFile, DiskFile, GoldenFile, LayerFile, LeftFile, TagFile, VolumeFile } from './catalog.js';
+import { qcow2VirtualSize } from '../qcow2-size.js';
+
+/**
+ * The directory of volume files. Their names say everything, so no second record can disagree, and a file with content
+ * keeps its name, under which QEMU may open it again:
+ *
+ * - `<volume>.golden.raw`
+ * - `<volume>.<origin>.raw`: a disk. The origin is a golden volume, a layer (`<volume>-<n>`), or `flat`.
+ * - `<volume>.<origin>.qcow2`, and from its first tag on `<volume>.<origin>.<n>.qcow2`: a disk, if it has the greatest
+ *   number, or what the disk was at a moment: a layer.
+ * - `<volume>.<n>.layer.raw`: a layer with all bytes. See Catalog for what stands on what.
+ * - `<volume>.<tag>.<n>.tag`: empty; a layer has a name.
+ * - `<volume>.gone`: a disk that is being removed.
+ * - `<volume>.partial`, `<volume>.<n>.partial`: a volume, or a file of it, that is being made.
+ */
+export class VolumeFiles {
+  constructor(readonly directory: string) {}
+
+  golden(volume: string): GoldenFile {
+    return { volume, kind: 'golden', format: 'raw', path: join(this.directory, `${volume}.golden.raw`) };
+  }
+
+  rawDisk(volume: string, origin: string): DiskFile {
+    const path = join(this.directory, `${volume}.${origin}.raw`);
+    return { volume, kind: 'disk', origin, number: 0, format: 'raw', path };
+  }
+
+  overlay(volume: string, origin: string, number: number): DiskFile {
+    const path = join(
+      this.directory,
+      number === 0 ? `${volume}.${origin}.qcow2` : `${volume}.${origin}.${number}.qcow2`,
+    );
+    return { volume, kind: 'disk', origin, number, format: 'qcow2', path };
+  }
+
+  layer(volume: string, number: number): LayerFile {
+    const path = join(this.directory, `${volume}.${number}.layer.raw`);
+    return { volume, kind: 'layer', number, format: 'raw', path };
+  }
+
+  tag(volume: string, tag: string, number: number): TagFile {
+    return { volume, kind: 'tag', tag, number, path: join(this.directory, `${volume}.${tag}.${number}.tag`) };
+  }
+
+  gone(volume: string): LeftFile {
+    return { volume, kind: 'gone', path: join(this.directory, `${volume}.gone`) };
+  }
+
+  /** Of a layer's own, as a disk is tagged while one of its layers is being made flat. */
+  partialPath(volume: string, layer?: number): string {
+    return join(this.directory, layer === undefined ? `${volume}.partial` : `${volume}.${layer}.partial`);
+  }
+
+  async read(): Promise<Catalog> {
+    const names = await readdir(this.directory).catch((error: unknown) => {
+      throw asStorageError(error, `read ${this.directory}`);
+    });
+    return new Catalog(names, (name) => this.parse(name));
+  }
+
+  /**
+   * Makes a file under its partial name, and gives it its real name only when its bytes are on disk: after a power cut it
+   * is whole or a partial one. Whatever goes wrong, nothing half-made stays. `publish` may choose the moment of the renaming.
+   */
+  async create(
+    file: GoldenFile | DiskFile | LayerFile,
+    fill: (partial: string) => Promise<void>,
+    publish: (rename: () => Promise<void>) => Promise<void> = (rename) => rename(),
+  ): Promise<void> {
+    const partial = this.partialPath(file.volume, file.kind === 'layer' ? file.number : undefined);
+    try {
+      await rm(partial, { force: true });
+      await fill(partial);
+      await publish(async () => {
+        await rename(partial, file.path);
+        await this.sync();
+      });
+    } catch (error) {
+      await rm(partial, { force: true });
+      throw asStorageError(error, `make volume ${file.volume}`);
+    }
+  }
+
+  async rename(from: VolumeFile, to: VolumeFile): Promise<void> {
+    try {
+      await rename(from.path, to.path);
+      await this.sync();
+    } catch (error) {
+      throw asStorageError(error, `rename ${from.path}`);
+    }
+  }
+
+  async mark(tag: TagFile): Promise<void> {
+    try {
+      await writeFile(tag.path, '', { mode: 0o600 });
+      await this.sync();
+    } catch (error) {
+      throw asStorageError(error, `tag ${tag.volume}`);
+    }
+  }
+
+  /** Durable: a volume that was reported gone does not come back after a power cut. */
+  async remove(paths: string[]): Promise<void> {
+    try {
+      for (const path of paths) await rm(path, { force: true });
+      if (paths.length > 0) await this.sync();
+    } catch (error) {
+      throw asStorageError(error, `remove ${paths.join(' and ')}`);
+    }
+  }
+
+  /** What the name of a file in the directory means. */
+  parse(name: string): VolumeFile | undefined {
+    const [volume = '', first = '', ...rest] = name.split('.');
+    const path = join(this.directory, name);
+    const last = rest.at(-1) ?? first;
+    if (last === 'partial') return { volume, kind: 'partial', path };
+    if (name === `${volume}.gone`) return this.gone(volume);
+    if (name === `${volume}.golden.raw`) return this.golden(volume);
+    if (rest.length === 1 && last === 'raw') return this.rawDisk(volume, first);
+    if (rest.length === 1 && last === 'qcow2') return this.overlay(volume, first, 0);
+    if (rest.length !== 2) return undefined;
+    if (last === 'qcow2') return this.overlay(volume, first, Number(rest[0]));
+    if (last === 'tag') return this.tag(volume, first, Number(rest[0]));
+    return last === 'raw' && rest[0] === 'layer' ? this.layer(volume, Number(first)) : undefined;
+  }
+
+  /** A rename or an unlink is on disk only when its directory is. */
+  private async sync(): Promise<void> {
+    const directory = await open(this.directory, 'r');
+    try {
+      await directory.sync();
+    } finally {
+      await directory.close();
+    }
+  }
+}
+
+/** The size of the volume in a file, in bytes. */
+export async function sizeOf(file: ContentFile): Promise<number> {
+  const overlay = file.format === 'qcow2' ? await qcow2VirtualSize(file.path) : undefined;
+  return overlay ?? (await stat(file.path)).size;
+}

@@ -1,0 +1,101 @@
+import type { ImageRef, RbdClient } from '@m2/rbd';
+import type { Locks } from '../locks.js';
+import type { DiskVolume, LongWork } from '../../storage.port.js';
+import { diskKey } from './clones.js';
+import { inUse, isOpen, isRbd, notFound, unless, unlessMissing } from './errors.js';
+import { spelled } from './names.js';
+import type { Places } from './names.js';
+import { Progress } from './progress.js';
+import {
+  assertNoClones,
+  assertSize,
+  imagesOf,
+  removeImage,
+  removeSnaps,
+  removeWithSnaps,
+  untilWatchExpires,
+} from './volumes.js';
+
+/** What is done with disks after they were made. A tag is a snapshot of the disk's image. */
+export class Disks {
+  constructor(
+    private readonly rbd: RbdClient,
+    private readonly places: Places,
+    private readonly locks: Locks,
+  ) {}
+
+  /** Whoever has the disk open makes the snapshot, between two of its writes, when librbd asks it to. */
+  tag(disk: DiskVolume, tag: string): Promise<void> {
+    return this.locks.exclusive(diskKey(disk), () =>
+      unless('exists', this.rbd.snapCreate({ ...this.places.disk(disk), snap: tag })),
+    );
+  }
+
+  /**
+   * Nobody in this process clones the tag meanwhile. In another, somebody may between our look and the removal: that clone
+   * is whole, as librbd keeps the snapshot in its trash for it, and until it is gone or flat the disk cannot be removed.
+   */
+  untag(disk: DiskVolume, tag: string): Promise<void> {
+    return this.locks.exclusive(diskKey(disk), async () => {
+      const ref = { ...this.places.disk(disk), snap: tag };
+      await assertNoClones(this.rbd, ref);
+      await unless('not_found', this.rbd.snapRemove(ref));
+    });
+  }
+
+  resize(disk: DiskVolume, sizeBytes: number): Promise<void> {
+    return this.locks.exclusive(diskKey(disk), async () => {
+      const ref = this.places.disk(disk);
+      const now = await this.rbd.info(ref);
+      assertSize(sizeBytes, now.sizeBytes);
+      if (sizeBytes === now.sizeBytes) return;
+      // librbd would do it, but no target tells a node that its disk has grown.
+      if (now.watchers.length > 0) throw inUse(disk.name, isOpen);
+      await this.rbd.resize(ref, sizeBytes);
+    });
+  }
+
+  /** Also while the disk is open: then whoever has it open copies. Whatever else is done with the disk goes on meanwhile. */
+  flatten(disk: DiskVolume, work: LongWork): Promise<void> {
+    return this.locks.exclusive(`flatten ${diskKey(disk)}`, async () => {
+      const ref = this.places.disk(disk);
+      const { parent, sizeBytes } = await this.rbd.info(ref);
+      const progress = new Progress(work, sizeBytes);
+      const options = { ...(work.signal && { signal: work.signal }), onProgress: progress.step(0, 1) };
+      // `invalid`: somebody else has made it flat since we looked.
+      if (parent) await unless('invalid', this.rbd.flatten(ref, options));
+      progress.end();
+    });
+  }
+
+  remove(disk: DiskVolume): Promise<void> {
+    return this.locks.exclusive(diskKey(disk), async () => {
+      const ref = this.places.disk(disk);
+      const { isThere, partials } = await imagesOf(this.rbd, ref);
+      if (isThere) await this.removeImage(ref);
+      for (const partial of partials) await untilWatchExpires(() => removeWithSnaps(this.rbd, partial));
+    });
+  }
+
+  /** librbd removes no image that is open, or has snapshots: most have none, and go at the first try. */
+  private async removeImage(ref: ImageRef): Promise<void> {
+    try {
+      return await removeImage(this.rbd, ref);
+    } catch (error) {
+      if (!isRbd(error, 'busy')) throw error;
+    }
+    const found = await unlessMissing(this.rbd.info(ref));
+    if (!found) return;
+    if (found.watchers.length > 0) throw inUse(ref.image, isOpen);
+    await assertNoClones(this.rbd, ref);
+    await removeSnaps(this.rbd, ref, found);
+    await removeImage(this.rbd, ref);
+  }
+
+  /** Error `storage.not_found`. */
+  async assertThere(disk: DiskVolume): Promise<ImageRef & { namespace: string }> {
+    const ref = this.places.disk(disk);
+    if (!(await unlessMissing(this.rbd.info(ref)))) throw notFound(`disk ${spelled(ref)}`);
+    return { ...ref, namespace: disk.project };
+  }
+}

@@ -1,0 +1,61 @@
+import type { ImageRef, RbdClient } from '@m2/rbd';
+import { StorageError } from '../../storage.port.js';
+import type { ForeignKey, LongWork, Origin } from '../../storage.port.js';
+import { isRbd, notFound, unlessMissing } from './errors.js';
+import { spelled } from './names.js';
+import type { Places } from './names.js';
+import { Progress } from './progress.js';
+import { copyVerified, imageLayout, removeWithSnaps, untilWatchExpires } from './volumes.js';
+
+/** Says in the copy's own metadata which call made it: by its name alone it could be somebody else's. */
+const marker = 'm2.export';
+
+/** Copies to a volume that M2 does not own from then on. */
+export async function copyToForeign(
+  rbd: RbdClient,
+  places: Places,
+  origin: Origin,
+  foreign: string,
+  work: LongWork & ForeignKey,
+): Promise<void> {
+  const from = places.origin(origin);
+  const to = places.foreign(foreign, { snap: false });
+  const found = await unlessMissing(rbd.info(from));
+  if (!found) throw notFound(spelled(from));
+  const { sizeBytes } = found;
+  const progress = new Progress(work, sizeBytes);
+  if (await isThere(rbd, to)) {
+    if ((await rbd.metadataGet(to, marker)) !== work.key) throw isTaken(foreign);
+    progress.end();
+    return;
+  }
+  const partial = partialOf(to, work.key);
+  await untilWatchExpires(() => removeWithSnaps(rbd, partial));
+  const options = { ...(work.signal && { signal: work.signal }), onProgress: progress.step(0, 1) };
+  try {
+    await copyVerified(rbd, from, partial, { ...imageLayout, sizeBytes }, options);
+    await rbd.metadataSet(partial, marker, work.key);
+    await rbd.rename(partial, to.image);
+  } catch (error) {
+    // What cannot be removed now is removed by the next call with this key.
+    await removeWithSnaps(rbd, partial).catch(() => {});
+    throw isRbd(error, 'exists') ? isTaken(foreign) : error;
+  }
+  progress.end();
+}
+
+export async function ensureNoForeign(rbd: RbdClient, places: Places, foreign: string, key: string): Promise<void> {
+  const to = places.foreign(foreign, { snap: false });
+  await untilWatchExpires(() => removeWithSnaps(rbd, partialOf(to, key)));
+  if ((await isThere(rbd, to)) && (await rbd.metadataGet(to, marker)) === key)
+    await untilWatchExpires(() => removeWithSnaps(rbd, to));
+}
+
+/** The same for the same call, so that the next one finds what it left. */
+const partialOf = (to: ImageRef, key: string): ImageRef => ({ ...to, image: `${to.image}.${key.slice(-8)}.partial` });
+
+const isThere = async (rbd: RbdClient, { pool, namespace, image }: ImageRef) =>
+  (await rbd.list(pool, namespace)).some(({ name }) => name === image);
+
+const isTaken = (foreign: string) =>
+  new StorageError('storage.exists_differently', `There is a volume ${foreign}. Choose another name.`);

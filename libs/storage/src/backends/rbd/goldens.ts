@@ -1,0 +1,204 @@
+import type { ImageInfo, ImageRef, RbdClient, SourceRef } from '@m2/rbd';
+import { rm } from 'node:fs/promises';
+import { sourceSize, writeGolden } from '../image-file.js';
+import type { ImageFile } from '../image-file.js';
+import type { Locks } from '../locks.js';
+import type { GoldenSource, LongWork, VolumeInfo } from '../../storage.port.js';
+import { existsDifferently, inUse, isMissing, isOpen, isRbd, notFound, unless, unlessMissing } from './errors.js';
+import { goldenSnap, spelled } from './names.js';
+import type { Places } from './names.js';
+import { Progress } from './progress.js';
+import {
+  assertNoClones,
+  assertSize,
+  copyVerified,
+  imageLayout,
+  imagesOf,
+  makeWhole,
+  removeSnaps,
+  removeImage,
+  removeWithSnaps,
+  untilWatchExpires,
+} from './volumes.js';
+
+/**
+ * Golden images: each an image with exactly one snapshot, protected, that disks are cloned from.
+ *
+ * Made under another name, in the order content, snapshot, protection, name: by its name an image is whole. What a
+ * call left that was interrupted after the protection is given its name by the next; anything before is made anew.
+ */
+export class Goldens {
+  /** Sizes never change, and names are never used again. */
+  private readonly sizes = new Map<string, number>();
+
+  constructor(
+    private readonly rbd: RbdClient,
+    private readonly places: Places,
+    private readonly locks: Locks,
+  ) {}
+
+  ensure(golden: string, source: GoldenSource, work: LongWork): Promise<VolumeInfo> {
+    return this.locks.exclusive(makeKey(golden), async () => {
+      const ref = this.places.golden(golden);
+      const existing = await this.find(ref);
+      if (existing !== undefined) {
+        // Work that is resumed after it was done may find its source removed: then there is nothing to compare.
+        const wanted = await this.sizeOfSource(source).catch(() => existing);
+        if (wanted !== existing) throw existsDifferently(golden);
+        return info(golden, existing);
+      }
+      const sizeBytes = await this.sizeOfSource(source);
+      assertSize(sizeBytes, 512);
+      const progress = new Progress(work, sizeBytes);
+      for (let attempt = 1; !(await this.make(ref, source, sizeBytes, work, progress)); attempt++) {
+        const others = await this.find(ref);
+        if (others === sizeBytes) break;
+        if (others !== undefined || attempt === 3) throw existsDifferently(golden);
+      }
+      progress.end();
+      return info(golden, sizeBytes);
+    });
+  }
+
+  /** What disks are cloned from has this size. Error `not_found`. */
+  async sizeOf(golden: string): Promise<number> {
+    const known = this.sizes.get(golden);
+    if (known !== undefined) return known;
+    const { sizeBytes } = await this.rbd.info(this.places.origin({ golden }));
+    if (this.sizes.size >= 10_000) this.sizes.clear();
+    this.sizes.set(golden, sizeBytes);
+    return sizeBytes;
+  }
+
+  ensureNo(golden: string): Promise<void> {
+    return this.locks.exclusive(makeKey(golden), () =>
+      this.locks.exclusive(cloneKey(golden), async () => {
+        const ref = this.places.golden(golden);
+        const { isThere, partials } = await imagesOf(this.rbd, ref);
+        if (isThere) await this.remove(ref);
+        for (const partial of partials) await untilWatchExpires(() => removeWithSnaps(this.rbd, partial));
+        this.sizes.delete(golden);
+      }),
+    );
+  }
+
+  /**
+   * Looks first, so that one that has clones is left alone. Then the snapshot goes, and that decides: nobody can clone it
+   * any more, and librbd keeps one that was cloned since we looked as a snapshot in the trash, with which the image cannot
+   * be removed. Then the clone has won, and the golden image gets its snapshot back; nobody writes to it, so the new one
+   * has what the old one had. (Unprotecting decides nothing: clones of format 2 do not care for it.)
+   */
+  private async remove(ref: ImageRef): Promise<void> {
+    const found = await unlessMissing(this.rbd.info(ref));
+    if (found) {
+      if (found.watchers.length > 0) throw inUse(ref.image, isOpen);
+      await assertNoClones(this.rbd, ref);
+      await removeSnaps(this.rbd, ref, found);
+    }
+    try {
+      await removeImage(this.rbd, ref);
+    } catch (error) {
+      if (found && isRbd(error, 'busy')) await this.protect(ref);
+      throw error;
+    }
+  }
+
+  /** The size of a golden image that is there, after completing what an interrupted call left of it. */
+  private async find(ref: ImageRef): Promise<number | undefined> {
+    const { isThere, partials } = await imagesOf(this.rbd, ref);
+    if (isThere) {
+      const found = await unlessMissing(this.rbd.info(ref));
+      if (found) {
+        if (!isProtected(found)) await this.protect(ref); // its removal was interrupted; by its name it is whole
+        return found.sizeBytes;
+      }
+      await removeImage(this.rbd, ref); // its removal was interrupted after it had begun
+    }
+    for (const partial of partials) {
+      const found = await unlessMissing(this.rbd.info(partial));
+      if (found && isProtected(found)) {
+        // Or its maker does, or another service, at this moment.
+        await unless('not_found', unless('exists', this.rbd.rename(partial, ref.image)));
+        return found.sizeBytes;
+      }
+      // Somebody at work on it has it open; so seems who died a moment ago, and then a later call removes it.
+      await unless('busy', removeWithSnaps(this.rbd, partial));
+    }
+    return undefined;
+  }
+
+  /** False: another service has made it; or it took ours for abandoned, between two of its steps, and removed it. */
+  private async make(
+    ref: ImageRef,
+    source: GoldenSource,
+    sizeBytes: number,
+    work: LongWork,
+    progress: Progress,
+  ): Promise<boolean> {
+    try {
+      await makeWhole(this.rbd, ref, async (partial) => {
+        await this.fill(partial, source, sizeBytes, work, progress);
+        work.signal?.throwIfAborted();
+        await this.protect(partial);
+      });
+      return true;
+    } catch (error) {
+      if (isRbd(error, 'exists') || isMissing(error)) return false;
+      throw error;
+    }
+  }
+
+  private async protect(ref: ImageRef): Promise<void> {
+    await unless('exists', this.rbd.snapCreate({ ...ref, snap: goldenSnap }));
+    await unless('busy', this.rbd.snapProtect({ ...ref, snap: goldenSnap }));
+  }
+
+  private async sizeOfSource(source: GoldenSource): Promise<number> {
+    if ('path' in source) return sourceSize(source);
+    const from = this.sourceRef(source);
+    const found = await unlessMissing(this.rbd.info(from));
+    if (!found) throw notFound(spelled(from));
+    return Math.ceil(found.sizeBytes / 512) * 512;
+  }
+
+  private sourceRef(source: Exclude<GoldenSource, ImageFile>): SourceRef {
+    return 'foreign' in source ? this.places.foreign(source.foreign, { snap: true }) : this.places.origin(source);
+  }
+
+  private async fill(
+    to: ImageRef,
+    source: GoldenSource,
+    sizeBytes: number,
+    work: LongWork,
+    progress: Progress,
+  ): Promise<void> {
+    const image = { ...imageLayout, sizeBytes };
+    const options = { ...(work.signal && { signal: work.signal }), onProgress: progress.step(0, 1) };
+    if (!('path' in source)) return copyVerified(this.rbd, this.sourceRef(source), to, image, options);
+    if (source.format === 'raw') return this.rbd.importFile(source.path, to, image, options);
+    // qemu-img could write to the cluster itself; but it reads what tenants made, and must not have a key to anything.
+    const raw = `${source.path}.${to.image}.raw`;
+    try {
+      await writeGolden(source, raw, { ...work, onProgress: progress.step(0, 0.5) });
+      await this.rbd.importFile(raw, to, image, { ...options, onProgress: progress.step(0.5, 1) });
+    } finally {
+      await rm(raw, { force: true });
+    }
+  }
+}
+
+/** Held by who clones a golden image, shared, and by who removes it. */
+export const cloneKey = (golden: string): string => `clone ${golden}`;
+const makeKey = (golden: string) => `make ${golden}`;
+
+/** Whether the one snapshot is there as it should be. */
+export const isProtected = ({ snaps }: ImageInfo): boolean =>
+  snaps.some((snap) => snap.name === goldenSnap && snap.protected);
+
+const info = (name: string, sizeBytes: number): VolumeInfo => ({
+  name,
+  project: null,
+  kind: 'golden',
+  sizeBytes,
+  tags: [],
+});

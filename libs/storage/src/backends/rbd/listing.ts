@@ -1,0 +1,67 @@
+import type { ImageRef, RbdClient } from '@m2/rbd';
+import type { DiskVolume, VolumeInfo } from '../../storage.port.js';
+import { tagsOf } from './clones.js';
+import { unlessMissing } from './errors.js';
+import { isProtected } from './goldens.js';
+import { volumeOf } from './names.js';
+import type { Places } from './names.js';
+
+/** Images opened at a time; each takes a thread of the client's, which others need too. */
+const atOnce = 16;
+
+interface Found {
+  ref: ImageRef;
+  disk: DiskVolume;
+  partial: boolean;
+}
+
+/** Every volume of ours, once: half-made only where nothing whole has its name. */
+export async function listVolumes(rbd: RbdClient, places: Places): Promise<VolumeInfo[]> {
+  const namespaces = await rbd.namespaceList(places.diskPool);
+  const images = await Promise.all([
+    imagesIn(rbd, places.imagePool, undefined),
+    ...namespaces.map((namespace) => imagesIn(rbd, places.diskPool, namespace)),
+  ]);
+  const infos = await inTurns(images.flat(), (found) => describe(rbd, found));
+  const volumes = new Map<string, VolumeInfo>();
+  for (const info of infos) {
+    const key = `${info.project ?? ''}/${info.name}`;
+    if (info.kind !== 'partial' || !volumes.has(key)) volumes.set(key, info);
+  }
+  return [...volumes.values()];
+}
+
+async function imagesIn(rbd: RbdClient, pool: string, namespace: string | undefined): Promise<Found[]> {
+  const images = await rbd.list(pool, namespace);
+  return images.flatMap(({ name: image }) => {
+    const ours = volumeOf(image);
+    if (!ours) return [];
+    const ref = { pool, ...(namespace !== undefined && { namespace }), image };
+    return [{ ref, disk: { project: namespace ?? '', name: ours.volume }, partial: ours.partial }];
+  });
+}
+
+async function describe(rbd: RbdClient, { ref, disk, partial }: Found): Promise<VolumeInfo[]> {
+  const { name } = disk;
+  const project = ref.namespace ?? null;
+  const info = await unlessMissing(rbd.info(ref));
+  if (info) {
+    const isGolden = project === null && isProtected(info);
+    const kind = partial || (project === null && !isGolden) ? 'partial' : isGolden ? 'golden' : 'disk';
+    return [{ name, project, kind, sizeBytes: info.sizeBytes, tags: kind === 'disk' ? tagsOf(info) : [] }];
+  }
+  // Either it was removed since the list was read, or its making or its removal was interrupted: then the list still has it.
+  const isThere = (await rbd.list(ref.pool, ref.namespace)).some((image) => image.name === ref.image);
+  return isThere ? [{ name, project, kind: 'partial', sizeBytes: 0, tags: [] }] : [];
+}
+
+/** In any order. */
+async function inTurns<T, R>(items: T[], work: (item: T) => Promise<R[]>): Promise<R[]> {
+  const results: R[] = [];
+  const next = items.values();
+  const worker = async () => {
+    for (const item of next) results.push(...(await work(item)));
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
+  return results;
+}

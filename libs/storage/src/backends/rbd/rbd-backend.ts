@@ -1,0 +1,176 @@
+import { RbdClient } from '@m2/rbd';
+import { withDeadline } from '../deadline.js';
+import { Locks } from '../locks.js';
+import { assertTag, assertVolumeName } from '../../storage.port.js';
+import type {
+  BackingStore,
+  DiskVolume,
+  GoldenSource,
+  LongWork,
+  Origin,
+  Readable,
+  StorageBackend,
+  VolumeInfo,
+  VolumeReader,
+  ForeignKey,
+} from '../../storage.port.js';
+import { Clones } from './clones.js';
+import { Disks } from './disks.js';
+import { told } from './errors.js';
+import { copyToForeign, ensureNoForeign } from './foreign.js';
+import { Goldens } from './goldens.js';
+import { listVolumes } from './listing.js';
+import { assertDisk, assertOrigin, assertProject, assertReadable, Places } from './names.js';
+import { Projects } from './projects.js';
+import { RbdReader } from './reader.js';
+
+export interface RbdBackendOptions {
+  /** Absolute path of ceph.conf, which names the keyring. */
+  conf: string;
+  /**
+   * The service's cephx user without "client.": `profile rbd` in both pools, and it manages the users of projects,
+   * `client.<user>.<project>`.
+   */
+  user: string;
+  imagePool: string;
+  diskPool: string;
+}
+
+const healthDeadlineMs = 5_000;
+
+/**
+ * Volumes as RBD images of a Ceph cluster, Pacific or later; see `Places` for where they are.
+ *
+ * The cluster is the only state, and several services may use the same pools at once: what decides between two of them is
+ * always one step that the cluster makes whole or not (a name that is taken, a snapshot that goes). The locks in this
+ * process only spare its own calls from meeting there.
+ *
+ * Each request to the cluster has a deadline (`RbdClient`). Calls for one volume take turns, so that with a cluster that is
+ * away the last of several waits for as many deadlines.
+ */
+export class RbdBackend implements StorageBackend {
+  readonly name = 'rbd';
+  private readonly rbd: RbdClient;
+  private readonly places: Places;
+  private readonly projects: Projects;
+  private readonly goldens: Goldens;
+  private readonly clones: Clones;
+  private readonly disks: Disks;
+  private probing: Promise<unknown> | undefined;
+
+  private constructor({ conf, user, imagePool, diskPool }: RbdBackendOptions) {
+    const locks = new Locks();
+    this.rbd = RbdClient.open({ conf, user });
+    this.places = new Places(imagePool, diskPool);
+    this.projects = new Projects(this.rbd, this.places, user);
+    this.goldens = new Goldens(this.rbd, this.places, locks);
+    this.clones = new Clones(this.rbd, this.places, locks, this.projects, this.goldens);
+    this.disks = new Disks(this.rbd, this.places, locks);
+  }
+
+  /** Asks nothing of the cluster: a service starts without it, and says so by `health`. */
+  static async open(options: RbdBackendOptions): Promise<RbdBackend> {
+    return new RbdBackend(options);
+  }
+
+  async ensureGolden(golden: string, source: GoldenSource, work: LongWork = {}): Promise<VolumeInfo> {
+    assertVolumeName(golden);
+    if ('foreign' in source) this.places.foreign(source.foreign, { snap: true });
+    else if (!('path' in source)) assertOrigin(source);
+    return told(`make ${golden}`, () => this.goldens.ensure(golden, source, work), work);
+  }
+
+  async ensureClone(origin: Origin, disk: DiskVolume, options: { sizeBytes?: number } = {}): Promise<VolumeInfo> {
+    assertOrigin(origin);
+    assertDisk(disk);
+    return told(`clone ${disk.name}`, () => this.clones.ensure(origin, disk, options.sizeBytes));
+  }
+
+  async ensureTag(disk: DiskVolume, tag: string): Promise<void> {
+    assertDisk(disk);
+    assertTag(tag);
+    await told(`tag ${disk.name}`, () => this.disks.tag(disk, tag));
+  }
+
+  async ensureNoTag(disk: DiskVolume, tag: string): Promise<void> {
+    assertDisk(disk);
+    assertTag(tag);
+    await told(`remove tag ${tag} of ${disk.name}`, () => this.disks.untag(disk, tag));
+  }
+
+  async ensureSize(disk: DiskVolume, sizeBytes: number): Promise<void> {
+    assertDisk(disk);
+    await told(`resize ${disk.name}`, () => this.disks.resize(disk, sizeBytes));
+  }
+
+  async ensureFlat(disk: DiskVolume, work: LongWork = {}): Promise<void> {
+    assertDisk(disk);
+    await told(`make ${disk.name} flat`, () => this.disks.flatten(disk, work), work);
+  }
+
+  async ensureNoGolden(golden: string): Promise<void> {
+    assertVolumeName(golden);
+    await told(`remove ${golden}`, () => this.goldens.ensureNo(golden));
+  }
+
+  async ensureNoDisk(disk: DiskVolume): Promise<void> {
+    assertDisk(disk);
+    await told(`remove ${disk.name}`, () => this.disks.remove(disk));
+  }
+
+  /** Fences nobody: the target does, which knows whether the client that holds the image's lock is its own and dead. */
+  async ensureAttached(disk: DiskVolume): Promise<BackingStore> {
+    assertDisk(disk);
+    const { pool, namespace, image } = await told(`attach ${disk.name}`, () => this.disks.assertThere(disk));
+    return { type: 'rbd', pool, namespace, image, user: this.projects.user(disk.project) };
+  }
+
+  /** Nothing: an image is where it is, and who opens it may do so. */
+  async ensureDetached(disk: DiskVolume): Promise<void> {
+    assertDisk(disk);
+  }
+
+  async openReader(readable: Readable): Promise<VolumeReader> {
+    assertReadable(readable);
+    const ref = this.places.readable(readable);
+    return told(`open ${ref.image}`, () => RbdReader.open(this.rbd, ref));
+  }
+
+  async ensureNoForeign(foreign: string, key: string): Promise<void> {
+    await told(`remove ${foreign}`, () => ensureNoForeign(this.rbd, this.places, foreign, key));
+  }
+
+  async copyToForeign(origin: Origin, foreign: string, work: LongWork & ForeignKey): Promise<void> {
+    assertOrigin(origin);
+    await told(`copy to ${foreign}`, () => copyToForeign(this.rbd, this.places, origin, foreign, work), work);
+  }
+
+  async ensureNoProject(project: string): Promise<void> {
+    assertProject(project);
+    await told(`forget project ${project}`, () => this.projects.ensureNo(project));
+  }
+
+  list(): Promise<VolumeInfo[]> {
+    return told('list the volumes', () => listVolumes(this.rbd, this.places));
+  }
+
+  async health(): Promise<void> {
+    // One look at a time. It has longer than we wait: at the deadline of a call its whole connection could be replaced.
+    this.probing ??= this.probe().finally(() => (this.probing = undefined));
+    await withDeadline(this.probing, healthDeadlineMs, 'read from the Ceph cluster');
+  }
+
+  /** No process of ours stands behind attached disks. */
+  onAttachmentsLost(): void {}
+
+  async close(): Promise<void> {
+    await this.rbd.close();
+  }
+
+  /** Asks an OSD of each pool for something that is not there: reading is all that a full cluster can, and it must go on removing. */
+  private probe(): Promise<unknown> {
+    const { imagePool, diskPool } = this.places;
+    const pools = [imagePool, diskPool].map((pool) => this.rbd.namespaceExists(pool, 'm2-health'));
+    return told('read from the Ceph cluster', () => Promise.all(pools));
+  }
+}

@@ -1,0 +1,74 @@
+import { pipeline } from 'node:stream/promises';
+import { asStorageError, StorageError } from '../../storage.port.js';
+import type { LongWork } from '../../storage.port.js';
+import type { Source } from './dataset.js';
+import { silenceMs } from './zfs-command.js';
+import type { ZfsCommand } from './zfs-command.js';
+
+/**
+ * Copies what a snapshot holds to the new dataset and snapshot `target`, which depends on nothing: what was shared is
+ * copied, holes are not, and each block is checked on the way. Whatever goes wrong, `target` is not there.
+ * Progress ends before the end: the caller has more to do. Errors: those of `zfs`, the reason of an aborted signal.
+ */
+export async function copySnapshot(zfs: ZfsCommand, source: Source, target: string, work: LongWork): Promise<void> {
+  work.signal?.throwIfAborted();
+  const silent = new AbortController();
+  const receiver = zfs.receive(target);
+  let watchdog: NodeJS.Timeout | undefined;
+  const watched = () => {
+    clearTimeout(watchdog);
+    const error = new StorageError('storage.timeout', `${target} stands still. Check the pool with "zpool status".`);
+    watchdog = setTimeout(() => silent.abort(error), silenceMs);
+  };
+  const counted = async function* (chunks: AsyncIterable<Buffer>) {
+    let moved = 0;
+    for await (const chunk of chunks) {
+      watched();
+      yield chunk;
+      moved += chunk.length;
+      work.onProgress?.(Math.min(moved, source.sizeBytes - 1), source.sizeBytes);
+    }
+  };
+  watched();
+  try {
+    const signal = AbortSignal.any([silent.signal, ...(work.signal ? [work.signal] : [])]);
+    const piped = await failureOf(pipeline(zfs.send(source.snapshot), counted, receiver.stdin, { signal }));
+    const received = await failureOf(receiver.ended());
+    silent.signal.throwIfAborted();
+    work.signal?.throwIfAborted();
+    // The receiver's broken pipe is no reason, and its early end of stream is none when the sender failed.
+    const failure = piped instanceof StorageError ? piped : (received ?? piped);
+    if (failure) throw asStorageError(failure, `copy ${source.snapshot}`);
+  } catch (error) {
+    const [dataset = ''] = target.split('@');
+    await ensureNone(zfs, dataset).catch(() => undefined);
+    throw error;
+  } finally {
+    clearTimeout(watchdog);
+  }
+}
+
+/** Removes a dataset with all that is below it, or a snapshot. Error `storage.in_use`: they have clones, or it is open. */
+export async function ensureNone(zfs: ZfsCommand, path: string): Promise<void> {
+  await unlessAbsent(zfs.run('destroy', '-r', path));
+}
+
+/** Removes a dataset that nothing is below of. Error `storage.in_use`. */
+export async function ensureNoEmpty(zfs: ZfsCommand, path: string): Promise<void> {
+  await unlessAbsent(zfs.run('destroy', path));
+}
+
+async function unlessAbsent(removed: Promise<unknown>): Promise<void> {
+  try {
+    await removed;
+  } catch (error) {
+    if (!(error instanceof StorageError) || error.code !== 'storage.not_found') throw error;
+  }
+}
+
+function failureOf(work: Promise<void>): Promise<unknown> {
+  return work.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+}

@@ -1,0 +1,90 @@
+import { open } from 'node:fs/promises';
+import type { AllowedHosts } from './allowed-hosts.js';
+import { download } from './download.js';
+import type { DownloadLimits } from './download.js';
+import { ImageError } from '@m2/storage';
+import { copyLocalFile } from './local-file.js';
+import { hashFile } from './hash-file.js';
+import { discardStaged, StagingFile } from './staging-file.js';
+
+/** Where an image comes from: a file of this machine, or an http or https URL. */
+export type ImageSource = { kind: 'file'; path: string } | { kind: 'url'; url: string };
+
+/** What the operator allows. */
+export interface SourceRules {
+  directories: readonly string[];
+  hosts: AllowedHosts;
+  maxBytes: number;
+  download: DownloadLimits;
+}
+
+export interface FetchOptions {
+  /** The SHA-256 that the file must have, in hexadecimal. */
+  sha256?: string | undefined;
+  onProgress?: ((done: number, total: number | undefined) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+export interface FetchedImage {
+  path: string;
+  bytes: number;
+  sha256: string;
+}
+
+/**
+ * Fetches an image into the file `stagingPath`, which only we write: what is inspected is what is imported, whatever
+ * happens to the source meanwhile. A download that was stopped (by `signal`, or with its process) goes on where it was when the same
+ * is fetched again; whoever does not want that calls `discardFetched`. On any other error the file is gone.
+ * Errors: `image.checksum_mismatch`, those of `copyLocalFile` and `download`, and the reason of an aborted signal.
+ */
+export async function fetchImage(
+  source: ImageSource,
+  stagingPath: string,
+  rules: SourceRules,
+  { sha256: expected, onProgress, signal }: FetchOptions = {},
+): Promise<FetchedImage> {
+  const begin = source.kind === 'file' ? StagingFile.create : StagingFile.resume;
+  const staging = await begin(stagingPath, { maxBytes: rules.maxBytes, onProgress, signal });
+  try {
+    if (source.kind === 'file') await copyLocalFile(source.path, rules.directories, staging, signal);
+    else await download(source.url, rules.hosts, staging, rules.download, signal);
+    const sha256 = await staging.finish();
+    compare(sha256, expected);
+    return { path: stagingPath, bytes: staging.bytes, sha256 };
+  } catch (error) {
+    if (!signal?.aborted || !staging.partOf) await discardStaged(stagingPath);
+    throw error;
+  } finally {
+    await staging.close();
+  }
+}
+
+/** Removes what `fetchImage` made, or left; nothing there is fine. */
+export const discardFetched = discardStaged;
+
+/**
+ * Takes a file that was sent to us where it is, as `fetchImage` does with what it fetches: nobody writes to a finished upload, so it
+ * needs no copy, and it is still there when the import is begun again. Errors: `image.checksum_mismatch`, the signal's reason.
+ */
+export async function adoptUpload(
+  path: string,
+  { sha256: expected, onProgress, signal }: FetchOptions = {},
+): Promise<FetchedImage> {
+  const file = await open(path, 'r');
+  try {
+    const { size } = await file.stat();
+    const sha256 = (await hashFile(file, signal, (done) => onProgress?.(done, size))).digest('hex');
+    compare(sha256, expected);
+    return { path, bytes: size, sha256 };
+  } finally {
+    await file.close();
+  }
+}
+
+function compare(sha256: string, expected: string | undefined): void {
+  if (expected === undefined || expected.toLowerCase() === sha256) return;
+  throw new ImageError(
+    'image.checksum_mismatch',
+    `The file has SHA-256 ${sha256}, not ${expected}. Check the file and its checksum.`,
+  );
+}
