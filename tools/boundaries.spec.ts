@@ -40,6 +40,15 @@ const forbidden: [rule: string, from: string, imported: string][] = [
   ['ports-and-drivers-know-no-framework', 'libs/storage/src/backends/locks.ts', 'typeorm'],
   ['nobody-imports-a-driver', 'libs/storage/src/storage.port.ts', './backends/file/file-backend.js'],
   ['nobody-imports-a-driver', 'libs/storage/src/index.ts', './drivers.js'],
+  ['the-gateway-points-inwards', 'services/api-gateway/src/use-cases/disks/one.ts', '../../doors/rest/door.js'],
+  ['the-gateway-points-inwards', 'services/api-gateway/src/access/one.ts', '../use-cases/use-cases.js'],
+  ['the-gateway-points-inwards', 'services/api-gateway/src/projects/one.ts', '../access/access.js'],
+  ['the-gateway-points-inwards', 'services/api-gateway/src/operations/one.ts', '../projects/projects.js'],
+  ['the-gateway-points-inwards', 'services/api-gateway/src/sagas/one.ts', 'type:../operations/live.js'],
+  ['a-door-binds-use-cases', 'services/api-gateway/src/doors/rest/one.ts', '../../projects/projects.js'],
+  ['a-door-binds-use-cases', 'services/api-gateway/src/doors/rest/two.ts', '../../use-cases/disks/disks.js'],
+  ['a-door-binds-use-cases', 'services/api-gateway/src/doors/rest/three.ts', '../legacy/door.js'],
+  ['a-door-binds-use-cases', 'services/api-gateway/src/doors/rest/four.ts', '@m2/saga'],
   ['no-cycles', 'services/api-gateway/src/a.ts', './b.js'],
 ];
 
@@ -57,6 +66,10 @@ const allowed: [from: string, imported: string][] = [
   ['libs/storage/src/backends/rbd/rbd-backend.fixture.ts', '@m2/lab'],
   ['services/hil-adapter/src/power/ipmi/ipmi-driver.ts', '../power.port.js'],
   ['services/api-gateway/src/b.ts', '@m2/contracts'],
+  ['services/api-gateway/src/doors/rest/rest.controller.ts', '../../use-cases/use-cases.js'],
+  ['services/api-gateway/src/doors/rest/rest.guard.ts', '../../access/access.js'],
+  ['services/api-gateway/src/use-cases/disks/create.ts', '../../sagas/disk-create.js'],
+  ['services/api-gateway/src/use-cases/access/tokens.ts', '../../access/tokens.js'],
   ['libs/storage/src/drivers.ts', './backends/file/file-backend.js'],
   ['bench/src/bare.ts', '@m2/storage/drivers'],
   ['services/api-gateway/src/c.ts', '@m2/saga'],
@@ -110,7 +123,19 @@ beforeAll(async () => {
   cpSync(join(root, 'tsconfig.base.json'), join(tree, 'tsconfig.base.json'));
   for (const [name, dir] of Object.entries(packages)) makePackage(name, dir);
   // That there is something to import: every relative target that no row below writes anyway.
+  const gateway = [
+    'doors/rest/door',
+    'doors/legacy/door',
+    'use-cases/use-cases',
+    'use-cases/disks/disks',
+    'access/access',
+    'access/tokens',
+    'projects/projects',
+    'operations/live',
+    'sagas/disk-create',
+  ];
   for (const file of [
+    ...gateway.map((file) => `services/api-gateway/src/${file}.ts`),
     'services/hil-adapter/src/power/power.port.ts',
     'services/iscsi-svc/src/drivers.ts',
     'libs/storage/src/backends/file/other.ts',

@@ -5,6 +5,7 @@ import {
   auditEvent,
   type BodyInput,
   checkInput,
+  fieldsBeside,
   gather,
   hasBody,
   M2Error,
@@ -15,6 +16,7 @@ import {
   type RouteName,
   routes,
   type Routes,
+  type Sent,
   toProblem,
 } from '@m2/contracts';
 import { z } from 'zod';
@@ -170,11 +172,15 @@ export class M2Client {
 
   #prepare(route: AnyRoute, { params = {}, query = {}, body }: AnyCall): { url: string; body: object | undefined } {
     const given = Object.entries(query).filter(([, value]) => value !== undefined);
-    ask(route, { params, query: Object.fromEntries(given.map(([key, value]) => [key, String(value)])), body });
+    const texts = Object.fromEntries(given.map(([key, value]) => [key, String(value)]));
+    const input = ask(route, { params, query: texts, body });
     const path = route.path.replaceAll(/\{(\w+)\}/g, (_, key: string) => encodeURIComponent(params[key] as string));
     const url = new URL(this.#base + path);
-    for (const [key, value] of given) url.searchParams.set(key, String(value));
-    return { url: url.href, body: hasBody(route) ? body : undefined };
+    for (const [key, value] of Object.entries(texts)) url.searchParams.set(key, value);
+    const isSent = (field: string) => input[field] !== undefined;
+    const fields = hasBody(route) ? fieldsBeside(route).filter(isSent) : [];
+    const sent = Object.fromEntries(fields.map((field) => [field, input[field]]));
+    return { url: url.href, body: hasBody(route) && body !== undefined ? sent : undefined };
   }
 
   async #send(url: string, init: RequestInit, repeatable: boolean, signal?: AbortSignal): Promise<Response> {
@@ -210,10 +216,10 @@ export class M2Client {
   }
 }
 
-/** Checks what we send, and says what is wrong with it as the gateway would. */
-function ask(route: AnyRoute, sent: Parameters<typeof gather>[1]): void {
+/** The input that we send, checked; what is wrong with it is said as the gateway would. */
+function ask(route: AnyRoute, sent: Sent): Record<string, unknown> {
   try {
-    checkInput(route.useCase, gather(route, sent));
+    return checkInput(route.useCase, gather(route, sent));
   } catch (error) {
     const { status, about, ...problem } = toProblem(M2Error.from(error));
     throw new ApiError(status, problem, about);

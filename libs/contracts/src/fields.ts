@@ -29,7 +29,8 @@ export const mac = z
   .pipe(z.string().regex(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/, 'must be a MAC address such as 52:54:00:12:34:56'));
 
 /** Free text without control characters: those would move a terminal's cursor, and PostgreSQL refuses NUL. */
-export const text = z.string().regex(/^\P{Cc}*$/u, 'must not hold control characters');
+const noControls = new RegExp('^[^\\u0000-\\u001f\\u007f-\\u009f]*$', 'u');
+export const text = z.string().regex(noControls, 'must not hold control characters');
 
 export const bytes = z.int().nonnegative();
 export const time = z.iso.datetime();
@@ -50,8 +51,9 @@ export const page = z.object({
     .string()
     .max(256)
     .regex(/^[A-Za-z0-9._-]*$/, 'is not a cursor of this list')
-    .optional(),
-  limit: z.int().min(1).max(500).default(100),
+    .optional()
+    .describe('Where to go on: `next` of the page before'),
+  limit: z.int().min(1).max(500).default(100).describe('How many at most'),
 });
 
 export const pageOf = <Item extends z.ZodType>(item: Item) =>

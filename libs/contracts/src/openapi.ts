@@ -16,6 +16,8 @@ const everywhere: ErrorCode[] = [
   'internal',
 ];
 
+const forEverybody: ErrorCode[] = ['request.invalid', 'internal'];
+
 const problem = {
   type: 'object',
   description: 'RFC 9457 problem details: what went wrong, and what to do about it',
@@ -109,17 +111,14 @@ function operationOf(route: AnyRoute, components: Components): Json {
   const input = components.fieldsOf(useCase.input);
   const { properties, required } = input;
   const beside = fieldsBeside(route);
-  const parameters: Json[] = route.params.map((name) => ({
-    name,
-    in: 'path',
-    required: true,
-    schema: fieldsInPath(route).includes(name)
-      ? properties[name]
-      : { type: 'string', description: 'Name or identifier' },
-  }));
-  if (!hasBody(route))
-    for (const name of beside)
-      parameters.push({ name, in: 'query', required: required.includes(name), schema: properties[name] });
+  const parameter = (name: string, where: 'path' | 'query', isRequired: boolean): Json => {
+    const { description = inPath(name), ...schema }: Json = fieldsInPath(route).concat(beside).includes(name)
+      ? { ...properties[name] }
+      : { type: 'string' };
+    return { name, in: where, required: isRequired, description, schema };
+  };
+  const parameters = route.params.map((name) => parameter(name, 'path', true));
+  if (!hasBody(route)) parameters.push(...beside.map((name) => parameter(name, 'query', required.includes(name))));
   if (route.method === 'POST' && route.transfer === null)
     parameters.push({
       name: 'Idempotency-Key',
@@ -142,6 +141,8 @@ function operationOf(route: AnyRoute, components: Components): Json {
     responses: { [route.status]: successOf(route, components), ...problemsOf(route) },
   };
 }
+
+const inPath = (name: string) => (name === 'id' ? 'The identifier' : `Name or identifier of the ${name}`);
 
 function bodyOf(
   { useCase }: AnyRoute,
@@ -179,7 +180,7 @@ function successOf(route: AnyRoute, components: Components): Json {
 }
 
 function problemsOf(route: AnyRoute): Json {
-  const codes = route.allow === 'public' ? [] : [...new Set([...everywhere, ...route.useCase.errors])];
+  const codes = route.allow === 'public' ? forEverybody : [...new Set([...everywhere, ...route.useCase.errors])];
   const byStatus = Map.groupBy(codes, (code) => errorCatalogue[code].status);
   return Object.fromEntries(
     [...byStatus].map(([status, ofStatus]) => [

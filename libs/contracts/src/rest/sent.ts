@@ -10,19 +10,23 @@ export interface Sent {
 }
 
 /**
- * The input of a use case, put together from a request, not checked yet. What stands where the route does not look for it is kept, and
- * so found to be unknown: a query parameter of a route that has a body, for one.
- * Throws M2Error `request.invalid` for what the path says already.
+ * The input of a use case, put together from a request, not checked yet.
+ * Throws M2Error `request.invalid` for what stands where the route does not look for it: it would be left out silently.
  */
 export function gather(route: AnyRoute, { params, query, body }: Sent): unknown {
   const inPath = Object.fromEntries(fieldsInPath(route).map((field) => [field, params[field]]));
   const beside = hasBody(route) ? (body ?? {}) : fromText(route.useCase.input, query);
   // A body that is no object is not an input with a few fields missing.
   if (typeof beside !== 'object' || beside === null || Array.isArray(beside)) return beside;
-  const all = { ...beside, ...(hasBody(route) && query) };
-  const twice = Object.keys(inPath).find((field) => Object.hasOwn(all, field));
-  if (twice !== undefined) throw new M2Error('request.invalid', `${twice}: is in the path, and belongs nowhere else`);
-  return { ...all, ...inPath };
+  const [parameter] = hasBody(route) ? Object.keys(query) : [];
+  if (parameter !== undefined) throw misplaced(parameter, 'is in the query, and belongs into the body');
+  const twice = Object.keys(inPath).find((field) => Object.hasOwn(beside, field));
+  if (twice !== undefined) throw misplaced(twice, 'is in the path, and belongs nowhere else');
+  return { ...beside, ...inPath };
+}
+
+function misplaced(at: string, message: string): M2Error {
+  return new M2Error('request.invalid', `${at}: ${message}`, { issues: [{ at, message }] });
 }
 
 /** Query parameters are text. What is to be a number or a truth value becomes one where it reads as one; the check says so where not. */

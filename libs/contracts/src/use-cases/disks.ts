@@ -13,7 +13,7 @@ export const diskUseCases = ofCapability('disks', {
     scope: 'project',
     permission: 'disk.read',
     summary: 'The disks of a project, by name; trashed=true: those in the trash',
-    input: page.extend({ trashed: z.boolean().default(false) }),
+    input: page.extend({ trashed: z.boolean().default(false).describe('Those in the trash instead') }),
     output: pageOf(disk),
   }),
   diskCreate: useCase({
@@ -72,7 +72,7 @@ export const diskUseCases = ofCapability('disks', {
     permission: 'disk.delete',
     summary:
       'Puts a disk into the trash, where it can be restored from for a while; purge=true: removes it and its data at once',
-    input: one.extend({ purge: z.boolean().default(false) }),
+    input: one.extend({ purge: z.boolean().default(false).describe('At once and for good, not into the trash') }),
     output: operation,
     errors: ['disk.not_found', 'disk.in_use', 'tag.in_use'],
   }),
@@ -140,9 +140,9 @@ export const diskUseCases = ofCapability('disks', {
     summary: 'The bytes of a tag, or of a disk that no node uses; with `since`, what changed after another tag',
     input: one
       .extend({
-        format: z.enum(['raw', 'qcow2', 'rbd-diff']).default('raw'),
-        tag: name.optional(),
-        since: name.optional(),
+        format: z.enum(['raw', 'qcow2', 'rbd-diff']).default('raw').describe('The format of the bytes'),
+        tag: name.optional().describe('The disk as it was tagged'),
+        since: name.optional().describe('Only what changed after this tag'),
       })
       .refine(({ since, format }) => since === undefined || format === 'rbd-diff', 'since goes with format=rbd-diff'),
     output: transfer,

@@ -9,12 +9,13 @@ export const eventUseCases = ofCapability('events', {
     permission: 'event.read',
     summary: 'What happened, oldest first; as a stream, what happens from now on (or from `cursor` on)',
     input: page.extend({
-      project: nameOrId.optional(),
+      project: nameOrId.optional().describe('Only of this project'),
       type: z
         .string()
         .max(100)
         .regex(/^[a-z.-]+\*?$/, 'must be a type, or its beginning and *')
-        .optional(),
+        .optional()
+        .describe('Only of this type: `image.disk.created`, or `image.*`'),
     }),
     output: pageOf(auditEvent),
     followed: true,

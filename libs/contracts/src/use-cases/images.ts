@@ -13,7 +13,7 @@ export const imageUseCases = ofCapability('images', {
     scope: 'project',
     permission: 'image.read',
     summary: 'The images that a project may use, by name: its own, those shared with it and the public ones',
-    input: page.extend({ own: z.boolean().default(false) }),
+    input: page.extend({ own: z.boolean().default(false).describe('Only images of the project itself') }),
     output: pageOf(image),
   }),
   imageImport: useCase({
@@ -103,12 +103,13 @@ export const imageUseCases = ofCapability('images', {
     scope: 'project',
     permission: 'image.read',
     summary: 'The bytes of an image; raw ones may be asked for in ranges',
-    input: one.extend({ format: z.enum(['raw', 'qcow2']).default('raw') }),
+    input: one.extend({ format: z.enum(['raw', 'qcow2']).default('raw').describe('The format of the bytes') }),
     output: transfer,
     errors: ['image.not_found', 'image.not_ready'],
   }),
   imageUpload: useCase({
-    kind: 'change',
+    // What changes is the image, by its import; this is the way for the bytes.
+    kind: 'query',
     scope: 'project',
     permission: 'image.import',
     summary: 'Sends the bytes of an image that waits for them',

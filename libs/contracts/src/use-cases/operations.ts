@@ -11,9 +11,9 @@ export const operationUseCases = ofCapability('operations', {
     permission: 'operation.read',
     summary: 'The operations of the projects that the token may see, newest first',
     input: page.extend({
-      project: nameOrId.optional(),
-      kind: z.enum(operationKinds).optional(),
-      state: z.enum(operationStates).optional(),
+      project: nameOrId.optional().describe('Only of this project'),
+      kind: z.enum(operationKinds).optional().describe('Only of this kind'),
+      state: z.enum(operationStates).optional().describe('Only in this state'),
     }),
     output: pageOf(operation),
     errors: ['project.not_found'],

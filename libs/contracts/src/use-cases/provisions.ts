@@ -23,7 +23,7 @@ export const provisionUseCases = ofCapability('provisions', {
     scope: 'project',
     permission: 'provision.read',
     summary: 'The provisions of a project, newest first; those that ended only with all=true',
-    input: page.extend({ all: z.boolean().default(false) }),
+    input: page.extend({ all: z.boolean().default(false).describe('Those that ended too') }),
     output: pageOf(provision),
   }),
   provisionCreate: useCase({
@@ -60,7 +60,7 @@ export const provisionUseCases = ofCapability('provisions', {
     scope: 'project',
     permission: 'provision.delete',
     summary: 'Powers the node off and takes everything back; the disk is kept unless disk=delete',
-    input: z.object({ id, disk: z.enum(['keep', 'delete']).default('keep') }),
+    input: z.object({ id, disk: z.enum(['keep', 'delete']).default('keep').describe('What becomes of the disk') }),
     output: operation,
     errors: ['provision.not_found', 'provision.ending'],
   }),

@@ -10,6 +10,7 @@ export interface UseCaseContract<
   Input extends z.ZodObject = z.ZodObject,
   Output extends z.ZodType | null = z.ZodType | null,
   Scope extends 'project' | 'installation' = 'project' | 'installation',
+  Permitted extends Permission | 'public' = Permission | 'public',
 > {
   /** Its key in `useCases`, which is also OpenAPI's operationId. */
   name: string;
@@ -21,7 +22,7 @@ export interface UseCaseContract<
   /** Inside one project, which is named beside the input, or in the installation as a whole. */
   scope: Scope;
   /** What a token has to be permitted; `public`: nothing, not even a token. */
-  permission: Permission | 'public';
+  permission: Permitted;
   input: Input;
   /** `null`: nothing is answered. */
   output: Output;
@@ -53,11 +54,12 @@ export type Capability = keyof typeof capabilities;
 
 const nothing = z.object({});
 
-type Given<Input extends z.ZodObject, Output extends z.ZodType | null, Scope> = Pick<
+type Given<Input extends z.ZodObject, Output extends z.ZodType | null, Scope, Permitted> = Pick<
   UseCaseContract,
-  'kind' | 'summary' | 'permission'
+  'kind' | 'summary'
 > &
   Partial<Pick<UseCaseContract, 'followed' | 'errors'>> & {
+    permission: Permitted;
     scope?: Scope;
     input?: Input;
     output?: Output;
@@ -69,13 +71,17 @@ export const useCase = <
   Input extends z.ZodObject = typeof nothing,
   Output extends z.ZodType | null = null,
   const Scope extends 'project' | 'installation' = 'installation',
+  const Permitted extends Permission | 'public' = Permission | 'public',
 >({
   input,
   output,
   scope,
   example,
   ...given
-}: Given<Input, Output, Scope>): Omit<UseCaseContract<Input, Output, Scope>, 'name' | 'capability'> => ({
+}: Given<Input, Output, Scope, Permitted>): Omit<
+  UseCaseContract<Input, Output, Scope, Permitted>,
+  'name' | 'capability'
+> => ({
   followed: false,
   errors: [],
   ...given,
