@@ -1,5 +1,5 @@
 import { M2Error } from '@m2/contracts';
-import type { Kit, Session } from '@m2/service-kit';
+import { type Kit, Periodic, type Session } from '@m2/service-kit';
 
 const takeUpEveryMs = 30_000;
 
@@ -21,22 +21,23 @@ export interface BackgroundWork {
 export class Background {
   private readonly running = new Map<string, { stop: AbortController; done: Promise<void> }>();
   private readonly waiting: string[] = [];
-  private timer: NodeJS.Timeout | undefined;
-  private closed = false;
+  private readonly rounds: Periodic;
 
   constructor(
     private readonly kit: Kit,
     private readonly work: BackgroundWork,
-  ) {}
+  ) {
+    this.rounds = new Periodic({
+      everyMs: takeUpEveryMs,
+      work: () => this.takeUp(),
+      onError: (err) => kit.log.warn({ err, work: work.name }, 'background work was not looked for'),
+    });
+  }
 
   /** Takes up what is on record, now and every half minute. */
   async open(): Promise<void> {
     await this.takeUp();
-    this.timer = setInterval(() => {
-      this.takeUp().catch((error: unknown) =>
-        this.kit.log.warn({ err: error, work: this.work.name }, 'background work was not looked for'),
-      );
-    }, takeUpEveryMs);
+    this.rounds.start();
   }
 
   private async takeUp(): Promise<void> {
@@ -44,16 +45,15 @@ export class Background {
   }
 
   async close(): Promise<void> {
-    // What is being looked for at this moment is not begun any more: it would fail with a storage that is closed.
-    this.closed = true;
-    clearInterval(this.timer);
+    // From here on `start` begins nothing: it would fail, because the storage is closed next.
+    await this.rounds.stop();
     this.waiting.length = 0;
     await Promise.all([...this.running.keys()].map((id) => this.stop(id)));
   }
 
   /** Begins, or lets it wait for its turn. */
   start(id: string): void {
-    if (this.closed || this.running.has(id) || this.waiting.includes(id)) return;
+    if (this.rounds.signal.aborted || this.running.has(id) || this.waiting.includes(id)) return;
     if (this.running.size >= this.work.concurrency) {
       this.waiting.push(id);
       return;

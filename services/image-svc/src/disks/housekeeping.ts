@@ -1,5 +1,5 @@
 import { diskDeleted } from '@m2/contracts';
-import { type Kit, KIT } from '@m2/service-kit';
+import { type Kit, KIT, Periodic } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import type { StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
@@ -17,36 +17,29 @@ const isDue = `(state = 'trashed' AND trashed_at <= now() - make_interval(hours 
 /** Empties the trash when its time has come, and ends what died between its last transaction and its last word to the storage. */
 @Injectable()
 export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
-  private timer: NodeJS.Timeout | undefined;
-  private round: Promise<void> | undefined;
-  private stops = false;
+  private readonly rounds: Periodic;
 
   constructor(
     @Inject(KIT) private readonly kit: Kit<ImageConfig>,
     @Inject(DiskStore) private readonly disks: DiskStore,
     @Inject(DiskRemover) private readonly remover: DiskRemover,
     @Inject(STORAGE) private readonly storage: StorageBackend,
-  ) {}
+  ) {
+    this.rounds = new Periodic({
+      everyMs,
+      work: () => this.run(),
+      onError: (err) => kit.log.warn({ err }, 'the housekeeping was not done; it is tried again'),
+    });
+  }
 
   onModuleInit(): void {
-    this.timer = setInterval(() => this.begin(), everyMs);
-    this.begin();
+    this.rounds.start();
+    this.rounds.wake();
   }
 
-  /** Ends with what it is at. */
-  async beforeApplicationShutdown(): Promise<void> {
-    this.stops = true;
-    clearInterval(this.timer);
-    await this.round;
-  }
-
-  /** Not while a round is under way: with a slow storage they would become more and more. */
-  private begin(): void {
-    this.round ??= this.run()
-      .catch((error: unknown) => {
-        this.kit.log.warn({ err: error }, 'the housekeeping was not done; it is tried again');
-      })
-      .finally(() => (this.round = undefined));
+  /** Waits for the removal that is under way. */
+  beforeApplicationShutdown(): Promise<void> {
+    return this.rounds.stop();
   }
 
   private async run(): Promise<void> {
@@ -59,7 +52,7 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
   /** One by one, so that one that cannot be done keeps no other from it. */
   private async each<Row extends object>(rows: Row[], work: (row: Row) => Promise<void>): Promise<void> {
     for (const row of rows) {
-      if (this.stops) return;
+      if (this.rounds.signal.aborted) return;
       await work(row).catch((error: unknown) => {
         this.kit.log.warn({ err: error, what: row }, 'something could not be removed; it is tried again');
       });

@@ -1,5 +1,5 @@
 import { type Finding, storageCheck, storageRepair, storageRepaired, type RequestOf } from '@m2/contracts';
-import { Answers, type Effect, Handles, type Kit, KIT, meter, type Sql } from '@m2/service-kit';
+import { Answers, type Effect, Handles, type Kit, KIT, meter, Periodic, type Sql } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import type { StorageBackend, VolumeInfo } from '@m2/storage';
 import { STORAGE } from './storage.token.js';
@@ -33,8 +33,7 @@ type Difference = Omit<Finding, 'firstSeenAt' | 'repairableAt'>;
 /** Compares the storage with what is on record: said aloud every ten minutes, explained to who asks, repaired only when asked. */
 @Injectable()
 export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
-  private timer: NodeJS.Timeout | undefined;
-  private round: Promise<unknown> = Promise.resolve();
+  private readonly rounds: Periodic;
   private readonly gauge = meter().createGauge('m2_storage_findings', {
     description: 'Differences between the storage and what is on record',
   });
@@ -42,19 +41,20 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
   constructor(
     @Inject(KIT) private readonly kit: Kit<ImageConfig>,
     @Inject(STORAGE) private readonly storage: StorageBackend,
-  ) {}
-
-  onModuleInit(): void {
-    this.timer = setInterval(() => {
-      this.round = this.look()
-        .then((found) => this.announce(found))
-        .catch((error: unknown) => this.kit.log.warn({ err: error }, 'the storage was not checked'));
-    }, everyMs);
+  ) {
+    this.rounds = new Periodic({
+      everyMs,
+      work: async () => this.announce(await this.look()),
+      onError: (err) => kit.log.warn({ err }, 'the storage was not checked'),
+    });
   }
 
-  async beforeApplicationShutdown(): Promise<void> {
-    clearInterval(this.timer);
-    await this.round;
+  onModuleInit(): void {
+    this.rounds.start();
+  }
+
+  beforeApplicationShutdown(): Promise<void> {
+    return this.rounds.stop();
   }
 
   @Answers(storageCheck)
