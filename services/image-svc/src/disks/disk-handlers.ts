@@ -3,7 +3,6 @@ import {
   diskCreate,
   diskCreated,
   diskDelete,
-  diskDeleted,
   diskList,
   diskRestore,
   diskRestored,
@@ -241,14 +240,7 @@ export class DiskHandlers {
       return {};
     }
     await this.flattener.stop(diskId);
-    const { name, volume, parentTag } = disk;
-    await this.remover.removeVolumes(effect, disk);
-    await effect.commit(async (sql, emit) => {
-      if (await this.remover.forget(sql, diskId))
-        emit(diskDeleted, { id: diskId, project, name, volume }, { entity: diskId, project });
-      return {};
-    });
-    if (parentTag) await this.remover.releaseTag(parentTag);
+    await this.remover.finish(effect, disk);
     return {};
   }
 

@@ -4,8 +4,8 @@ import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit }
 import { Background, sparsely } from '../background/background.js';
 import type { StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
-import { DiskRemover } from './disk-remover.js';
 import { DiskStore, toDisk } from './disk-store.js';
+import { TagRemover } from './tag-remover.js';
 
 interface Row {
   project: string;
@@ -24,7 +24,7 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
   constructor(
     @Inject(KIT) private readonly kit: Kit,
     @Inject(DiskStore) private readonly disks: DiskStore,
-    @Inject(DiskRemover) private readonly remover: DiskRemover,
+    @Inject(TagRemover) private readonly tags: TagRemover,
     @Inject(STORAGE) private readonly storage: StorageBackend,
   ) {
     this.background = new Background(kit, {
@@ -94,7 +94,7 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
         if (rows.length > 0) emit(diskFlattened, { id, project, name }, { entity: id, project });
         return rows.length > 0;
       });
-      if (done) await this.remover.settle(id);
+      if (done) await this.tags.settle(id);
     } catch (error) {
       const failure = M2Error.from(error);
       // The disk was attached, the service stops, or something is away for a while: taken up again, none is the end of it.

@@ -1,4 +1,3 @@
-import { diskDeleted } from '@m2/contracts';
 import { type Kit, KIT, Periodic } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import type { StorageBackend } from '@m2/storage';
@@ -6,6 +5,8 @@ import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
 import { DiskRemover } from './disk-remover.js';
 import { DiskStore } from './disk-store.js';
+import { TagRemover } from './tag-remover.js';
+import { withoutCommand } from '../volumes/removal.js';
 
 const everyMs = 60_000;
 /** No command works for so long: what it left pending is nobody's. */
@@ -23,6 +24,7 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
     @Inject(KIT) private readonly kit: Kit<ImageConfig>,
     @Inject(DiskStore) private readonly disks: DiskStore,
     @Inject(DiskRemover) private readonly remover: DiskRemover,
+    @Inject(TagRemover) private readonly tags: TagRemover,
     @Inject(STORAGE) private readonly storage: StorageBackend,
   ) {
     this.rounds = new Periodic({
@@ -78,14 +80,7 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
       if (row) await this.remover.begin(sql, row);
       return row;
     });
-    if (!disk) return;
-    // What fails stays on its way out: a part of it may be gone already, and nothing is there to be restored.
-    await this.remover.removeVolumes(this.kit.database, disk);
-    await this.kit.transact(async (sql, emit) => {
-      const { name, volume } = disk;
-      if (await this.remover.forget(sql, id)) emit(diskDeleted, { id, project, name, volume }, { entity: id, project });
-    });
-    if (disk.parentTag) await this.remover.releaseTag(disk.parentTag);
+    if (disk) await this.remover.finish(withoutCommand(this.kit), disk);
   }
 
   /** Tags that were made for something that is gone, and those whose removal, or making, nobody ended. */
@@ -95,12 +90,12 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
          AND NOT EXISTS (SELECT 1 FROM disks WHERE parent_tag = t.id) AND NOT EXISTS (SELECT 1 FROM images WHERE from_tag = t.id)
          AND NOT EXISTS (SELECT 1 FROM former_volumes WHERE parent_tag = t.id)`,
     );
-    await this.each(unneeded, ({ id }) => this.remover.releaseTag(id));
+    await this.each(unneeded, ({ id }) => this.tags.release(id));
     const left = await this.kit.database.query<{ id: string }>(
       `SELECT t.id FROM tags t JOIN disks d ON d.id = t.disk
        WHERE t.state <> 'ready' AND d.state = 'ready' AND t.created_at < now() - interval '${commandTime}'`,
     );
-    await this.each(left, ({ id }) => this.remover.endTag(id));
+    await this.each(left, ({ id }) => this.tags.removeUnfinished(id));
   }
 
   private async endRollbacks(): Promise<void> {
@@ -119,6 +114,6 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
        UNION SELECT id FROM disks d WHERE depth = 0 AND (parent_tag IS NOT NULL OR image IS NOT NULL)
          AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.disk = d.id)`,
     );
-    await this.each(left, ({ disk }) => this.remover.settle(disk));
+    await this.each(left, ({ disk }) => this.tags.settle(disk));
   }
 }

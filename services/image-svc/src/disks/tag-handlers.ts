@@ -6,7 +6,6 @@ import {
   diskTagged,
   diskTags,
   diskUntag,
-  diskUntagged,
   M2Error,
   type RequestOf,
 } from '@m2/contracts';
@@ -17,9 +16,9 @@ import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
 import { assertQuota } from '../quotas/quotas.js';
 import { newVolumeName } from '../volumes/volume-names.js';
-import { DiskRemover } from './disk-remover.js';
 import { assertFree, type DiskRow, DiskStore, toDisk } from './disk-store.js';
 import { Flattener } from './flattener.js';
+import { TagRemover } from './tag-remover.js';
 import { originOf, storageTag, TagStore, toTag, volumeOf } from './tag-store.js';
 
 /** Tags: a disk as it was, to fork from and to go back to. */
@@ -29,7 +28,7 @@ export class TagHandlers {
     @Inject(KIT) private readonly kit: Kit<ImageConfig>,
     @Inject(DiskStore) private readonly disks: DiskStore,
     @Inject(TagStore) private readonly tags: TagStore,
-    @Inject(DiskRemover) private readonly remover: DiskRemover,
+    @Inject(TagRemover) private readonly remover: TagRemover,
     @Inject(Flattener) private readonly flattener: Flattener,
     @Inject(STORAGE) private readonly storage: StorageBackend,
   ) {}
@@ -64,32 +63,7 @@ export class TagHandlers {
 
   @Handles(diskUntag)
   async untag({ tagId, diskId, project }: RequestOf<typeof diskUntag>, effect: Effect) {
-    const tag = await effect.transaction(async (sql) => {
-      const row = await this.tags.locked(sql, tagId, 'UPDATE');
-      if (!row || row.disk !== diskId || row.project !== project) return undefined;
-      const dependents = await this.tags.dependents(sql, tagId);
-      if (dependents.length > 0)
-        throw new M2Error('tag.in_use', `Made from the tag "${row.name}": ${dependents.join('; ')}`);
-      await sql.query(`UPDATE tags SET state = 'deleting' WHERE id = $1`, [tagId]);
-      return row;
-    });
-    if (!tag) return effect.commit(async () => ({}));
-    try {
-      await this.storage.ensureNoTag(volumeOf(tag), storageTag(tagId));
-    } catch (error) {
-      // Refused, it is there still, and stays as it is.
-      if (M2Error.from(error).code === 'storage.in_use' && tag.state !== 'creating')
-        await effect.query(`UPDATE tags SET state = 'ready' WHERE id = $1 AND state = 'deleting'`, [tagId]);
-      throw error;
-    }
-    await effect.commit(async (sql, emit) => {
-      await sql.query('DELETE FROM tags WHERE id = $1', [tagId]);
-      const [disk] = await sql.query<{ name: string }>('SELECT name FROM disks WHERE id = $1', [diskId]);
-      const meta = { entity: diskId, project };
-      emit(diskUntagged, { id: diskId, project, name: disk!.name, tag: tagId, tagName: tag.name }, meta);
-      return {};
-    });
-    await this.remover.settle(diskId);
+    await this.remover.untag(effect, tagId, diskId, project);
     return {};
   }
 

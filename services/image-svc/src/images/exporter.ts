@@ -24,6 +24,7 @@ import type { StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
 import { assertForeign, foreignError } from '../volumes/foreign-volumes.js';
+import { finishRemoval } from '../volumes/removal.js';
 import { ImageStore } from './image-store.js';
 
 const concurrency = 2;
@@ -87,10 +88,13 @@ export class Exporter implements OnModuleInit, BeforeApplicationShutdown {
       [exportId, project],
     );
     await this.background.stop(exportId);
-    // Also what was written whole, and died before that was on record.
-    if (job) await this.storage.ensureNoForeign(job.volume, exportId);
-    await effect.query(`DELETE FROM image_exports WHERE id = $1 AND state <> 'done'`, [exportId]);
-    return effect.commit(async () => ({}));
+    if (!job) return effect.commit(async () => ({}));
+    await finishRemoval(effect, {
+      // The volume may be complete: the service may have died before the row said so.
+      destroy: () => this.storage.ensureNoForeign(job.volume, exportId),
+      forget: async (sql) => void (await sql.query('DELETE FROM image_exports WHERE id = $1', [exportId])),
+    });
+    return {};
   }
 
   private async due(): Promise<string[]> {

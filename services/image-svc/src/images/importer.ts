@@ -5,7 +5,7 @@ import { Background, sparsely } from '../background/background.js';
 import type { GoldenSource, LongWork, StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
-import { DiskRemover } from '../disks/disk-remover.js';
+import { TagRemover } from '../disks/tag-remover.js';
 import { originOf, TagStore } from '../disks/tag-store.js';
 import { assertQuota } from '../quotas/quotas.js';
 import { foreignError } from '../volumes/foreign-volumes.js';
@@ -40,7 +40,7 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
     @Inject(Staging) private readonly staging: Staging,
     @Inject(TransferDoor) private readonly door: TransferDoor,
     @Inject(TagStore) private readonly tags: TagStore,
-    @Inject(DiskRemover) private readonly remover: DiskRemover,
+    @Inject(TagRemover) private readonly remover: TagRemover,
     @Inject(STORAGE) private readonly storage: StorageBackend,
   ) {
     this.background = new Background(kit, {
@@ -217,7 +217,7 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
   /** What was only needed on the way. */
   private async leave({ id, from_tag }: Job): Promise<void> {
     await this.door.forget(id);
-    if (from_tag) await this.remover.releaseTag(from_tag);
+    if (from_tag) await this.remover.release(from_tag);
   }
 
   private async fail(job: Job, error: M2Error): Promise<void> {
