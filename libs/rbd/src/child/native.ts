@@ -1,5 +1,5 @@
 import koffi from 'koffi';
-import { limit } from './limit.ts';
+import pLimit from 'p-limit';
 
 export type Pointer = bigint;
 /** Where C puts a result: it fills the first element. */
@@ -21,7 +21,7 @@ export class NativeError extends Error {
 }
 
 /** koffi throws when more than 256 calls are queued, so ours wait before they get there. */
-const admit = limit(128);
+const admit = pLimit(128);
 
 /**
  * Declares a C function. Each call runs on a thread of libuv's pool, so that this process goes on listening while

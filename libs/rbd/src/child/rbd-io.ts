@@ -1,5 +1,5 @@
 import koffi from 'koffi';
-import { limit } from './limit.ts';
+import pLimit from 'p-limit';
 import { declare, type Pointer } from './native.ts';
 
 /**
@@ -7,7 +7,7 @@ import { declare, type Pointer } from './native.ts';
  * is kept for everything else, which else would wait behind an import of gigabytes.
  */
 const library = koffi.load('librbd.so.1');
-const share = limit(16);
+const share = pLimit(16);
 
 function declareShared<Args extends unknown[]>(prototype: string): (...args: Args) => Promise<number> {
   const call = declare<Args>(library, prototype);
