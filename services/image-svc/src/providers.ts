@@ -21,7 +21,7 @@ import { StorageCheck } from './storage/storage-check.js';
 import { TransferDoor } from './transfers/transfer-door.js';
 import { TransferHandlers } from './transfers/transfer-handlers.js';
 
-/** The service but for its storage, which a test replaces. */
+/** All of the service except its storage, which tests replace. */
 export const providers = [
   TransferDoor,
   TransferHandlers,

@@ -7,7 +7,7 @@ import { type Committer, finishRemoval } from '../volumes/removal.js';
 import type { DiskRow } from './disk-store.js';
 import { TagRemover } from './tag-remover.js';
 
-/** Removes disks with their former volumes and their tags, in the order in which they depend on each other. */
+/** Removes disks with their former volumes and tags, dependents first. */
 @Injectable()
 export class DiskRemover {
   constructor(
@@ -15,9 +15,9 @@ export class DiskRemover {
     @Inject(STORAGE) private readonly storage: StorageBackend,
   ) {}
 
-  /** Throws M2Error `tag.in_use` when something of another disk, or an image on its way, depends on a tag of this disk. */
+  /** Throws M2Error `tag.in_use` when another disk, or an image that is being created, depends on a tag of this disk. */
   async assertUnused(sql: Sql, disk: DiskRow): Promise<void> {
-    // Nobody makes anything from a tag whose row is locked.
+    // Nobody creates anything from a tag whose row is locked.
     const tags = await sql.query<{ id: string; name: string }>(
       'SELECT id, name FROM tags WHERE disk = $1 ORDER BY id FOR UPDATE',
       [disk.id],
@@ -38,8 +38,8 @@ export class DiskRemover {
   }
 
   /**
-   * The row says first that the disk is on its way out: from here on nobody claims it, tags it or makes anything from it. The trash keeps
-   * no names, so what leaves it for good goes under one that is no other disk's.
+   * Marks the disk as being deleted: from here on nobody can claim it, tag it or create anything from it. A disk in the trash may have the
+   * same name as a newer disk, so it gets a unique one when it leaves the trash for good.
    */
   async begin(sql: Sql, disk: DiskRow): Promise<void> {
     await this.assertUnused(sql, disk);
@@ -51,7 +51,7 @@ export class DiskRemover {
     );
   }
 
-  /** Removes a disk for good, after `begin`. What fails stays marked: a part of it may be gone already, so nothing can be restored. */
+  /** Removes a disk for good, after `begin`. After an error the disk stays marked: a part of it may be gone, so it cannot be restored. */
   async finish(committer: Committer, disk: DiskRow): Promise<void> {
     const { id, project, name, volume, parentTag } = disk;
     await finishRemoval(committer, {
@@ -65,7 +65,7 @@ export class DiskRemover {
     });
   }
 
-  /** Newest first: what a rollback is making may be a clone of what the disk is now, and that of what it was. */
+  /** Newest first: the volume of an unfinished rollback may be a clone of the current one, and that of a former one. */
   private async removeVolumes(
     sql: Sql,
     { id, project, volume }: Pick<DiskRow, 'id' | 'project' | 'volume'>,
@@ -79,7 +79,7 @@ export class DiskRemover {
       await this.storage.ensureNoDisk({ project, name });
   }
 
-  /** Answers whether it was there: somebody else may have been at it too. */
+  /** Returns whether the row was there: another replica may have deleted it. */
   private async forget(sql: Sql, id: string): Promise<boolean> {
     await sql.query('DELETE FROM former_volumes WHERE disk = $1', [id]);
     await sql.query('UPDATE disks SET parent_tag = NULL WHERE id = $1', [id]);

@@ -9,13 +9,13 @@ import { TagRemover } from './tag-remover.js';
 import { withoutCommand } from '../volumes/removal.js';
 
 const everyMs = 60_000;
-/** No command works for so long: what it left pending is nobody's. */
+/** No command takes this long, so what is still pending was abandoned. */
 const commandTime = '1 hour';
-/** Disks whose time in the trash, of `$1` hours, is over; and those whose removal nobody ended. */
+/** Disks that were in the trash for `$1` hours, and disks whose removal was interrupted. */
 const isDue = `(state = 'trashed' AND trashed_at <= now() - make_interval(hours => 1) * $1
   OR state = 'deleting' AND trashed_at < now() - interval '${commandTime}')`;
 
-/** Empties the trash when its time has come, and ends what died between its last transaction and its last word to the storage. */
+/** Empties the trash, and finishes removals and rollbacks that were interrupted. */
 @Injectable()
 export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
   private readonly rounds: Periodic;
@@ -30,7 +30,7 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
     this.rounds = new Periodic({
       everyMs,
       work: () => this.run(),
-      onError: (err) => kit.log.warn({ err }, 'the housekeeping was not done; it is tried again'),
+      onError: (err) => kit.log.warn({ err }, 'the housekeeping failed; it is tried again'),
     });
   }
 
@@ -51,7 +51,7 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
     await this.settle();
   }
 
-  /** One by one, so that one that cannot be done keeps no other from it. */
+  /** One by one, so that one failure does not stop the others. */
   private async each<Row extends object>(rows: Row[], work: (row: Row) => Promise<void>): Promise<void> {
     for (const row of rows) {
       if (this.rounds.signal.aborted) return;
@@ -71,7 +71,7 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
 
   private async purge(id: string, project: string): Promise<void> {
     const disk = await this.kit.database.transaction(async (sql) => {
-      // Somebody may have restored it, and another replica may have begun.
+      // Somebody may have restored it, or another replica may have begun.
       const due = await sql.query(`SELECT 1 FROM disks WHERE id = $2 AND ${isDue} FOR UPDATE`, [
         this.kit.config.trashHours,
         id,
@@ -83,7 +83,7 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
     if (disk) await this.remover.finish(withoutCommand(this.kit), disk);
   }
 
-  /** Tags that were made for something that is gone, and those whose removal, or making, nobody ended. */
+  /** Removes tags that were made for something that is gone, and tags whose creation or removal was interrupted. */
   private async endTags(): Promise<void> {
     const unneeded = await this.kit.database.query<{ id: string }>(
       `SELECT id FROM tags t WHERE automatic AND created_at < now() - interval '${commandTime}'
@@ -103,11 +103,11 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
       `DELETE FROM former_volumes f USING disks d
        WHERE d.id = f.disk AND f.pending AND f.created_at < now() - interval '${commandTime}' RETURNING f.volume, d.project`,
     );
-    // The row goes first: a rollback that wakes up now finds that it was given up. What stays in the storage is found by the check.
+    // The row goes first: a rollback that goes on now finds that it was abandoned. The storage check finds what stays in the storage.
     await this.each(pending, ({ volume, project }) => this.storage.ensureNoDisk({ project, name: volume }));
   }
 
-  /** What disks let go of where whoever should have seen to it died. */
+  /** Frees what disks do not need any more, where the command that should have done it died. */
   private async settle(): Promise<void> {
     const left = await this.kit.database.query<{ disk: string }>(
       `SELECT disk FROM former_volumes f WHERE NOT pending AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.volume = f.volume)

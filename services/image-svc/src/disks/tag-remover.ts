@@ -6,7 +6,7 @@ import { STORAGE } from '../storage/storage.token.js';
 import { finishRemoval, withoutCommand } from '../volumes/removal.js';
 import { storageTag, type TagRow, TagStore, volumeOf } from './tag-store.js';
 
-/** Removes tags, and what a disk kept only because of its tags. */
+/** Removes tags, and what disks keep only because of tags. */
 @Injectable()
 export class TagRemover {
   constructor(
@@ -15,7 +15,7 @@ export class TagRemover {
     @Inject(STORAGE) private readonly storage: StorageBackend,
   ) {}
 
-  /** Removes a tag of a disk because a command asks for it. A tag that is gone is fine. Throws M2Error `tag.in_use`. */
+  /** Removes a tag on request. A tag that is gone is fine. Throws M2Error `tag.in_use`. */
   async untag(effect: Effect, id: string, disk: string, project: string): Promise<void> {
     const tag = await effect.transaction(async (sql) => {
       const row = await this.tags.locked(sql, id, 'UPDATE');
@@ -46,12 +46,12 @@ export class TagRemover {
     });
   }
 
-  /** Removes a tag that was made for something that is gone. What fails is left for the housekeeping. */
+  /** Removes an automatic tag that nothing depends on any more. Errors are logged; the housekeeping tries again. */
   release(id: string): Promise<void> {
     return this.removeUnneeded(id, ({ automatic }) => automatic);
   }
 
-  /** Removes a tag whose making or removal was interrupted. What fails is left for the next housekeeping. */
+  /** Removes a tag whose creation or removal was interrupted. Errors are logged; the housekeeping tries again. */
   removeUnfinished(id: string): Promise<void> {
     return this.removeUnneeded(id, ({ state }) => state !== 'ready');
   }
@@ -71,14 +71,14 @@ export class TagRemover {
         release: () => this.settle(tag.disk),
       });
     } catch (error) {
-      this.kit.log.warn({ err: error, tag: id }, 'a tag that nobody needs is left; it is removed later');
+      this.kit.log.warn({ err: error, tag: id }, 'an unneeded tag could not be removed; it is tried again');
     }
   }
 
   /**
-   * Removes the former volumes of a disk (from before a rollback) that have no tags any more. Lets go of its image, and of the tag that it
-   * was cloned from, when nothing of the disk depends on them: tags from before it was made flat still do. What fails is left for the
-   * housekeeping.
+   * Removes the disk's former volumes (from before rollbacks) that have no tags any more. Then drops the disk's reference to its image and
+   * to the tag that it was cloned from, when the disk is flat and no older tag of it needs them. Errors are logged; the housekeeping tries
+   * again.
    */
   async settle(disk: string): Promise<void> {
     try {
@@ -109,7 +109,10 @@ export class TagRemover {
         [disk],
       );
     } catch (error) {
-      this.kit.log.warn({ err: error, disk }, 'what a disk left behind is removed later');
+      this.kit.log.warn(
+        { err: error, disk },
+        'what a disk does not need any more could not be removed; it is tried again',
+      );
     }
   }
 }

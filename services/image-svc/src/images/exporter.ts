@@ -82,7 +82,7 @@ export class Exporter implements OnModuleInit, BeforeApplicationShutdown {
 
   @Handles(imageExportCancel)
   async cancel({ exportId, project }: RequestOf<typeof imageExportCancel>, effect: Effect) {
-    // The state first: what is stopped must not be taken up again.
+    // The state goes first: what is stopped must not be started again.
     const [job] = await effect.query<{ volume: string }>(
       `UPDATE image_exports SET state = 'failed' WHERE id = $1 AND project = $2 AND state <> 'done' RETURNING volume`,
       [exportId, project],
@@ -90,7 +90,7 @@ export class Exporter implements OnModuleInit, BeforeApplicationShutdown {
     await this.background.stop(exportId);
     if (!job) return effect.commit(async () => ({}));
     await finishRemoval(effect, {
-      // The volume may be complete: the service may have died before the row said so.
+      // The volume may be complete: the service may have died before it recorded that.
       destroy: () => this.storage.ensureNoForeign(job.volume, exportId),
       forget: async (sql) => void (await sql.query('DELETE FROM image_exports WHERE id = $1', [exportId])),
     });
@@ -151,6 +151,6 @@ export class Exporter implements OnModuleInit, BeforeApplicationShutdown {
         id,
         JSON.stringify({ phase: 'copy', done, total }),
       ])
-      .catch((error: unknown) => this.kit.log.debug({ err: error }, 'progress was not kept'));
+      .catch((error: unknown) => this.kit.log.debug({ err: error }, 'progress was not recorded'));
   }
 }

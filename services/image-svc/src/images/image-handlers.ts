@@ -53,11 +53,11 @@ export class ImageHandlers {
     return this.images.list(filter);
   }
 
-  /** Only the wish is on record when this answers; the importer carries it out, in this life of the service or the next. */
+  /** This only records the request. The importer does the work, also after a restart of the service. */
   @Handles(imageImport)
   async import(request: RequestOf<typeof imageImport>, effect: Effect): Promise<Image> {
     const { image, tag } = await effect.transaction((sql) => this.record(sql, request));
-    // A disk is kept as it is when somebody asks, not when its turn has come.
+    // The disk is tagged now, not when the import's turn comes: the image has the content of this moment.
     if (tag) await this.storage.ensureTag(volumeOf(tag), storageTag(tag.id));
     const answer = await effect.commit(async (sql) => {
       if (tag) await sql.query(`UPDATE tags SET state = 'ready' WHERE id = $1`, [tag.id]);
@@ -67,7 +67,7 @@ export class ImageHandlers {
     return answer;
   }
 
-  /** `tag`: one that has to be made first. */
+  /** `tag` is set when it has to be created first. */
   private async record(
     sql: Sql,
     { imageId, project, name, source, format, sha256, metadata }: RequestOf<typeof imageImport>,
@@ -80,7 +80,7 @@ export class ImageHandlers {
     if (source.kind === 'volume') assertForeign(this.kit.config.foreignVolumes, source.volume);
     const fromImage = source.kind === 'image' ? await this.copied(sql, source) : null;
     const fromTag = source.kind === 'disk' ? await this.snapshot(sql, imageId, project, source) : null;
-    // After what it is made of is locked, in the order of all others: the other way round, two would wait for each other.
+    // After the lock on the source, in the same order as everywhere else: the other order would deadlock.
     await assertQuota(sql, project, { images: 1 });
     const image: ImageRow = {
       id: imageId,

@@ -19,8 +19,8 @@ export class ImageRemover {
   ) {}
 
   /**
-   * The row is marked first, so that nobody clones the image any more and a running import stops. A disk that was cloned before that is
-   * found by its foreign key, whatever the race. An image that is gone is fine. Throws M2Error `image.in_use`.
+   * Marks the image as being deleted, so that nobody clones it and its import stops, then removes it. The foreign key finds a disk that was
+   * cloned just before. An image that is gone is fine. Throws M2Error `image.in_use`.
    */
   async remove(effect: Effect, id: string, project: string): Promise<void> {
     const image = await effect.transaction(async (sql) => {
@@ -42,7 +42,7 @@ export class ImageRemover {
     await this.importer.stop(id);
     await finishRemoval(effect, {
       destroy: () => this.storage.ensureNoGolden(image.volume),
-      // Somebody reads it at this moment.
+      // A download or an export is reading it now.
       restore: async () => {
         if (image.state === 'ready')
           await effect.query(`UPDATE images SET state = 'ready' WHERE id = $1 AND state = 'deleting'`, [id]);
@@ -58,7 +58,7 @@ export class ImageRemover {
     });
   }
 
-  /** What uses an image, in words. What other projects have is counted, and not named. */
+  /** What uses an image, in words. Things of other projects are counted and not named. */
   private async users(sql: Sql, image: string, project: string): Promise<string[]> {
     const rows = await sql.query<{ what: string; project: string }>(
       `SELECT 'disk ' || name || CASE state WHEN 'trashed' THEN ' (in the trash)' ELSE '' END AS what, project FROM disks WHERE image = $1

@@ -1,7 +1,7 @@
 import { M2Error } from '@m2/contracts';
 import type { Emit, Kit, Sql } from '@m2/service-kit';
 
-/** What a removal is written with: the `Effect` of a command, or `withoutCommand(kit)`. */
+/** What a removal is committed with: the `Effect` of a command, or `withoutCommand(kit)`. */
 export interface Committer extends Sql {
   commit<T>(work: (sql: Sql, emit: Emit) => Promise<T>): Promise<T>;
 }
@@ -12,11 +12,11 @@ export const withoutCommand = (kit: Kit): Committer => ({
   commit: (work) => kit.transact(work),
 });
 
-/** Something with rows in the database and data in the storage. Its row says already that it is being deleted. */
+/** Something that has rows in the database and data in the storage. Its row is already marked as being deleted. */
 export interface Removal {
   /** Removes the data. It may be gone already. */
   destroy(): Promise<void>;
-  /** Makes the row usable again. Called when the storage refused (`storage.in_use`) and so nothing is lost. */
+  /** Makes the row usable again. Called when the storage refused with `storage.in_use`: nothing was lost. */
   restore?(): Promise<unknown>;
   /** Deletes the rows and emits the event. */
   forget(sql: Sql, emit: Emit): Promise<void>;
@@ -25,8 +25,8 @@ export interface Removal {
 }
 
 /**
- * The one way in which images, disks, tags and exports are removed: first the data, then the rows with their event, then what only they
- * needed. A crash in between leaves a row that is being deleted, and never data without a row. Throws what the storage throws.
+ * The one way to remove images, disks, tags and exports: first the data, then the rows with their event, then what only they needed. A
+ * crash in between leaves a marked row, and never data without a row. Throws what the storage throws.
  */
 export async function finishRemoval(committer: Committer, removal: Removal): Promise<void> {
   try {
