@@ -23,9 +23,9 @@ export interface InspectedImage {
 }
 
 /**
- * Says what an untrusted file is, and refuses it unless it is one self-contained disk image. `path` is absolute and
- * nobody else writes to it. Errors: `image.not_an_image`, `image.unsupported_format`, `image.format_mismatch`,
- * `image.has_backing_file`, `image.encrypted`, `image.too_large`.
+ * Finds out what an untrusted file is, and refuses it unless it is one self-contained disk image. `path` is absolute and nobody else writes
+ * to it. Errors: `image.not_an_image`, `image.unsupported_format`, `image.format_mismatch`, `image.has_backing_file`, `image.encrypted`,
+ * `image.too_large`.
  */
 export async function inspectImage(path: string, options: InspectOptions): Promise<InspectedImage> {
   const file = await open(path, 'r');
@@ -66,14 +66,14 @@ async function inspectFile(file: FileHandle, { declared, maxVirtualBytes }: Insp
       `The image has ${size} bytes, allowed are ${maxVirtualBytes}. Shrink it, or ask the operator to raise the limit.`,
     );
   }
-  return { format, virtualSizeBytes: Math.ceil(size / 512) * 512 }; // as QEMU counts: in whole sectors
+  return { format, virtualSizeBytes: Math.ceil(size / 512) * 512 }; // like QEMU: in whole sectors
 }
 
 function formatOf({ kind }: Extract<Sniffed, { kind: 'qcow2' | 'vmdk' | 'disk' }>): ImageFormat {
   return kind === 'disk' ? 'raw' : kind;
 }
 
-/** The parts of `qemu-img info --output=json` that count (QEMU, qapi/block-core, ImageInfo). */
+/** The fields of `qemu-img info --output=json` that are used (QEMU, qapi/block-core, ImageInfo). */
 interface QemuInfo {
   format?: string;
   'virtual-size'?: number;
@@ -85,13 +85,13 @@ interface QemuInfo {
       'data-file'?: string;
       corrupt?: boolean;
       encrypt?: unknown;
-      /** Of a VMDK. */
+      /** For VMDK. */
       extents?: { filename?: string }[];
     };
   };
 }
 
-/** The second opinion: QEMU reads the tables and header extensions that we do not, in a process with limits. */
+/** A second opinion: QEMU reads the tables and header extensions that we do not, in a process with limits. */
 async function confirmWithQemu(
   path: string,
   { format, virtualSizeBytes }: InspectedImage,

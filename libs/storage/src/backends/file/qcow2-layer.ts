@@ -13,9 +13,9 @@ const compressed = 1n << 62n;
 const keptTables = 8;
 
 /**
- * Reads the tables of an overlay that `writeOverlay` began and QEMU went on with (QEMU, docs/interop/qcow2, "Extended L2
- * Entries"): which of its subclusters hold data, and where. So a tag or a disk is read, and what changed since a tag is
- * known, without a process per reader. Not for images from elsewhere: those have compression, encryption, other sizes.
+ * Reads the tables of an overlay that `writeOverlay` created and QEMU wrote to (QEMU, docs/interop/qcow2, "Extended L2 Entries"): which of
+ * its subclusters have data, and where. With it, tags and differences are read without a process per reader. Not for images from elsewhere:
+ * those have compression, encryption, other sizes.
  */
 export class Qcow2Layer implements OpenLayer {
   private readonly tables = new Map<number, Promise<Buffer>>();
@@ -93,7 +93,7 @@ export class Qcow2Layer implements OpenLayer {
     }
   }
 
-  /** Tables are read in turn, each 128 KiB for a gibibyte of the disk: a few of them are kept. */
+  /** Tables are read in order; each covers a gibibyte of the disk and takes 128 KiB. A few are cached. */
   private table(at: number): Promise<Buffer> {
     const known = this.tables.get(at);
     if (known) return known;
