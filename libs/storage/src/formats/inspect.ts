@@ -55,7 +55,7 @@ async function inspectFile(file: FileHandle, { declared, maxVirtualBytes }: Insp
   if (declared !== undefined && declared !== format) {
     throw new ImageError(
       'image.format_mismatch',
-      `The file was said to be ${declared} and is ${format}. Name the right format, or leave it out.`,
+      `The file was declared as ${declared} and is ${format}. Name the right format, or leave it out.`,
     );
   }
   if (format === 'qcow2') return { format, virtualSizeBytes: checkQcow2Header(head, size, maxVirtualBytes) };
@@ -106,7 +106,7 @@ async function confirmWithQemu(
     const reason = stderr.trim().split('\n').at(-1) || 'reading it took too much time or memory';
     throw new ImageError(
       'image.not_an_image',
-      `QEMU cannot read the image: ${reason}. Make it again, or upload it again.`,
+      `QEMU cannot read the image: ${reason}. Create it again, or upload it again.`,
     );
   }
   const info = JSON.parse(stdout) as QemuInfo;
@@ -128,7 +128,7 @@ async function confirmWithQemu(
   if (info.format !== format || info['virtual-size'] !== virtualSizeBytes || details?.corrupt) {
     throw new ImageError(
       'image.not_an_image',
-      'The image is not what its header says. Make it again, or upload it again.',
+      'The image is not what its header says. Create it again, or upload it again.',
     );
   }
 }

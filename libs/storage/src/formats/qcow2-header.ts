@@ -56,7 +56,7 @@ function checkFeatures(head: Buffer): void {
   if (features & ~harmless) {
     throw new ImageError(
       'image.unsupported_format',
-      'The image uses features of qcow2 that are not known here. Convert it with a plain "qemu-img convert -O qcow2".',
+      'The image uses features of qcow2 that M2 does not know. Convert it with a plain "qemu-img convert -O qcow2".',
     );
   }
 }
@@ -91,6 +91,6 @@ function checkSizes(head: Buffer, fileBytes: number, maxVirtualBytes: number): n
 function damaged(reason: string): ImageError {
   return new ImageError(
     'image.not_an_image',
-    `The qcow2 file is damaged: ${reason}. Make it again, or upload it again.`,
+    `The qcow2 file is damaged: ${reason}. Create it again, or upload it again.`,
   );
 }

@@ -67,7 +67,7 @@ function check(header: Buffer, fileBytes: number, maxVirtualBytes: number): Spar
   }
   const compression = header.readUInt16LE(77);
   if (compression > deflate || (compression === deflate) !== (flags & flag.compressed) > 0) {
-    throw unsupported('The image is compressed in a way that is not known here.');
+    throw unsupported('The image uses a compression that M2 does not know.');
   }
   const capacity = header.readBigUInt64LE(12);
   if (capacity === 0n) throw inOtherFiles();
@@ -121,6 +121,6 @@ export function unsupported(what: string): ImageError {
 export function damaged(reason: string): ImageError {
   return new ImageError(
     'image.not_an_image',
-    `The VMDK file is damaged: ${reason}. Make it again, or upload it again.`,
+    `The VMDK file is damaged: ${reason}. Create it again, or upload it again.`,
   );
 }

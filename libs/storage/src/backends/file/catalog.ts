@@ -157,7 +157,7 @@ export class Catalog {
   }
 
   /**
-   * A reflinked disk could do without its origin at once; it needs it until it is made flat, as in all backends. An overlay needs it as
+   * A reflinked disk could do without its origin, but counts as needing it until it is made flat, as in all backends. An overlay needs it as
    * long as its oldest layer is an overlay; the disk or a tag may depend on that layer.
    */
   private needsOrigin(disk: DiskFile): boolean {
@@ -174,7 +174,7 @@ export class Catalog {
     if (found) return found;
     throw new StorageError(
       'storage.unavailable',
-      `What ${file.path} stands on (${origin}) is gone. Restore it from a backup.`,
+      `The file below ${file.path} (${origin}) is gone. Restore it from a backup.`,
     );
   }
 }

@@ -157,7 +157,7 @@ export class DiskLayers {
     return { volume, kind: 'layer', number, format: 'qcow2', path: disk.path };
   }
 
-  /** The layer whose content has to be copied; undefined when the disk is flat by now. */
+  /** The layer whose content has to be copied; the disk itself when it is flat by now. */
   private async layerToFlatten(volume: string): Promise<LayerFile | DiskFile> {
     const { files, isAttached, follow } = this.options;
     const catalog = await this.tidy(volume);

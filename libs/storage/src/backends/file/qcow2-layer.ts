@@ -36,7 +36,7 @@ export class Qcow2Layer implements OpenLayer {
         head.readUInt32BE(20) !== clusterBits ||
         (head.readBigUInt64BE(72) & extendedL2) === 0n
       ) {
-        throw new StorageError('storage.unavailable', `${path} is no overlay of M2. Restore it from a backup.`);
+        throw new StorageError('storage.unavailable', `${path} is not an overlay of M2. Restore it from a backup.`);
       }
       const l1 = Buffer.alloc(head.readUInt32BE(36) * 8);
       await readFully(file, l1, 0, l1.length, Number(head.readBigUInt64BE(40)));
@@ -75,7 +75,10 @@ export class Qcow2Layer implements OpenLayer {
       const entry = (Math.floor(at / cluster) % (bytesPerL1Entry / cluster)) * 16;
       const host = table.readBigUInt64BE(entry);
       if (host & compressed)
-        throw new StorageError('storage.unavailable', 'An overlay is compressed, which M2 does not do.');
+        throw new StorageError(
+          'storage.unavailable',
+          'An overlay has compressed clusters, which M2 does not write. Restore it from a backup.',
+        );
       const [zeros, allocated] = [table.readUInt32BE(entry + 8), table.readUInt32BE(entry + 12)];
       const clusterEnd = Math.min(end, (Math.floor(at / cluster) + 1) * cluster);
       if ((zeros | allocated) === 0) {
