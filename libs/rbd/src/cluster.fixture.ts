@@ -55,7 +55,7 @@ export function useCluster() {
       return ref;
     },
 
-    /** A raw file with holes: data of 3 MiB, of 64 KiB and of 700 bytes at its end, which is at no sector's boundary. */
+    /** A raw file with holes: data of 3 MiB, of 64 KiB and of 700 bytes at its end, which is not at a sector boundary. */
     async sparseFile(): Promise<{ path: string; sizeBytes: number }> {
       const path = join(directory, `raw${(count += 1)}`);
       const sizeBytes = 40 * MiB + 700;

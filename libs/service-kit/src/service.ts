@@ -165,12 +165,12 @@ export async function startService<S extends z.ZodObject>(
   bus.announce();
   relay.start();
   for (const consumer of consumers) consumer.start();
-  const stopRetention = startRetention(database, log);
+  const retention = startRetention(database, log);
   await listen?.(app, kit);
   const ops = await OpsServer.listen(config.opsListen, () => kit.readiness, telemetry.metricsText);
 
   const stop = async () => {
-    stopRetention();
+    await retention.stop();
     await calls.stop();
     await Promise.all(consumers.map((consumer) => consumer.stop()));
     await app.close();

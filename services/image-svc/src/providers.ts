@@ -7,9 +7,11 @@ import { Flattener } from './disks/flattener.js';
 import { Housekeeping } from './disks/housekeeping.js';
 import { ProjectEnd } from './disks/project-end.js';
 import { TagHandlers } from './disks/tag-handlers.js';
+import { TagRemover } from './disks/tag-remover.js';
 import { TagStore } from './disks/tag-store.js';
 import { Exporter } from './images/exporter.js';
 import { ImageHandlers } from './images/image-handlers.js';
+import { ImageRemover } from './images/image-remover.js';
 import { ImageStore } from './images/image-store.js';
 import { Importer } from './images/importer.js';
 import { LineageHandler } from './images/lineage.js';
@@ -19,12 +21,13 @@ import { StorageCheck } from './storage/storage-check.js';
 import { TransferDoor } from './transfers/transfer-door.js';
 import { TransferHandlers } from './transfers/transfer-handlers.js';
 
-/** The service but for its storage, which a test replaces. */
+/** All of the service except its storage, which tests replace. */
 export const providers = [
   TransferDoor,
   TransferHandlers,
   Staging,
   ImageStore,
+  ImageRemover,
   ImageHandlers,
   Importer,
   Exporter,
@@ -33,6 +36,7 @@ export const providers = [
   DiskHandlers,
   DiskRemover,
   TagStore,
+  TagRemover,
   TagHandlers,
   Flattener,
   AttachmentHandlers,
