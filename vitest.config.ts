@@ -1,6 +1,6 @@
-import { globSync, readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { configDefaults, defineConfig, type TestUserConfig } from 'vitest/config';
+import { defineConfig, type TestUserConfig } from 'vitest/config';
 
 /** Tests read the workspace's sources, so no build has to be fresh before `vitest` runs. */
 const root = fileURLToPath(new URL('.', import.meta.url));
@@ -20,16 +20,6 @@ const alias = Object.fromEntries([
   ]),
 ]);
 
-const unitTests = ['{libs,services,apps,lab,bench}/**/src/**/*.spec.ts', '{tools,deploy}/*.spec.ts'];
-/**
- * Unit tests share a worker, and the modules that they import. One that replaces a module (`vi.mock`) would replace it for those after it,
- * so it gets a worker of its own.
- */
-const isolated = globSync(unitTests, {
-  cwd: root,
-  exclude: (path) => path === 'node_modules' || path === 'dist',
-}).filter((file) => readFileSync(root + file, 'utf8').includes('vi.mock('));
-
 /** Where a test waits for another process, or for a node that boots, more workers than processors pay. */
 const waiting = 4;
 
@@ -38,7 +28,7 @@ interface Tier {
   include: string[];
   testTimeout: number;
   maxWorkers: number;
-  /** Projects of the same group run together; groups run one after the other. */
+  /** Tiers of the same group run together; groups run one after the other. */
   group: number;
 }
 
@@ -54,7 +44,6 @@ const tier = ({ name, include, testTimeout, maxWorkers, group }: Tier, more: Tes
     ...more,
   },
 });
-const unit = { testTimeout: 20_000, maxWorkers: 2, group: 1 };
 const whole = { testTimeout: 900_000, maxWorkers: waiting, group: 3 };
 
 export default defineConfig({
@@ -62,11 +51,17 @@ export default defineConfig({
     // What the shared servers take to stop.
     teardownTimeout: 60_000,
     projects: [
+      // They share two threads, and the modules that they import: no unit test may replace one (tools/boundaries.spec.ts).
       tier(
-        { name: 'unit', include: unitTests, ...unit },
-        { pool: 'threads', isolate: false, exclude: [...configDefaults.exclude, ...isolated] },
+        {
+          name: 'unit',
+          include: ['{libs,services,apps,lab,bench}/**/src/**/*.spec.ts', '{tools,deploy}/*.spec.ts'],
+          testTimeout: 20_000,
+          maxWorkers: 2,
+          group: 1,
+        },
+        { pool: 'threads', isolate: false },
       ),
-      tier({ name: 'unit-isolated', include: isolated, ...unit }),
       tier(
         {
           name: 'it',

@@ -36,8 +36,7 @@ export async function runTests(
 ): Promise<TestRun> {
   await rm(report, { force: true });
   const args = [binPath(workspace, 'vitest'), ...(related ? ['related', '--run', '--passWithNoTests'] : ['run'])];
-  // A tier may have several projects: `unit`, `unit-isolated`.
-  args.push(...tiers.flatMap((tier) => ['--project', `${tier}*`]));
+  args.push(...tiers.flatMap((tier) => ['--project', tier]));
   args.push('--reporter=default', `--reporter=${reporter}`, ...(related ?? []));
   const env = { ...process.env, [reportVariable]: report };
   const code = await finished(spawn(process.execPath, args, { cwd: root, env, stdio: ['ignore', output, output] }));

@@ -4,13 +4,6 @@ import { addTotals, type Totals } from './totals.js';
 export const tiers = ['unit', 'it', 'e2e', 'faults'] as const;
 export type Tier = (typeof tiers)[number];
 
-/** The tier of a project of vitest.config.ts: those of one tier begin with its name. */
-export function tierOf(project: string): Tier {
-  const tier = tiers.find((name) => project === name || project.startsWith(`${name}-`));
-  if (!tier) throw new Error(`The project ${project} of vitest.config.ts belongs to no tier`);
-  return tier;
-}
-
 /** Times are in milliseconds since the epoch. */
 const fileReport = z.object({
   file: z.string(),

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { runAll } from './check.js';
 import { judge, type TestRun } from './runner.js';
-import { type FileReport, slowest, summarize, tierOf, type Tier } from './test-report.js';
+import { type FileReport, slowest, summarize, type Tier } from './test-report.js';
 import { totalsLine } from './totals.js';
 
 const file = (tier: Tier, startedAt: number, endedAt: number, counts: Partial<FileReport> = {}): FileReport => ({
@@ -40,11 +40,6 @@ describe('summarize', () => {
 
   it('names the files that took longest', () => {
     expect(slowest(report, 2).map(({ startedAt, endedAt }) => endedAt - startedAt)).toEqual([9_000, 3_500]);
-  });
-
-  it('knows which projects are of a tier', () => {
-    expect(['unit', 'unit-isolated', 'faults'].map(tierOf)).toEqual(['unit', 'unit', 'faults']);
-    expect(() => tierOf('united')).toThrow('no tier');
   });
 });
 
