@@ -111,7 +111,7 @@ module.exports = {
       comment: 'The lab makes what a real site has. A product that needs it works nowhere else.',
       severity: 'error',
       from: { path: '^(services|libs|apps)/', pathNot: [labCommands, tests] },
-      to: { path: '^(lab|e2e|faults|bench)/|^@m2/(lab|e2e|faults|bench)$' },
+      to: { path: '^(lab|e2e|faults|bench)/|^@m2/(lab|e2e|faults|bench)(/|$)' },
     },
     {
       name: 'the-command-line-speaks-rest',

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -19,6 +19,7 @@ const forbidden: [rule: string, from: string, imported: string][] = [
   ['the-saga-engine-knows-no-service', 'libs/saga/src/store.ts', '@nestjs/common'],
   ['no-lab-in-the-product', 'services/hil-adapter/src/nodes/nodes.ts', '@m2/lab'],
   ['no-lab-in-the-product', 'apps/cli/src/commands/node.ts', '@m2/lab'],
+  ['no-lab-in-the-product', 'apps/cli/src/commands/image-too.ts', '@m2/lab/testing'],
   ['the-command-line-speaks-rest', 'apps/cli/src/commands/disk.ts', '@m2/service-kit'],
   ['the-command-line-speaks-rest', 'apps/cli/src/commands/image.ts', '@m2/image-svc'],
   ['the-supervisor-starts-programs', 'apps/supervisor/src/child.ts', '@m2/api-gateway'],
@@ -189,4 +190,14 @@ it('has a row here for every rule', async () => {
     default: { forbidden: { name: string }[] };
   };
   expect(new Set(forbidden.map(([rule]) => rule))).toEqual(new Set(config.forbidden.map(({ name }) => name)));
+});
+
+/** Unit tests share workers, and what they have imported: those that come later would have the replacement too. */
+it('no unit test replaces a module', () => {
+  const tests = globSync('{libs,services,apps,lab,bench}/**/src/**/*.spec.ts', {
+    cwd: root,
+    exclude: (path) => path === 'node_modules' || path === 'dist',
+  });
+  expect(tests.length).toBeGreaterThan(50);
+  expect(tests.filter((test) => /\bvi\.(do)?[mM]ock\(/.test(readFileSync(join(root, test), 'utf8')))).toEqual([]);
 });
