@@ -34,6 +34,8 @@ export interface Subscription {
   of: EventContract | 'all';
 }
 
+export const subjectOf = ({ of }: Subscription): string => (of === 'all' ? 'm2.evt.>' : of.subject);
+
 /** The stream holds what is on its way; the truth is in the outboxes. Made by whoever comes first, the same by all. */
 export async function ensureEventStream(bus: Bus): Promise<void> {
   const manager = await jetstreamManager(bus.connection, { checkAPI: false });
@@ -111,13 +113,12 @@ export class EventConsumer {
   }
 
   private async ensureConsumer(): Promise<void> {
-    const { of, durable } = this.subscription;
     const manager = await jetstreamManager(this.bus.connection, { checkAPI: false });
     await manager.consumers.add(eventStream, {
-      durable_name: durable,
+      durable_name: this.subscription.durable,
       ack_policy: AckPolicy.Explicit,
       deliver_policy: DeliverPolicy.All,
-      filter_subject: of === 'all' ? 'm2.evt.>' : of.subject,
+      filter_subject: subjectOf(this.subscription),
       ack_wait: 30 * 1e9,
       max_ack_pending: 4 * maxBatch,
     });

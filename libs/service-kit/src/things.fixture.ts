@@ -7,7 +7,7 @@ import {
   M2Error,
   type RequestOf,
 } from '@m2/contracts';
-import { Inject, Injectable, Module } from '@nestjs/common';
+import { Controller, Inject, Module } from '@nestjs/common';
 import { trace } from '@opentelemetry/api';
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
@@ -34,7 +34,7 @@ export const traces: (string | undefined)[] = [];
 /** Commands wait at it. */
 export const gate = { open: Promise.resolve() };
 
-@Injectable()
+@Controller()
 class Things {
   constructor(@Inject(KIT) private readonly kit: Kit) {}
 
@@ -66,7 +66,7 @@ class Things {
   }
 }
 
-@Module({ providers: [Things] })
+@Module({ controllers: [Things] })
 class ThingsModule {}
 
 /** A service of the catalogue that only counts. */

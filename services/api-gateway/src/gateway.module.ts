@@ -9,6 +9,7 @@ import { DisksController } from './disks/disks.controller.js';
 import { TagsController } from './disks/tags.controller.js';
 import { DescriptionController } from './door/description.controller.js';
 import type { GatewayConfig } from './config.js';
+import { AuditConsumer } from './events/audit.consumer.js';
 import { Audit } from './events/audit.js';
 import { EventsController } from './events/events.controller.js';
 import { ImagesController } from './images/images.controller.js';
@@ -27,6 +28,7 @@ import { TransfersController } from './transfers/transfers.controller.js';
 @Module({
   controllers: [
     AccessController,
+    AuditConsumer,
     DescriptionController,
     DisksController,
     EventsController,

@@ -11,11 +11,9 @@ import type { PowerDriver } from './power/power.port.js';
 
 /** The one place that knows which drivers there are. */
 @Module({
+  controllers: [NodeHandlers, PowerHandlers, NetworkHandlers],
   providers: [
     NodeStore,
-    NodeHandlers,
-    PowerHandlers,
-    NetworkHandlers,
     {
       provide: POWER,
       inject: [KIT],

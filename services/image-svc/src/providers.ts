@@ -3,6 +3,7 @@ import { AttachmentKeeper } from './disks/attachment-keeper.js';
 import { DiskHandlers } from './disks/disk-handlers.js';
 import { DiskRemover } from './disks/disk-remover.js';
 import { DiskStore } from './disks/disk-store.js';
+import { FlattenHandler } from './disks/flatten-handler.js';
 import { Flattener } from './disks/flattener.js';
 import { Housekeeping } from './disks/housekeeping.js';
 import { ProjectEnd } from './disks/project-end.js';
@@ -19,26 +20,31 @@ import { StorageCheck } from './storage/storage-check.js';
 import { TransferDoor } from './transfers/transfer-door.js';
 import { TransferHandlers } from './transfers/transfer-handlers.js';
 
-/** The service but for its storage, which a test replaces. */
-export const providers = [
-  TransferDoor,
-  TransferHandlers,
-  Staging,
-  ImageStore,
+/** What answers messages. */
+export const controllers = [
   ImageHandlers,
-  Importer,
-  Exporter,
   LineageHandler,
-  DiskStore,
+  Exporter,
   DiskHandlers,
-  DiskRemover,
-  TagStore,
+  FlattenHandler,
   TagHandlers,
-  Flattener,
   AttachmentHandlers,
-  AttachmentKeeper,
-  Housekeeping,
   ProjectEnd,
   QuotaHandlers,
   StorageCheck,
+  TransferHandlers,
+];
+
+/** The service but for its storage, which a test replaces. */
+export const providers = [
+  TransferDoor,
+  Staging,
+  ImageStore,
+  Importer,
+  DiskStore,
+  DiskRemover,
+  TagStore,
+  Flattener,
+  AttachmentKeeper,
+  Housekeeping,
 ];

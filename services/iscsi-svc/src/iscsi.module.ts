@@ -8,14 +8,15 @@ import { ExportHandlers } from './exports/export-handlers.js';
 import { ExportPortals } from './exports/export-portals.js';
 import { ExportStore } from './exports/export-store.js';
 import { PortalHost } from './exports/portal-host.js';
+import { ReattachedDisks } from './exports/reattached-disks.js';
 import { Reconciler } from './exports/reconciler.js';
 import { TgtDriver } from './targets/tgt/tgt-driver.js';
 
 /** The one place that knows which driver there is. */
 @Module({
+  controllers: [ExportHandlers, ReattachedDisks],
   providers: [
     ExportStore,
-    ExportHandlers,
     ExportPortals,
     DiskTargets,
     PortalHost,

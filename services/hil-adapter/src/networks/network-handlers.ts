@@ -1,6 +1,6 @@
 import { M2Error, networkAttach, networkAttached, networkDetach, networkDetached, type RequestOf } from '@m2/contracts';
 import { type Effect, Handles, type Sql } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
+import { Controller, Inject } from '@nestjs/common';
 import { type HeldNode, NodeStore } from '../nodes/node-store.js';
 import type { NetworkDriver } from './network.port.js';
 
@@ -14,7 +14,7 @@ interface NicRow {
 type Request = RequestOf<typeof networkAttach>;
 
 /** Moves the nics of those who hold the nodes. */
-@Injectable()
+@Controller()
 export class NetworkHandlers {
   constructor(
     @Inject(NodeStore) private readonly nodes: NodeStore,

@@ -1,6 +1,6 @@
 import { M2Error, powerBoot, powerOff, powerShow, powerTurnedOff, powerTurnedOn, type RequestOf } from '@m2/contracts';
 import { Answers, type Effect, Handles, type Kit, KIT } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
+import { Controller, Inject } from '@nestjs/common';
 import { type HeldNode, NodeStore } from '../nodes/node-store.js';
 import type { PowerDriver, PowerState } from './power.port.js';
 
@@ -10,7 +10,7 @@ export const POWER = Symbol('power driver');
 const showMs = 8_000;
 
 /** Powers the nodes of those who hold them. */
-@Injectable()
+@Controller()
 export class PowerHandlers {
   constructor(
     @Inject(KIT) private readonly kit: Kit,

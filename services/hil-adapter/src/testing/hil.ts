@@ -96,14 +96,8 @@ export async function openHil() {
   const networks = new RecordedNetworks();
 
   @Module({
-    providers: [
-      NodeStore,
-      NodeHandlers,
-      PowerHandlers,
-      NetworkHandlers,
-      { provide: POWER, useValue: power },
-      { provide: NETWORKS, useValue: networks },
-    ],
+    controllers: [NodeHandlers, PowerHandlers, NetworkHandlers],
+    providers: [NodeStore, { provide: POWER, useValue: power }, { provide: NETWORKS, useValue: networks }],
   })
   class RecordedModule {}
   const definition: ServiceDefinition<typeof hilConfig> = {

@@ -15,7 +15,7 @@ import {
   type RequestOf,
 } from '@m2/contracts';
 import { Answers, type Effect, type Emit, Handles, type Kit, KIT, type Sql, violatesUnique } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
+import { Controller, Inject } from '@nestjs/common';
 import type { Origin, StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
@@ -41,7 +41,7 @@ interface Source {
 }
 
 /** The disks: how they come and go. The volume is made after its row and goes before it, so none is ever nobody's. */
-@Injectable()
+@Controller()
 export class DiskHandlers {
   constructor(
     @Inject(KIT) private readonly kit: Kit<ImageConfig>,

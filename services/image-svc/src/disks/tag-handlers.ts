@@ -11,7 +11,7 @@ import {
   type RequestOf,
 } from '@m2/contracts';
 import { Answers, type Effect, type Emit, Handles, type Kit, KIT, type Sql } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
+import { Controller, Inject } from '@nestjs/common';
 import type { StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
@@ -23,7 +23,7 @@ import { Flattener } from './flattener.js';
 import { originOf, storageTag, TagStore, toTag, volumeOf } from './tag-store.js';
 
 /** Tags: a disk as it was, to fork from and to go back to. */
-@Injectable()
+@Controller()
 export class TagHandlers {
   constructor(
     @Inject(KIT) private readonly kit: Kit<ImageConfig>,

@@ -18,7 +18,7 @@ import {
   type Session,
   type Sql,
 } from '@m2/service-kit';
-import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
+import { type BeforeApplicationShutdown, Controller, Inject, type OnModuleInit } from '@nestjs/common';
 import { Background, sparsely } from '../background/background.js';
 import type { StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
@@ -30,7 +30,7 @@ const concurrency = 2;
 const columns = 'id, project, image, volume, state, progress, error';
 
 /** Writes images to volumes of the storage that M2 does not own. */
-@Injectable()
+@Controller()
 export class Exporter implements OnModuleInit, BeforeApplicationShutdown {
   private readonly background: Background;
 

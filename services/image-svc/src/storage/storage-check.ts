@@ -1,6 +1,6 @@
 import { type Finding, storageCheck, storageRepair, storageRepaired, type RequestOf } from '@m2/contracts';
 import { Answers, type Effect, Handles, type Kit, KIT, meter, type Sql } from '@m2/service-kit';
-import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
+import { type BeforeApplicationShutdown, Controller, Inject, type OnModuleInit } from '@nestjs/common';
 import type { StorageBackend, VolumeInfo } from '@m2/storage';
 import { STORAGE } from './storage.token.js';
 import type { ImageConfig } from '../config.js';
@@ -31,7 +31,7 @@ interface OwnedTag {
 type Difference = Omit<Finding, 'firstSeenAt' | 'repairableAt'>;
 
 /** Compares the storage with what is on record: said aloud every ten minutes, explained to who asks, repaired only when asked. */
-@Injectable()
+@Controller()
 export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
   private timer: NodeJS.Timeout | undefined;
   private round: Promise<unknown> = Promise.resolve();

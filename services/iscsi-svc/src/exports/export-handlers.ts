@@ -9,13 +9,13 @@ import {
   type RequestOf,
 } from '@m2/contracts';
 import { Answers, type Effect, Handles, type Kit, KIT, violatesUnique } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
+import { Controller, Inject } from '@nestjs/common';
 import type { IscsiConfig } from '../config.js';
 import { DiskTargets } from './disk-targets.js';
 import { ExportPortals } from './export-portals.js';
 import { type ExportRow, ExportStore, isShared, toReply } from './export-store.js';
 
-@Injectable()
+@Controller()
 export class ExportHandlers {
   constructor(
     @Inject(KIT) private readonly kit: Kit<IscsiConfig>,

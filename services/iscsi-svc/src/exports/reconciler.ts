@@ -1,5 +1,5 @@
-import { diskReattached, exportRestored } from '@m2/contracts';
-import { Consumes, type Kit, KIT, meter, type ReceivedEvent, type Sql } from '@m2/service-kit';
+import { exportRestored } from '@m2/contracts';
+import { type Kit, KIT, meter } from '@m2/service-kit';
 import { Inject, Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import type { IscsiConfig } from '../config.js';
 import type { Backings, ShownImage } from '../backings/backings.js';
@@ -179,14 +179,8 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
     }
   }
 
-  /** The file is a new one at the same path; a LUN that holds the old one open serves nothing but errors. */
-  @Consumes({ durable: 'iscsi-reattached', of: diskReattached })
-  async reopen(events: ReceivedEvent[], sql: Sql): Promise<void> {
-    const disks = events.map(({ data }) => data['id']);
-    const rows = await sql.query<{ id: string; project: string }>(
-      `SELECT id, project FROM exports WHERE disk = ANY($1) AND state <> 'deleting'`,
-      [disks],
-    );
+  /** Makes these exports' targets open their files anew. */
+  reopen(rows: Pick<ExportRow, 'id' | 'project'>[]): void {
     // Not removed first: with a tenant's last target goes its portal, the only one that its node knows.
     for (const row of rows) void this.inTurn(row.project, () => this.putBack(row));
   }

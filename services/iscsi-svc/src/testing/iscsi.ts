@@ -11,6 +11,7 @@ import { Backings } from '../backings/backings.js';
 import { ExportPortals } from '../exports/export-portals.js';
 import { ExportStore } from '../exports/export-store.js';
 import { PortalHost } from '../exports/portal-host.js';
+import { ReattachedDisks } from '../exports/reattached-disks.js';
 import { Reconciler } from '../exports/reconciler.js';
 import { Iscsi1795000000003, IscsiHosts1795100000003 } from '../migrations.js';
 import {
@@ -100,9 +101,10 @@ function definitionWith({ targets, backings }: Hardware): ServiceDefinition<type
     { provide: TARGETS, useValue: targets },
     { provide: BACKINGS, useValue: backings },
   ];
-  const services = [ExportStore, ExportHandlers, ExportPortals, DiskTargets, PortalHost, Reconciler];
+  const controllers = [ExportHandlers, ReattachedDisks];
+  const services = [ExportStore, ExportPortals, DiskTargets, PortalHost, Reconciler];
 
-  @Module({ providers: [...services, ...hardware] })
+  @Module({ controllers, providers: [...services, ...hardware] })
   class TestModule {}
   return {
     name: 'iscsi',
