@@ -10,6 +10,7 @@ import {
 } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { NestMicroservice } from '@nestjs/microservices';
+import { getDataSourceToken } from '@nestjs/typeorm';
 import type { z } from 'zod';
 import { Bus } from './bus.js';
 import { type BaseConfig, ConfigError, loadConfig } from './config.js';
@@ -25,7 +26,7 @@ import { SecretBox } from './secret-box.js';
 import { startTelemetry } from './telemetry.js';
 import { NatsTransport } from './transport.js';
 
-/** What every provider of a service may ask for: `@Inject(KIT) kit: Kit<MyConfig>`. */
+/** What every provider and controller of a service may inject: `@Inject(KIT) kit: Kit<MyConfig>`. */
 export const KIT = Symbol('m2 kit');
 
 export interface Kit<Config extends BaseConfig = BaseConfig> {
@@ -58,11 +59,18 @@ export interface ServiceDefinition<S extends z.ZodObject> {
 @Module({})
 class KitModule {}
 
+/**
+ * What every module of the service may inject. `TypeOrmModule.forFeature` finds its DataSource here, not in `TypeOrmModule.forRoot`: the
+ * schema is there before the application, and the connections outlive it, for the outbox.
+ */
 const rootModule = (kit: Kit, module: Type): DynamicModule => ({
   module: KitModule,
   imports: [module],
-  providers: [{ provide: KIT, useValue: kit }],
-  exports: [KIT],
+  providers: [
+    { provide: KIT, useValue: kit },
+    { provide: getDataSourceToken(), useValue: kit.database.orm },
+  ],
+  exports: [KIT, getDataSourceToken()],
 });
 
 /** With an HTTP door, Nest's hybrid application; without, a microservice. */
@@ -97,8 +105,8 @@ async function createApp<S extends z.ZodObject>(
 }
 
 /**
- * Runs a service until SIGTERM or SIGINT. The order matters: the schema before the handlers, the handlers before the subjects,
- * and on the way out the subjects first, so that nothing is begun that cannot be ended.
+ * Runs a service until SIGTERM or SIGINT. The order matters. Start: schema, handlers, subjects. Stop: subjects first, so that nothing begins
+ * that could not end.
  */
 export async function runService<S extends z.ZodObject>(definition: ServiceDefinition<S>): Promise<void> {
   const { name } = definition;
@@ -116,7 +124,7 @@ export async function runService<S extends z.ZodObject>(definition: ServiceDefin
     log.fatal({ err: error }, 'the service cannot run');
     process.exitCode = 1;
   }
-  // Whatever still holds the event loop (a socket in a library, say) must not keep a stopped service alive.
+  // A socket in a library, say, may still hold the event loop: it must not keep a stopped service alive.
   setTimeout(() => process.exit(), 1_000).unref();
 }
 
@@ -135,7 +143,7 @@ export interface RunningService<S extends z.ZodObject = z.ZodObject> {
   kit: Kit<z.infer<S> & BaseConfig>;
   /** Where health, readiness and metrics are served. */
   ops: { host: string; port: number };
-  /** Ends what is under way and lets go of everything. */
+  /** Waits for what is under way, then closes everything. */
   stop(): Promise<void>;
 }
 

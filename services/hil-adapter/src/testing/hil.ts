@@ -2,6 +2,7 @@ import { type Call, type InputOf, nodeRegister, nodeReserve, type ReplyOf } from
 import type { ServiceDefinition } from '@m2/service-kit';
 import { openGround } from '@m2/service-kit/testing';
 import { Module } from '@nestjs/common';
+import { TypeOrmModule } from '@nestjs/typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { hilConfig } from '../config.js';
 import { Hil1795000000002 } from '../migrations.js';
@@ -96,6 +97,7 @@ export async function openHil() {
   const networks = new RecordedNetworks();
 
   @Module({
+    imports: [TypeOrmModule.forFeature([NodeEntity])],
     controllers: [NodeHandlers, PowerHandlers, NetworkHandlers],
     providers: [NodeStore, { provide: POWER, useValue: power }, { provide: NETWORKS, useValue: networks }],
   })

@@ -2,6 +2,7 @@ import type { Call, exportCreate, InputOf, ReplyOf } from '@m2/contracts';
 import type { ServiceDefinition } from '@m2/service-kit';
 import { openGround } from '@m2/service-kit/testing';
 import { Module } from '@nestjs/common';
+import { TypeOrmModule } from '@nestjs/typeorm';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { iscsiConfig } from '../config.js';
 import { ExportEntity } from '../exports/export.entity.js';
@@ -104,7 +105,7 @@ function definitionWith({ targets, backings }: Hardware): ServiceDefinition<type
   const controllers = [ExportHandlers, ReattachedDisks];
   const services = [ExportStore, ExportPortals, DiskTargets, PortalHost, Reconciler];
 
-  @Module({ controllers, providers: [...services, ...hardware] })
+  @Module({ imports: [TypeOrmModule.forFeature([ExportEntity])], controllers, providers: [...services, ...hardware] })
   class TestModule {}
   return {
     name: 'iscsi',
