@@ -48,14 +48,14 @@ export class Dhcp implements OnModuleInit, OnApplicationShutdown {
 
   async onApplicationShutdown(): Promise<void> {
     clearInterval(this.timer);
-    // First, as it waits for what dnsmasq says.
+    // First, because it waits for dnsmasq's output.
     await this.reserving;
     await this.dnsmasq?.stop();
   }
 
   /**
-   * A node's system keeps the address that its firmware got (it is in the iBFT) and does not ask for it again: after the end of the
-   * lease another node would get it too. So it stays reserved for its nic as long as the boot configuration is there.
+   * A node's system keeps the address that its firmware got (it is in the iBFT) and never renews the lease: when that ends, another node
+   * would get the same address. So the address stays reserved for the nic as long as the boot configuration exists.
    */
   private async reserve(dnsmasq: Dnsmasq): Promise<void> {
     try {
@@ -65,7 +65,7 @@ export class Dhcp implements OnModuleInit, OnApplicationShutdown {
       await dnsmasq.setHosts(hosts);
       this.reserved = text;
     } catch (error) {
-      this.kit.log.warn({ err: error }, 'the addresses of booted nodes could not be reserved; it is tried again');
+      this.kit.log.warn({ err: error }, 'the addresses of booted nodes could not be reserved; trying again');
     }
   }
 }
