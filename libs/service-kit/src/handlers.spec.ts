@@ -165,6 +165,27 @@ describe('a decorator', () => {
   });
 });
 
+/** The compiler checks handlers against the contract: each of these is an error, and it would be one if it were not (TS2578). */
+export class NotOfTheContract {
+  // @ts-expect-error The answer is another one.
+  @Answers(bootConfigShow)
+  async show() {
+    return { id: 1 };
+  }
+
+  // @ts-expect-error The request has no such field.
+  @Handles(bootConfigDelete)
+  async delete({ nodeId }: { nodeId: string }) {
+    return nodeId ? {} : {};
+  }
+
+  // @ts-expect-error A query has no effect to commit.
+  @Answers(bootConfigShow)
+  change(_request: object, effect: Effect) {
+    return effect.commit(nothing);
+  }
+}
+
 describe('consumers', () => {
   it('are found with the durable that they are to have, and keep their object', async () => {
     const seen: string[] = [];
