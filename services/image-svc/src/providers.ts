@@ -10,6 +10,7 @@ import { ProjectEnd } from './disks/project-end.js';
 import { TagHandlers } from './disks/tag-handlers.js';
 import { TagStore } from './disks/tag-store.js';
 import { Exporter } from './images/exporter.js';
+import { ImageExportHandlers } from './images/image-export-handlers.js';
 import { ImageHandlers } from './images/image-handlers.js';
 import { ImageStore } from './images/image-store.js';
 import { Importer } from './images/importer.js';
@@ -24,7 +25,7 @@ import { TransferHandlers } from './transfers/transfer-handlers.js';
 export const controllers = [
   ImageHandlers,
   LineageHandler,
-  Exporter,
+  ImageExportHandlers,
   DiskHandlers,
   FlattenHandler,
   TagHandlers,
@@ -41,6 +42,7 @@ export const providers = [
   Staging,
   ImageStore,
   Importer,
+  Exporter,
   DiskStore,
   DiskRemover,
   TagStore,
