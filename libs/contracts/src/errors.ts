@@ -185,6 +185,14 @@ export const errorCatalogue = {
   'node.busy': kind(409, 'The node is reserved', 'Wait until it is released, or choose another node.'),
   'nic.not_found': kind(404, 'The node has no such nic', 'See its nics with m2 node show.'),
   'network.not_found': kind(404, 'There is no such network', 'Use the network that this installation has.'),
+  'driver.unknown': {
+    ...kind(
+      501,
+      'This version of M2 has no driver for the equipment',
+      'Update hil-adapter, or choose a driver that it has (m2 node set-bmc).',
+    ),
+    untouched: true,
+  },
   'bmc.unreachable': {
     ...kind(504, 'The BMC does not answer', 'Check its address, its cable and its power.'),
     untouched: true,

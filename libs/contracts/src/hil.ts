@@ -30,6 +30,8 @@ export const bmc = z.object({
   cipherSuites: z.array(z.int().min(1).max(17)).min(1).max(4).default([17, 3]),
 });
 
+export type Bmc = z.infer<typeof bmc>;
+
 export const nic = z.object({ label: name, mac });
 
 export const node = z.object({

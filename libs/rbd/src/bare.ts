@@ -1,3 +1,3 @@
-/** librbd in this very process, without the child and its deadlines: what the benchmark compares the client with. */
+/** librbd in this process, without the child and its deadlines: the benchmark compares the client with it. */
 export { Cluster } from './child/cluster.ts';
 export { operations } from './child/operations.ts';

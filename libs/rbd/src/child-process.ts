@@ -3,19 +3,19 @@ import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { FromChild, Setup, ToChild } from './protocol.ts';
 
-/** The program beside this file, compiled or not as this file is: Node runs it either way. */
+/** The program beside this file, compiled or not like this file. Node runs both. */
 const program = fileURLToPath(new URL(`./child/main${extname(import.meta.url)}`, import.meta.url));
 
-/** Each call to the cluster waits on a thread of its own. */
+/** Each call to the cluster waits on its own thread. */
 const threads = '32';
 
 export interface ChildEvents {
   onMessage(message: FromChild): void;
-  /** Once, when the process has ended; `reason` says how, and what it said last. */
+  /** Called once, when the process has ended; `reason` says how, with its last output. */
   onExit(reason: string): void;
 }
 
-/** Starts the child. It gets none of this process's environment, where secrets may be, and no secret of its own. */
+/** Starts the child. It gets none of this process's environment, which may have secrets. */
 export function startChild(setup: Setup, events: ChildEvents): { send(message: ToChild): void; process: Process } {
   const { PATH, LD_LIBRARY_PATH } = process.env;
   const child = fork(program, [], {
@@ -37,10 +37,10 @@ export function startChild(setup: Setup, events: ChildEvents): { send(message: T
     events.onExit(reason);
   };
   child.on('error', (error) => {
-    // It could not be started; or a message did not reach it, and then its end is reported in its turn.
+    // It could not be started. When only a message did not reach it, its end is reported separately.
     if (child.pid === undefined) end(`did not start: ${error.message}`);
   });
-  // `close` and not `exit`: after it nothing more comes from the process, neither messages nor words.
+  // `close` and not `exit`: after it nothing more comes from the process, neither messages nor output.
   child.on('close', (code, signal) => end(`${signal ? `killed by ${signal}` : `exited with ${code}`}${last()}`));
   // The callback keeps a message to a process that has just ended from becoming an `error` event.
   const send = (message: ToChild) => void child.send(message, () => {});
@@ -50,7 +50,7 @@ export function startChild(setup: Setup, events: ChildEvents): { send(message: T
 
 const maxWords = 4096;
 
-/** What the child said on standard error: the assertion that librbd aborted at, or the end of what there is. */
+/** What the child wrote to standard error: the assertion at which librbd aborted, or the last lines. */
 function lastWords(child: Process): () => string {
   let assertion: string | undefined;
   let tail = '';

@@ -17,8 +17,8 @@ export type Call = <Name extends keyof Operations>(
 ) => Promise<Answer<Name>>;
 
 /**
- * `{ operation, phase, child }` of every call, `child` being the process id: `asked` when it was sent to the child, `moved` whenever it
- * got on, `answered` when it is done and before its caller knows. For those who observe a process from inside, and cheap when nobody does.
+ * `{ operation, phase, child }` of every call; `child` is the process id. `asked`: it was sent to the child. `moved`: it made progress.
+ * `answered`: it is done, and its caller does not know yet. For observers in this process; cheap when there are none.
  */
 const callChannel = channel('m2:rbd');
 
@@ -28,26 +28,26 @@ interface Pending {
   reject(error: unknown): void;
   onProgress: ((done: number, total: number) => void) | undefined;
   signal: AbortSignal | undefined;
-  /** Puts the deadline off, because something moved. */
+  /** Postpones the deadline, because there was progress. */
   extend(): void;
-  /** The caller has been told that it is late; the child works on it yet. */
+  /** The caller got its timeout; the child still works on it. */
   late: boolean;
   release(): void;
 }
 
 export interface Limits {
-  /** For calls that name no deadline of their own. */
+  /** For calls without their own deadline. */
   deadlineMs: number;
-  /** How long the child may stay silent after a call's deadline, or when it is to close. */
+  /** How long the child may stay silent after a call's deadline, or when it has to close. */
   graceMs: number;
 }
 
 /**
- * One child process with its calls, from its start to its end; it never comes back. Every call ends: with the child's
- * answer, at its deadline, or with the child.
+ * One child process with its calls, from its start to its end. Every call ends: with the child's answer, at its deadline, or with the
+ * child.
  */
 export class Connection {
-  /** Our address in the cluster, once there is a connection. */
+  /** Our address in the cluster, once connected. */
   address: string | undefined;
   /** Resolves when the process has ended. */
   readonly ended: Promise<void>;
@@ -61,7 +61,7 @@ export class Connection {
   #watch: NodeJS.Timeout | undefined;
   #unusable = false;
 
-  /** `onUnusable` is called once, before any call is rejected for it: the next call needs another connection. */
+  /** `onUnusable` is called once, before any call is rejected for that reason: the next call needs another connection. */
   constructor(setup: Setup, limits: Limits, onUnusable: () => void) {
     this.#limits = limits;
     this.#onUnusable = onUnusable;
@@ -107,12 +107,12 @@ export class Connection {
     });
   };
 
-  /** Ends the process at once. Whatever is under way rejects with `unavailable`. */
+  /** Ends the process at once. Calls under way reject with `unavailable`. */
   kill(): void {
     this.#child.process.kill('SIGKILL');
   }
 
-  /** Lets the child close its images and its connection, and kills it when that takes longer than `graceMs`. */
+  /** Lets the child close its images and its connection. Kills it when that takes longer than `graceMs`. */
   async close(): Promise<void> {
     this.#child.send({ type: 'close' });
     const impatience = setTimeout(() => this.kill(), this.#limits.graceMs);
@@ -153,7 +153,7 @@ export class Connection {
     }
   }
 
-  /** At a call's deadline: the caller is told, the child is asked to stop, and watched until it answers. */
+  /** At a call's deadline: rejects the call, asks the child to stop it, and watches the child until it answers. */
   #miss(id: number, deadlineMs: number): void {
     const pending = this.#pending.get(id);
     if (!pending) return;
@@ -165,8 +165,8 @@ export class Connection {
   }
 
   /**
-   * A child that owes an answer and has said nothing for a while hangs, or waits for a cluster that does: a new one costs
-   * a fraction of a second. While it still answers others, one slow call is no reason to end theirs.
+   * A child that owes an answer and has been silent for a while hangs, or waits for a cluster that is down. A new one costs a fraction of a
+   * second. While it still answers other calls, one slow call is no reason to end those.
    */
   #checkLife(): void {
     if (![...this.#pending.values()].some(({ late }) => late)) {
@@ -177,7 +177,7 @@ export class Connection {
     }
   }
 
-  /** Ends the process and every call. */
+  /** Ends the process and all calls. */
   #abandon(error: RbdError): void {
     if (!this.#unusable) this.#onUnusable();
     this.#unusable = true;

@@ -2,11 +2,11 @@ import type { Call } from './connection.ts';
 import type { CallOptions, Extent } from './types.ts';
 
 /**
- * An open image or snapshot; any number of requests may be under way. It ends with the child that has it open: from then
- * on everything but `close` rejects with `unavailable`.
+ * An open image or snapshot; any number of requests may be under way. It ends with the child that opened it: from then on everything except
+ * `close` rejects with `unavailable`.
  */
 export class ImageHandle {
-  /** As it was when the image was opened. */
+  /** When the image was opened. */
   readonly sizeBytes: number;
   readonly objectBytes: number;
   readonly #handle: number;
@@ -19,17 +19,17 @@ export class ImageHandle {
     this.#call = call;
   }
 
-  /** Answers fewer bytes than asked for where the image ends. */
+  /** Reads fewer bytes than asked for at the end of the image. */
   read(offset: number, length: number, options?: CallOptions): Promise<Buffer> {
     return this.#call('handleRead', [this.#handle, offset, length], options);
   }
 
-  /** Writes are on disk when they return. Error `invalid`: beyond the end, or read-only. */
+  /** Writes are on disk when they return. Error `invalid`: after the end, or read-only. */
   write(offset: number, data: Uint8Array, options?: CallOptions): Promise<void> {
     return this.#call('handleWrite', [this.#handle, offset, data], options);
   }
 
-  /** Gives whole objects back to the pool where it can. */
+  /** Returns whole objects to the pool where possible. */
   writeZeroes(offset: number, length: number, options?: CallOptions): Promise<void> {
     return this.#call('handleWriteZeroes', [this.#handle, offset, length], options);
   }
@@ -39,8 +39,8 @@ export class ImageHandle {
   }
 
   /**
-   * What differs from a snapshot, or without one all there is, in the order of the image. `wholeObject` answers in whole
-   * objects, fast; `includeParent` (the default) counts what a clone has from its parent; `range` is the part to look at.
+   * The differences to a snapshot, or without one everything that has data, in the order of the image. `wholeObject` returns whole objects,
+   * fast; `includeParent` (the default) includes what a clone has from its parent; `range` is the part to look at.
    */
   diff(
     from: {

@@ -9,15 +9,15 @@ import { RbdError } from './rbd-error.ts';
 import type { CallOptions, SourceRef } from './types.ts';
 
 export interface ImageStream {
-  /** Of the whole image, whatever part of it is read. */
+  /** The size of the whole image, whatever part of it is read. */
   sizeBytes: number;
   /** Ends after the last byte; fails with the call's error. Destroying it ends the reading. */
   stream: Readable;
 }
 
 /**
- * Reads an image through a socket of its own: messages between the processes are copied and parsed whole, and no reader
- * could slow them down.
+ * Reads an image through a separate socket: messages between the processes are copied and parsed whole, and a slow reader could not slow
+ * down the sender.
  */
 export async function openStream(
   call: Call,
@@ -34,7 +34,7 @@ export async function openStream(
       `bytes ${start} to ${end} are not all in an image of ${sizeBytes} bytes`,
     );
   }
-  // The directory is ours alone, so nobody else connects.
+  // The directory belongs to us alone, so nobody else connects.
   const directory = await mkdtemp(join(tmpdir(), 'm2-rbd-'));
   const server = createServer();
   try {
@@ -43,7 +43,7 @@ export async function openStream(
     await once(server, 'listening');
     const connected = once(server, 'connection') as Promise<[Socket]>;
     const sent = call('stream', [from, path, start, length], options);
-    // It ends before anybody connects only when it fails.
+    // It ends without a connection only when it fails.
     const [socket] = await Promise.race([connected, sent.then(() => connected)]);
     return { sizeBytes, stream: Readable.from(received(socket, sent), { objectMode: false }) };
   } finally {
@@ -52,7 +52,7 @@ export async function openStream(
   }
 }
 
-/** A sender that died closes its socket as one that has finished does: the call's answer tells them apart. */
+/** A dead sender closes its socket like one that has finished. The call's answer tells them apart. */
 async function* received(socket: Socket, sent: Promise<void>): AsyncGenerator<Buffer> {
   // Whoever destroys the stream does not wait for the answer.
   sent.catch(() => {});

@@ -1,13 +1,13 @@
-/** What the parent and its child say to each other, as `process.send` messages in the advanced serialization. */
+/** Messages between the parent and its child, sent with `process.send` in the advanced serialization. */
 
-/** The first message. It travels here and not in the arguments, which every user of the machine can read. */
+/** The first message. It is not in the arguments, which every user of the machine can read. */
 export interface Setup {
   conf: string;
   user: string;
   connectSeconds: number;
   monSeconds: number;
   osdSeconds: number;
-  /** Addresses of children that were killed: whatever they still have in flight must not land after we have begun. */
+  /** Addresses of children that were killed: their requests in flight must not arrive after we have begun. */
   fence: string[];
 }
 

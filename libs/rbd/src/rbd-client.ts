@@ -27,26 +27,26 @@ const defaults = {
 };
 
 /**
- * A client of a Ceph cluster's block devices. A child process holds the connection, from the first call on; one that hangs
- * or dies is replaced by the next call. Every method rejects with `RbdError`, or with the reason of an aborted signal.
+ * A client of a Ceph cluster's block devices. A child process holds the connection, from the first call on. When it hangs or dies, the next
+ * call replaces it. Every method rejects with `RbdError`, or with the reason of an aborted signal.
  */
 export class RbdClient {
   readonly #options: Required<RbdClientOptions>;
   #connection: Connection | undefined;
   #closed = false;
-  /** Addresses of children that died and may still have requests under way. */
+  /** Addresses of children that died and may still have requests in flight. */
   #fence: string[] = [];
 
   private constructor(options: Required<RbdClientOptions>) {
     this.#options = options;
   }
 
-  /** Starts nothing yet. */
+  /** Does not start a child yet. */
   static open(options: RbdClientOptions): RbdClient {
     return new RbdClient({ ...defaults, ...options });
   }
 
-  /** Lets go of the cluster. Calls under way are lost; wait for them first. */
+  /** Disconnects. Calls under way are lost; wait for them first. */
   async close(): Promise<void> {
     this.#closed = true;
     await this.#connection?.close();
@@ -67,7 +67,7 @@ export class RbdClient {
     return this.#call('poolId', [pool], options);
   }
 
-  /** As the manager last counted, which is some seconds ago. */
+  /** The manager counts every few seconds. */
   poolStats(pool: string, options?: CallOptions): Promise<PoolStats> {
     return this.#call('poolStats', [pool], options);
   }
@@ -113,21 +113,20 @@ export class RbdClient {
     return this.#call('create', [ref, image], options);
   }
 
-  /** Makes a copy-on-write clone of clone format 2: of any snapshot, protected or not, in any pool and namespace. */
+  /** Creates a copy-on-write clone of clone format 2: of any snapshot, protected or not, in any pool and namespace. */
   clone(parent: SnapRef, child: ImageRef, image?: ImageOptions, options?: CallOptions): Promise<void> {
     return this.#call('clone', [parent, child, image], options);
   }
 
   /**
-   * Takes as long as the image has objects, and tells nothing meanwhile; so its deadline is ten minutes when none is given.
-   * A cluster that is away is noticed sooner, by the time that an OSD may take. Error `busy`: it has snapshots, or somebody
-   * has it open.
+   * Takes time for each object, without progress; so its default deadline is ten minutes. A cluster that is down is noticed sooner, by the
+   * time limit of an OSD. Error `busy`: it has snapshots, or somebody has it open.
    */
   remove(ref: ImageRef, options?: CallOptions): Promise<void> {
     return this.#call('remove', [ref], { deadlineMs: 600_000, ...options });
   }
 
-  /** Gives it another name in the same pool and namespace. */
+  /** Renames it within the same pool and namespace. */
   rename(ref: ImageRef, name: string, options?: CallOptions): Promise<void> {
     return this.#call('rename', [ref, name], options);
   }
@@ -138,12 +137,12 @@ export class RbdClient {
     return this.#call('resize', [ref, sizeBytes, { allowShrink }], callOptions);
   }
 
-  /** Makes a clone independent of its parent. Aborted, it is a clone still, and can be flattened later. */
+  /** Makes a clone independent of its parent. After an abort it is still a clone, and can be flattened later. */
   flatten(ref: ImageRef, options?: ProgressOptions): Promise<void> {
     return this.#call('flatten', [ref], options);
   }
 
-  /** Keeps a short text with an image, which stays with it when it is renamed. */
+  /** Keeps a short text with an image. It stays when the image is renamed. */
   metadataSet(ref: ImageRef, key: string, value: string, options?: CallOptions): Promise<void> {
     return this.#call('metadataSet', [ref, key, value], options);
   }
@@ -168,12 +167,12 @@ export class RbdClient {
     return this.#call('snapUnprotect', [ref], options);
   }
 
-  /** Error `busy`: it is protected. One with clones of format 2 goes to the trash, and keeps its image from being removed. */
+  /** Error `busy`: it is protected. A snapshot with clones of format 2 goes to the trash, and its image cannot be removed. */
   snapRemove(ref: SnapRef, options?: CallOptions): Promise<void> {
     return this.#call('snapRemove', [ref], options);
   }
 
-  /** Clones of a snapshot; of an image, those of all its snapshots, removed ones included. */
+  /** Clones of a snapshot; for an image, of all its snapshots, removed ones included. */
   children(ref: SourceRef, options?: CallOptions): Promise<Child[]> {
     return this.#call('children', [ref], options);
   }
@@ -192,8 +191,8 @@ export class RbdClient {
   // Data
 
   /**
-   * Copies an image or a snapshot of any pool into a new image without parent and snapshots; `sizeBytes` makes it larger.
-   * A copy that fails or is aborted leaves the image that it began, for the caller to remove; so does `importFile`.
+   * Copies an image or a snapshot of any pool into a new image without parent and snapshots; `sizeBytes` makes it larger. When it fails or
+   * is aborted, the new image stays for the caller to remove; the same with `importFile`.
    */
   copy(
     from: SourceRef,
@@ -214,12 +213,12 @@ export class RbdClient {
     return this.#call('importFile', [path, to, image], options);
   }
 
-  /** Writes an image or a snapshot into a new raw file with holes. Error `exists`: there is such a file. */
+  /** Writes an image or a snapshot into a new raw file with holes. Error `exists`: the file exists. */
   exportFile(from: SourceRef, path: string, options?: ProgressOptions): Promise<void> {
     return this.#call('exportFile', [from, path], options);
   }
 
-  /** Opens an image or a snapshot to be read as a stream, from `start` up to and not including `end`. */
+  /** Opens an image or a snapshot as a stream, from `start` up to and not including `end`. */
   readStream(
     from: SourceRef,
     range: { start?: number; end?: number } = {},
@@ -229,14 +228,14 @@ export class RbdClient {
   }
 
   /**
-   * Opens an image for reading and writing; a snapshot, or anything with `readOnly`, for reading only. A snapshot that is
-   * opened with `readOnly: false` is watched: the image cannot be removed meanwhile, and when the snapshot is, reads fail
-   * with `not_found`, where they else would yield zeros.
+   * Opens an image for reading and writing; a snapshot, or anything with `readOnly`, for reading only. A snapshot that is opened with
+   * `readOnly: false` is watched: the image cannot be removed meanwhile, and when the snapshot is removed, reads fail with `not_found`
+   * instead of returning zeros.
    */
   async openImage(ref: SourceRef, mode: { readOnly?: boolean } = {}, options?: CallOptions): Promise<ImageHandle> {
     const readOnly = mode.readOnly ?? ref.snap !== undefined;
     if (this.#closed) throw closedError('openImage');
-    // A handle is a number in one child: it must never be asked of its successor.
+    // A handle is a number in one child. It must not be used with the next child.
     const { call } = this.#live();
     return new ImageHandle(await call('handleOpen', [ref, { readOnly }], options), call);
   }
@@ -259,7 +258,7 @@ export class RbdClient {
       fence: [...this.#fence],
     };
     const connection = new Connection(setup, this.#options, () => {
-      // It connected, so it has fenced those before it; now it is its turn.
+      // It connected, so it has fenced the children before it. Now it may be fenced itself.
       if (connection.address !== undefined) this.#fence = [connection.address];
       if (this.#connection === connection) this.#connection = undefined;
     });

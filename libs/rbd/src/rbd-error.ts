@@ -34,8 +34,8 @@ const remedies: Record<RbdErrorCode, string> = {
 const { errno } = constants;
 
 /**
- * A client that was blocklisted gets this for everything from then on (EBLOCKLISTED in Ceph's include/rados.h, which is
- * ESHUTDOWN, which Node does not list): it has to connect anew.
+ * A blocklisted client gets this for everything from then on (EBLOCKLISTED in Ceph's include/rados.h, which is ESHUTDOWN, which Node does
+ * not list). It has to connect again.
  */
 export const blocklisted = 108;
 
@@ -71,7 +71,7 @@ export function errorOf(failure: Failure): RbdError {
   return new RbdError(codes.get(errno) ?? 'failed', call, reason, errno);
 }
 
-/** The error of a connection that did not come up. A missing file is ENOENT here too, but no image of anybody's. */
+/** The error of a connection that could not be made. A missing file is ENOENT here, too, but no image is missing. */
 export function connectErrorOf(failure: Failure): RbdError {
   const { code, errno } = errorOf(failure);
   const known = code === 'denied' || code === 'timeout' ? code : 'unavailable';

@@ -1,4 +1,4 @@
-/** An image by name; without `namespace` it is the pool's default namespace. */
+/** An image by name; without `namespace` in the pool's default namespace. */
 export interface ImageRef {
   pool: string;
   namespace?: string;
@@ -9,7 +9,7 @@ export interface SnapRef extends ImageRef {
   snap: string;
 }
 
-/** What can be read from: an image as it is now, or one of its snapshots. */
+/** What can be read: an image as it is now, or one of its snapshots. */
 export interface SourceRef extends ImageRef {
   snap?: string;
 }
@@ -31,11 +31,11 @@ export const featureNames = [
 
 export type Feature = (typeof featureNames)[number];
 
-/** How a new image is laid out. Copy-on-write moves whole objects, so boot disks have small ones. */
+/** Layout of a new image. Copy-on-write copies whole objects, so boot disks have small ones. */
 export interface ImageOptions {
-  /** A power of two from 4 KiB to 32 MiB; 1 MiB when not given. */
+  /** A power of two from 4 KiB to 32 MiB; default 1 MiB. */
   objectBytes?: number;
-  /** Layering, exclusive-lock, object-map and fast-diff when not given. */
+  /** Default: layering, exclusive-lock, object-map and fast-diff. */
   features?: Feature[];
 }
 
@@ -49,11 +49,11 @@ export interface SnapInfo {
   name: string;
   sizeBytes: number;
   protected: boolean;
-  /** `trash`: it was removed while it had clones, and goes for good with the last of them. */
+  /** `trash`: it was removed while it had clones, and disappears with the last of them. */
   kind: 'user' | 'group' | 'trash' | 'mirror';
 }
 
-/** Who holds an image's exclusive lock; `address` is the client's, as a blocklist names it. */
+/** Who holds an image's exclusive lock; `address` is the client's, as in a blocklist. */
 export interface LockOwner {
   client: string;
   cookie: string;
@@ -76,11 +76,11 @@ export interface ImageInfo {
 /** A clone of a snapshot. */
 export interface Child extends Required<ImageRef> {
   id: string;
-  /** It is in the trash, and still holds on to its parent. */
+  /** It is in the trash, and still depends on its parent. */
   trashed: boolean;
 }
 
-/** Bytes as the pool's users count them: replicas are not counted, and `availableBytes` is what still fits. */
+/** Bytes as the pool's users count them: without replicas; `availableBytes` is what still fits. */
 export interface PoolStats {
   usedBytes: number;
   availableBytes: number;
@@ -99,28 +99,28 @@ export interface MonAnswer {
 }
 
 export interface RbdClientOptions {
-  /** Absolute path of ceph.conf; it names the keyring, so no key passes through here. */
+  /** Absolute path of ceph.conf. It names the keyring, so no key passes through here. */
   conf: string;
   /** The cephx user without "client.". */
   user: string;
-  /** How long a connection may take to come up; 5 s when not given. */
+  /** How long connecting may take; default 5 s. */
   connectDeadlineMs?: number;
-  /** A call's deadline when it names none; 20 s when not given. */
+  /** Default deadline of a call; 20 s when not given. */
   deadlineMs?: number;
-  /** How long the monitors may take for one request; 5 s when not given. */
+  /** How long the monitors may take for one request; default 5 s. */
   monTimeoutMs?: number;
-  /** How long an OSD may take for one request; 15 s when not given. Below the calls' deadlines: then no child is killed. */
+  /** How long an OSD may take for one request; default 15 s. Keep it below the calls' deadlines: then no child has to be killed. */
   osdTimeoutMs?: number;
-  /** How long the child may stay silent after a call's deadline before it is killed; 2 s when not given. */
+  /** How long the child may stay silent after a call's deadline before it is killed; default 2 s. */
   graceMs?: number;
 }
 
 export interface CallOptions {
-  /** Milliseconds until the call rejects with `timeout`; for a call that reports progress, since it last moved. */
+  /** Milliseconds until the call rejects with `timeout`; for a call that reports progress, since the last progress. */
   deadlineMs?: number;
   /**
-   * Stops calls that take long (flatten, resize, copy, import, export, stream, diff); they reject with the signal's
-   * reason once nothing is written any more. Other calls are not begun, or run to their end.
+   * Stops long calls (flatten, resize, copy, import, export, stream, diff); they reject with the signal's reason once nothing is written
+   * any more. Other calls are not begun, or run to their end.
    */
   signal?: AbortSignal;
 }

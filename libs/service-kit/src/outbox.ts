@@ -3,6 +3,7 @@ import { headers } from '@nats-io/transport-node';
 import type { Bus } from './bus.js';
 import type { Database, Sql } from './database.js';
 import type { Logger } from './log.js';
+import { Periodic } from './periodic.js';
 
 interface Row {
   sequence: string;
@@ -25,50 +26,35 @@ const sweepMs = 1_000;
  * Delivery is at least once: `Nats-Msg-Id` lets the stream drop a repetition, the inbox of the consumer drops the rest.
  */
 export class OutboxRelay {
-  private running: Promise<void> | undefined;
-  private again = false;
-  private stopped = false;
-  private timer: NodeJS.Timeout | undefined;
+  private readonly rounds: Periodic;
 
   constructor(
     private readonly database: Database,
     private readonly bus: Bus,
     private readonly log: Logger,
     private readonly source: string,
-  ) {}
+  ) {
+    this.rounds = new Periodic({
+      everyMs: sweepMs,
+      work: (signal) => this.drain(signal),
+      onError: (err) => log.warn({ err }, 'events wait in the outbox'),
+    });
+  }
 
   start(): void {
-    this.wake();
+    this.rounds.start();
+    this.rounds.wake();
   }
 
   /** Called after a commit that wrote events. */
-  wake = (): void => {
-    if (this.stopped) return;
-    this.again = true;
-    this.running ??= this.drain().finally(() => {
-      this.running = undefined;
-      // It was woken after it looked for the last time.
-      if (this.again) this.wake();
-    });
-  };
+  wake = (): void => this.rounds.wake();
 
-  async stop(): Promise<void> {
-    this.stopped = true;
-    clearTimeout(this.timer);
-    await this.running;
+  stop(): Promise<void> {
+    return this.rounds.stop();
   }
 
-  private async drain(): Promise<void> {
-    clearTimeout(this.timer);
-    try {
-      while (this.again && !this.stopped) {
-        this.again = false;
-        if ((await this.relayBatch()) === batchSize) this.again = true;
-      }
-    } catch (error) {
-      this.log.warn({ err: error }, 'events wait in the outbox');
-    }
-    if (!this.stopped) this.timer = setTimeout(this.wake, sweepMs).unref();
+  private async drain(signal: AbortSignal): Promise<void> {
+    while ((await this.relayBatch()) === batchSize && !signal.aborted);
   }
 
   /** Returns how many were published: less than a batch also when the server refused some, so that it is not asked again at once. */

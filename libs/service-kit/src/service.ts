@@ -204,12 +204,12 @@ export async function startService<S extends z.ZodObject>(
   await listen();
   bus.announce();
   relay.start();
-  const stopRetention = startRetention(database, log);
+  const retention = startRetention(database, log);
   await definition.listen?.(app, kit);
   const ops = await OpsServer.listen(config.opsListen, () => kit.readiness, telemetry.metricsText);
 
   const stop = async () => {
-    stopRetention();
+    await retention.stop();
     await transport.close();
     await app.close();
     await relay.stop();

@@ -2,28 +2,28 @@ import { createHash } from 'node:crypto';
 import { StorageDaemonError } from './errors.js';
 import type { Qmp } from './qmp.js';
 
-/** A block device that is to be seen as a raw file. */
+/** A block device to show as a raw file. */
 export interface DiskExport {
-  /** Names the disk within its daemon. */
+  /** Name of the disk within its daemon. */
   disk: string;
   /** BlockdevOptions of QEMU's qapi/block-core, without a node name. */
   blockdev: { driver: string } & Record<string, unknown>;
   /** An existing file. */
   mountpoint: string;
-  /** What runs between the opening of the device and its first use; when it fails, the device is closed again. */
+  /** Runs between the opening of the device and its first use. When it fails, the device is closed again. */
   onOpened?(): Promise<void>;
 }
 
-/** A network storage that is away makes the daemon wait for it: this long, at most, for its answer. */
+/** A network storage that is down makes the daemon wait for it: this is the longest wait for its answer. */
 const openDeadlineMs = 15_000;
 
 /**
- * Shows a block device as a raw file at `mountpoint` through the daemon's FUSE export (QEMU, qapi/block-export and
- * qapi/block-core). What a failure leaves behind is taken back.
+ * Shows a block device as a raw file at `mountpoint` through the daemon's FUSE export (QEMU, qapi/block-export and qapi/block-core). After
+ * an error everything is undone.
  *
- * - An I/O thread per disk. The daemon serves FUSE requests synchronously, so in one thread a disk in a slow flush would
+ * - One I/O thread per disk. The daemon serves FUSE requests synchronously, so in one thread a disk in a slow flush would
  *   stop every other disk of the daemon, and our commands. It costs a thread; a daemon per disk would cost a fork and 9 MB.
- * - A target's SYNCHRONIZE CACHE is an fsync on the FUSE file, that is `blk_flush` of the device: what was flushed is
+ * - A target's SYNCHRONIZE CACHE is an fsync on the FUSE file, which is `blk_flush` of the device: what was flushed is
  *   durable, unless the device's own options say `cache.no-flush`.
  * - `growable: false`: a target that writes past the end gets an error and no larger disk.
  * - `allow-other: auto`: a target under another user (root, when we are not) may open the disk where fuse.conf permits;
@@ -54,7 +54,7 @@ export async function addDiskExport(qmp: Qmp, { disk, blockdev, mountpoint, onOp
   }
 }
 
-/** Takes the disk away, whoever has it open, and closes its device: only then can its volume be removed. */
+/** Removes the disk, whoever has it open, and closes its device. Only then can its volume be removed. */
 export async function removeDiskExport(qmp: Qmp, disk: string): Promise<void> {
   await Promise.all([
     qmp.event('BLOCK_EXPORT_DELETED', exportId(disk)),
@@ -64,7 +64,7 @@ export async function removeDiskExport(qmp: Qmp, disk: string): Promise<void> {
   await qmp.execute('object-del', { id: nodeName(disk) });
 }
 
-/** The disks that an adopted daemon exports, after whatever an interrupted add or remove left in it is removed. */
+/** The disks that an adopted daemon exports, after removing what an interrupted add or remove left in it. */
 export async function exportedDisks(qmp: Qmp): Promise<Set<string>> {
   const [exports, nodes, objects] = (await Promise.all([
     qmp.execute('query-block-exports'),
@@ -86,7 +86,7 @@ export async function exportedDisks(qmp: Qmp): Promise<Set<string>> {
   return disks;
 }
 
-/** The daemon, unlike QEMU, has no query-iothreads; and one that never had an object has no place for them either. */
+/** Unlike QEMU, the daemon has no query-iothreads; and the path for objects exists only after the first object. */
 async function objectsOf(qmp: Qmp): Promise<unknown> {
   const top = (await qmp.execute('qom-list', { path: '/' })) as { name: string }[];
   return top.some(({ name }) => name === 'objects') ? qmp.execute('qom-list', { path: '/objects' }) : [];
@@ -98,7 +98,7 @@ function exportId(disk: string): string {
   return prefix + disk;
 }
 
-/** The exported node, and its I/O thread. A block node's name has at most 31 characters, fewer than a disk's may have. */
+/** The exported node, and its I/O thread. The name of a block node has at most 31 characters, fewer than a disk's may have. */
 export function nodeName(disk: string): string {
   return prefix + createHash('sha256').update(disk).digest('hex').slice(0, 26);
 }

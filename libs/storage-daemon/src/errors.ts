@@ -5,10 +5,10 @@ export type StorageDaemonErrorCode =
   | 'daemon.not_installed'
   /** The daemon does not answer in time: it hangs, or the storage below it does. */
   | 'daemon.timeout'
-  /** The daemon is away, or refused. */
+  /** The daemon is gone, or refused. */
   | 'daemon.unavailable';
 
-/** What goes wrong with a storage daemon: a stable code, and a sentence that ends with what to do. */
+/** The error of a storage daemon: a stable code, and a sentence that ends with what to do. */
 export class StorageDaemonError extends Error {
   override readonly name = 'StorageDaemonError';
 
@@ -22,8 +22,8 @@ export class StorageDaemonError extends Error {
 }
 
 /**
- * Waits for `work` for at most `milliseconds`, then rejects with `daemon.timeout`. The work itself goes on: what a daemon
- * was told cannot be taken back, only the waiting for it can.
+ * Waits for `work` for at most `milliseconds`, then rejects with `daemon.timeout`. The work itself goes on: a command to a daemon cannot be
+ * cancelled.
  */
 export async function withDeadline<T>(work: Promise<T>, milliseconds: number, doing: string): Promise<T> {
   const { promise: late, reject } = Promise.withResolvers<never>();

@@ -4,10 +4,7 @@ import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { StorageDaemonError } from './errors.js';
 
-/**
- * The mount points and the ID of what is mounted there, on top. Reads a table (proc(5), mountinfo), as asking a FUSE mount
- * itself may hang.
- */
+/** The mount points and the ID of the topmost mount there. Reads a table (proc(5), mountinfo), because a FUSE mount itself may hang. */
 export async function mountTable(): Promise<Map<string, number>> {
   const table = await readFile('/proc/self/mountinfo', 'utf8');
   const lines = table.split('\n').map((line) => line.split(' '));
@@ -19,7 +16,7 @@ export async function mountsIn(directory: string): Promise<string[]> {
   return [...(await mountTable()).keys()].filter((point) => dirname(point) === directory);
 }
 
-/** Takes FUSE mounts away at once, open files on them or not. Works for root and, being set-uid, for the mount's owner. */
+/** Detaches FUSE mounts at once, with or without open files. Works for root and, because fusermount is set-uid, for the mount's owner. */
 export async function unmountLazily(paths: readonly string[]): Promise<void> {
   for (const path of paths) {
     try {

@@ -26,7 +26,7 @@ export class Qmp {
   private readonly pending = new Map<number, Pending>();
   private readonly events = new EventEmitter();
   private nextId = 1;
-  /** Resolves when the connection ended, by whichever side. */
+  /** Resolves when the connection has ended, from either side. */
   readonly closed: Promise<void>;
 
   private constructor(private readonly socket: Socket) {
@@ -46,7 +46,7 @@ export class Qmp {
       .on('line', (line) => this.receive(line));
   }
 
-  /** Rejects with the system's error when nobody listens, and `daemon.timeout` when nobody answers. */
+  /** Rejects with the system's error when nobody listens, and with `daemon.timeout` when nobody answers. */
   static async connect(path: string, deadlineMs: number): Promise<Qmp> {
     const socket = createConnection({ path });
     const connected = once(socket, 'connect');
@@ -66,7 +66,7 @@ export class Qmp {
     }
   }
 
-  /** Runs one command. Errors: `daemon.unavailable` with the daemon's own words, `daemon.timeout`. */
+  /** Runs one command. Errors: `daemon.unavailable` with the daemon's own message, `daemon.timeout`. */
   async execute(command: string, args: object = {}, deadlineMs = 10_000): Promise<unknown> {
     const id = this.nextId++;
     const reply = new Promise<unknown>((resolve, reject) => this.pending.set(id, { resolve, reject }));
@@ -82,7 +82,7 @@ export class Qmp {
     }
   }
 
-  /** Starts to listen at once; resolves when the event about `id` arrives. Call it before the command that causes it. */
+  /** Listens at once; resolves when the event about `id` arrives. Call it before the command that causes the event. */
   async event(name: string, id: string, deadlineMs = 10_000): Promise<void> {
     const done = new AbortController();
     const seen = once(this.events, `${name} ${id}`, { signal: done.signal });
@@ -102,7 +102,7 @@ export class Qmp {
     try {
       message = JSON.parse(line) as Message;
     } catch {
-      this.close(); // the rest of a line that the daemon died over
+      this.close(); // the rest of a line that a dying daemon did not finish
       return;
     }
     if (message.QMP) this.events.emit('greeting');

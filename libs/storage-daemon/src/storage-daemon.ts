@@ -13,9 +13,9 @@ const maxSocketPath = 107;
 const startDeadlineMs = 15_000;
 
 /**
- * The qemu-storage-daemon behind one state directory. It is a process of its own, in its own session, so that disks
- * stay attached while the service restarts; `daemon.json` names it, `daemon.sock` speaks QMP, `daemon.log` has its words.
- * One object per directory at a time, which its user makes sure of: so a daemon that does not answer is a hung one.
+ * The qemu-storage-daemon behind one state directory. It is a separate process in its own session, so that disks stay attached while the
+ * service restarts; `daemon.json` names it, `daemon.sock` speaks QMP, `daemon.log` has its output. Its user makes sure that there is one
+ * object per directory at a time: so a daemon that does not answer hangs.
  */
 export class StorageDaemon {
   private readonly socketPath: string;
@@ -29,9 +29,9 @@ export class StorageDaemon {
   }
 
   /**
-   * Connects to the daemon that runs already; undefined, and nothing left of it, when it is dead or does not answer. One
-   * that does not answer is killed, and its disks with it: `mayKill` may look why it does not, and throw to let it live.
-   * Error `daemon.misconfigured`: the directory's path is too long.
+   * Connects to the running daemon; returns undefined, after cleaning up, when it is dead or does not answer. One that does not answer is
+   * killed, and its disks with it: `mayKill` may find out why it does not answer, and throw to let it live. Error `daemon.misconfigured`:
+   * the directory's path is too long.
    */
   async adopt(mayKill: () => Promise<void> = async () => {}): Promise<Qmp | undefined> {
     this.checkSocketPath();
@@ -41,10 +41,10 @@ export class StorageDaemon {
     try {
       qmp = await Qmp.connect(this.socketPath, 10_000);
     } catch {
-      // Nobody there, or hung.
+      // No daemon, or one that hangs.
     }
     if (qmp && alive) return qmp;
-    if (qmp) await this.sendQuit(qmp); // started just before its starter died: it serves nothing yet
+    if (qmp) await this.sendQuit(qmp); // its starter died just after starting it: it serves nothing yet
     if (alive) {
       await mayKill();
       await this.kill(recorded);
@@ -53,20 +53,20 @@ export class StorageDaemon {
     return undefined;
   }
 
-  /** Starts a new daemon; the caller has made sure with `adopt` that there is none. */
+  /** Starts a new daemon. The caller has made sure with `adopt` that there is none. */
   async start(): Promise<Qmp> {
     const log = await open(this.logPath, 'w', 0o600);
     try {
       const child = spawn(
         'qemu-storage-daemon',
-        // In QEMU's option syntax a comma within a value is doubled.
+        // In QEMU's option syntax a comma in a value is doubled.
         [
           '--chardev',
           `socket,id=qmp,server=on,wait=off,path=${this.socketPath.replaceAll(',', ',,')}`,
           '--monitor',
           'chardev=qmp',
         ],
-        // Its own session: a signal to the service's group (Ctrl-C) must not take the disks away.
+        // In its own session: a signal to the service's group (Ctrl-C) must not end the disks.
         {
           detached: true,
           stdio: ['ignore', log.fd, log.fd],
@@ -92,8 +92,8 @@ export class StorageDaemon {
   }
 
   /**
-   * Ends the daemon, politely and then not; its exports are unmounted by itself when it goes politely. Whoever is
-   * connected to it gives that connection, as the daemon listens to one at a time.
+   * Ends the daemon with `quit`, which unmounts its exports, and else with SIGKILL. Pass the connection if there is one, because the daemon
+   * accepts one at a time.
    */
   async quit(connected?: Qmp): Promise<void> {
     const recorded = await this.recorded();
@@ -103,7 +103,7 @@ export class StorageDaemon {
     await this.forget();
   }
 
-  /** The daemon's process, for whoever has to tell an operator (or a test) which one it is. */
+  /** The daemon's process, for messages to an operator (or a test). */
   async recorded(): Promise<ProcessIdentity | undefined> {
     try {
       return JSON.parse(await readFile(this.recordPath, 'utf8')) as ProcessIdentity;
@@ -148,10 +148,10 @@ export class StorageDaemon {
     qmp.close();
   }
 
-  /** Waits until it is gone: a second daemon would find the disks' files locked by the first. */
+  /** Waits until it is gone: a second daemon would find the disks' files still locked. */
   private async kill(who: ProcessIdentity): Promise<void> {
     const deadline = Date.now() + 10_000;
-    const forceAt = Date.now() + 500; // it may be on its way out after `quit`
+    const forceAt = Date.now() + 500; // it may be ending after `quit`
     while (isAlive(who)) {
       if (Date.now() > deadline) {
         throw new StorageDaemonError(

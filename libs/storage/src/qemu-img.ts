@@ -1,12 +1,12 @@
 import { spawn } from 'node:child_process';
 
-/** What a run of qemu-img may take from the machine; a crafted image must not cost more. */
+/** Limits of a qemu-img process, so that a crafted image cannot cost more. */
 export interface QemuImgLimits {
   /** Address space in bytes. */
   addressSpace: number;
-  /** CPU time; none for a conversion, whose work grows with the image. */
+  /** CPU time; absent for a conversion, whose work grows with the image. */
   cpuSeconds?: number;
-  /** The largest file it may write, in bytes. */
+  /** The largest file that it may write, in bytes. */
   fileSize: number;
   /** Wall-clock time; without it only `signal` ends the run. */
   deadlineMs?: number;
@@ -22,9 +22,9 @@ export interface QemuImgResult {
 const maxOutput = 1 << 20;
 
 /**
- * Runs qemu-img on an untrusted image in a process with limits and without this process's environment, where secrets
- * may be. Callers say the format explicitly, and paths are absolute: "nbd:…" or "json:…" at the start of a
- * relative name would be a protocol to QEMU. Rejects only when it cannot be started or `signal` aborts.
+ * Runs qemu-img on an untrusted image in a process with limits and without this process's environment, which may have secrets. Callers give
+ * the format explicitly, and absolute paths: "nbd:…" or "json:…" at the start of a relative name would be a protocol to QEMU. Rejects only
+ * when it cannot be started or `signal` aborts.
  */
 export function runQemuImg(
   args: readonly string[],
@@ -55,7 +55,7 @@ export function runQemuImg(
       failure = error;
       if (child.pid === undefined) reject(error);
     });
-    // Only after `close` is nobody left who writes to the image: an aborted caller may delete it then.
+    // Only after `close` nobody writes to the image any more: an aborted caller may delete it then.
     child.once('close', (exitCode) => (failure ? reject(failure) : resolve({ exitCode, stdout, stderr })));
   });
 }

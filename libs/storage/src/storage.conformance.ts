@@ -18,7 +18,7 @@ import { tags } from './conformance/tags.js';
 export type { ForeignVolumes, OpenDisk, StorageHarness } from './conformance/harness.js';
 export { openFile } from './conformance/harness.js';
 
-/** The behaviour that every storage backend has, real parts included. Call it from the backend's `*.it.ts`. */
+/** The behaviour that every storage backend must have, tested with real parts. Call it from the backend's `*.it.ts`. */
 export function describeStorageBackend(title: string, setUp: () => Promise<StorageHarness>): void {
   describe(`storage backend conformance: ${title}`, () => {
     const suite = new Suite();

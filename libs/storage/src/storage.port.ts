@@ -1,29 +1,29 @@
 /**
- * The storage port: what image-svc asks of whatever keeps its volumes. One folder beside this file per backend; every
- * backend passes `storage.conformance.ts`.
+ * The storage port: what image-svc needs from a storage backend. Backends are in `backends/`, one folder each, and every one passes
+ * `storage.conformance.ts`.
  *
- * Every `ensure…` looks before it acts, so a repeated or resumed operation ends in the same state.
+ * Every `ensure…` looks before it acts, so a repeated or resumed call ends in the same state.
  */
 
-/** What iscsi-svc hands to its target. */
+/** What iscsi-svc gives to its target. */
 export type BackingStore =
   { type: 'file'; path: string } | { type: 'rbd'; pool: string; namespace: string; image: string; user: string };
 
-/** A disk's volume. Storage that can keep projects apart does (RBD: a namespace and a cephx user each); other storage reads the name only. */
+/** A disk's volume. A backend that can separate projects does so (RBD: a namespace and a cephx user each); the others use the name only. */
 export interface DiskVolume {
   project: string;
   name: string;
 }
 
-/** What can be cloned and copied, because nobody writes to it: a golden volume, or a disk as it was when it was tagged. */
+/** What can be cloned and copied because nobody writes to it: a golden volume, or a tag of a disk. */
 export type Origin = { golden: string } | { disk: DiskVolume; tag: string };
 
-/** What can be read: an origin, or a disk as it is now, which nobody must have attached. */
+/** What can be read: an origin, or a disk that nobody has attached. */
 export type Readable = Origin | { disk: DiskVolume };
 
 /**
- * What a golden volume is made from: a local file in an explicit format (nothing ever probes an image's content for its format again),
- * an origin of this storage, or a volume of this storage that M2 does not own, by the storage's own name of it.
+ * What a golden volume is made from: a local file in an explicit format (its content is never probed for a format again), an origin in this
+ * storage, or a volume in this storage that M2 does not own, under the storage's own name.
  */
 export type GoldenSource = { path: string; format: 'raw' | 'qcow2' | 'vmdk' } | Origin | { foreign: string };
 
@@ -32,19 +32,19 @@ export type VolumeKind = 'golden' | 'disk' | 'partial';
 
 export interface VolumeInfo {
   name: string;
-  /** Of a disk, where the storage keeps projects apart. */
+  /** Set for disks, where the backend separates projects. */
   project: string | null;
   kind: VolumeKind;
   sizeBytes: number;
-  /** Of a disk. */
+  /** Set for disks. */
   tags: string[];
 }
 
-/** Work that takes as long as there are bytes. */
+/** Options of work that takes longer the more bytes there are. */
 export interface LongWork {
   /** Called with bytes of the volume's size, never fewer than before. */
   onProgress?(done: number, total: number): void;
-  /** An aborted call rejects with the signal's reason and leaves nothing that was not there before. */
+  /** An aborted call rejects with the signal's reason and leaves nothing new behind. */
   signal?: AbortSignal;
 }
 
@@ -58,19 +58,19 @@ export interface Extent {
 export interface VolumeReader {
   readonly sizeBytes: number;
   /**
-   * In order and without overlap. Without `since` the extents that hold data, all else being zeros. With a tag of the same disk,
-   * no later than what is read, whatever differs from it, and possibly more; `data: false` is what became zeros.
-   * Error `storage.not_found`: no such tag.
+   * In order and without overlap. Without `since`: the extents with data; everything else is zeros. With a tag of the same disk that is not
+   * newer than what is read: at least everything that differs from it; `data: false` is what became zeros. Error `storage.not_found`: there
+   * is no such tag.
    */
   extents(since?: string): AsyncIterable<Extent>;
-  /** Exactly `length` bytes; `offset + length` lies within the volume. */
+  /** Exactly `length` bytes; `offset + length` must be within the volume. */
   read(offset: number, length: number): Promise<Buffer>;
   close(): Promise<void>;
 }
 
-/** Every call refuses with `storage.bad_name` what is no volume name, or no tag. */
+/** Every call refuses what is not a volume name or tag with `storage.bad_name`. */
 export interface ForeignKey {
-  /** A UUID: a call with the key of an earlier one goes on where that died, or finds that it was done. */
+  /** A UUID. A call with the same key goes on where an earlier one died, or finds that it was done. */
   key: string;
 }
 
@@ -78,87 +78,84 @@ export interface StorageBackend {
   readonly name: string;
 
   /**
-   * Makes a golden volume, which depends on no other. It is complete and durable, or absent.
-   * Errors: `storage.full`, `storage.bad_source`, `storage.not_found`, `storage.exists_differently`, `storage.unsupported`
-   * (foreign volumes), and the reason of an aborted signal.
+   * Creates a golden volume, which depends on no other volume. It is complete and durable, or absent. Errors: `storage.full`,
+   * `storage.bad_source`, `storage.not_found`, `storage.exists_differently`, `storage.unsupported` (foreign volumes), and the reason of an
+   * aborted signal.
    */
   ensureGolden(golden: string, source: GoldenSource, options?: LongWork): Promise<VolumeInfo>;
 
   /**
-   * Makes a copy-on-write clone; `sizeBytes` (a multiple of 512, at least the origin's) makes it larger. A disk that was made
-   * flat since is found too: what it came from is not known any more.
-   * Errors: `storage.not_found`, `storage.bad_size`, `storage.full`, `storage.exists_differently`.
+   * Creates a copy-on-write clone; `sizeBytes` (a multiple of 512, at least the origin's) makes it larger. A disk that was made flat since
+   * is accepted as the clone, because its origin is not known any more. Errors: `storage.not_found`, `storage.bad_size`, `storage.full`,
+   * `storage.exists_differently`.
    */
   ensureClone(origin: Origin, disk: DiskVolume, options?: { sizeBytes?: number }): Promise<VolumeInfo>;
 
   /**
-   * Keeps a disk as it is at one moment, also while a node writes to it (to whom it looks like a power cut at that moment). Instant.
-   * A tag is `[a-z0-9]{1,40}`. Error `storage.not_found`.
+   * Keeps the content of a disk at one moment, in an instant, also while a node writes to it (to the node's file system it is a power cut
+   * at that moment). A tag is `[a-z0-9]{1,40}`. Error `storage.not_found`.
    */
   ensureTag(disk: DiskVolume, tag: string): Promise<void>;
 
-  /** Forgets a tag; one that is not there is fine, with its disk or without. Error `storage.in_use`: it has clones that are not flat. */
+  /** Removes a tag. It is fine when the tag, or its disk, does not exist. Error `storage.in_use`: it has clones that are not flat. */
   ensureNoTag(disk: DiskVolume, tag: string): Promise<void>;
 
   /**
-   * Makes a disk larger, which nobody has attached; its tags keep their size. Errors: `storage.not_found`, `storage.bad_size`
-   * (smaller, or no multiple of 512), `storage.in_use`.
+   * Makes a disk larger that nobody has attached; its tags keep their size. Errors: `storage.not_found`, `storage.bad_size` (smaller, or
+   * not a multiple of 512), `storage.in_use`.
    */
   ensureSize(disk: DiskVolume, sizeBytes: number): Promise<void>;
 
   /**
-   * Makes a disk independent of what it was cloned from. Tags that it had may go on depending on that, and keep it in use.
-   * Interrupted, the disk is a clone still, and whole. Errors: `storage.not_found`, `storage.full`; `storage.in_use` where the
-   * storage cannot do that while the disk is attached.
+   * Makes a disk independent of its origin. Tags that it had may still depend on the origin and keep it in use. After an interruption the
+   * disk is still a clone, and complete. Errors: `storage.not_found`, `storage.full`; `storage.in_use` where the backend cannot do that
+   * while the disk is attached.
    */
   ensureFlat(disk: DiskVolume, options?: LongWork): Promise<void>;
 
   /** Removes a golden volume and what an interrupted call left of it. Error `storage.in_use`: it has clones that are not flat. */
   ensureNoGolden(golden: string): Promise<void>;
 
-  /** Removes a disk, its tags and what an interrupted call left of it. Error `storage.in_use`: clones of its tags, or it is open. */
+  /** Removes a disk, its tags and what an interrupted call left of it. Error `storage.in_use`: its tags have clones, or it is open. */
   ensureNoDisk(disk: DiskVolume): Promise<void>;
 
   /**
-   * Makes a disk available to an iSCSI target, read-write; the same disk gets the same place each time (until `ensureFlat`, which
-   * may move it). Error `storage.not_found`.
+   * Makes a disk available to an iSCSI target, read-write. The same disk gets the same place each time (until `ensureFlat`, which may move
+   * it). Error `storage.not_found`.
    */
   ensureAttached(disk: DiskVolume): Promise<BackingStore>;
 
-  /** Takes it away again. The target must have let go before: open files on it fail from here on. */
+  /** Undoes `ensureAttached`. The target must have closed the disk before: open files on it fail from here on. */
   ensureDetached(disk: DiskVolume): Promise<void>;
 
   /** Opens something for reading. Errors: `storage.not_found`; `storage.in_use` where an attached disk cannot be read. */
   openReader(readable: Readable): Promise<VolumeReader>;
 
   /**
-   * Writes a flat copy as a volume of this storage that M2 does not own. Errors: `storage.exists_differently` (there is one by
-   * this name), `storage.full`, `storage.unsupported`.
+   * Writes a flat copy as a volume of this storage that M2 does not own. Errors: `storage.exists_differently` (the name is taken),
+   * `storage.full`, `storage.unsupported`.
    */
   copyToForeign(origin: Origin, foreign: string, options: LongWork & ForeignKey): Promise<void>;
 
-  /** Removes what `copyToForeign` made, or left, under this key; what others made stays. */
+  /** Removes what `copyToForeign` created under this key, complete or not. What others made stays. */
   ensureNoForeign(foreign: string, key: string): Promise<void>;
 
-  /**
-   * Forgets what the storage keeps for a project apart from its volumes, of which there are none any more.
-   * Error `storage.in_use`: there are.
-   */
+  /** Removes what the storage keeps for a project beside its volumes. Error `storage.in_use`: it still has volumes. */
   ensureNoProject(project: string): Promise<void>;
 
-  /** Everything there is of ours, half-made volumes included. */
+  /** All volumes of M2, partial ones included. */
   list(): Promise<VolumeInfo[]>;
 
   /** Does real I/O under a deadline; rejects with what is wrong. */
   health(): Promise<void>;
 
   /**
-   * The process behind attached volumes died. They are attached again at the same paths, but whoever had them open must
-   * open them again, and writes that nobody had flushed are gone: to the node it was a power cut of its disk.
+   * The process behind attached volumes died. They are attached again at the same paths, but whoever had them open must open them again.
+   * Writes that were not flushed are gone: to the node it was a power cut of its disk.
    */
   onAttachmentsLost(listener: (disks: string[]) => void): void;
 
-  /** Lets go of the storage; attached volumes stay attached and are found again by the next backend object. */
+  /** Closes the storage. Attached volumes stay attached and are found by the next backend object. */
   close(): Promise<void>;
 }
 
@@ -191,7 +188,7 @@ export class StorageError extends Error {
 
 const volumeName = /^[a-z0-9]{1,32}img[0-9]{1,12}$/;
 
-/** Refuses whatever is not `<uid>img<n>`: names become file names and command arguments. Error `storage.bad_name`. */
+/** Refuses what is not `<uid>img<n>`: names become file names and command arguments. Error `storage.bad_name`. */
 export function assertVolumeName(volume: string): void {
   if (!volumeName.test(volume)) {
     throw new StorageError('storage.bad_name', `${JSON.stringify(volume)} is not a volume name. Use <uid>img<n>.`);
@@ -205,7 +202,7 @@ export function assertTag(tag: string): void {
   }
 }
 
-/** Turns whatever a system call threw into the port's error; `doing` names the action, e.g. "clone a1img2". */
+/** Turns an error of a system call into the port's error; `doing` names the action, e.g. "clone a1img2". */
 export function asStorageError(error: unknown, doing: string): StorageError {
   if (error instanceof StorageError) return error;
   const reason = error instanceof Error ? error.message : String(error);

@@ -2,14 +2,14 @@ import { type Kit, KIT } from '@m2/service-kit';
 import { Inject, Module, type OnApplicationShutdown } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import type { HilConfig } from './config.js';
+import { DriverRegistry } from './driver-registry.js';
 import { FlatNetworkDriver } from './networks/flat/flat-driver.js';
-import { NetworkHandlers, NETWORKS } from './networks/network-handlers.js';
+import { NETWORK_DRIVERS, NetworkHandlers, type NetworkDrivers } from './networks/network-handlers.js';
 import { NodeEntity } from './nodes/node.entity.js';
 import { NodeHandlers } from './nodes/node-handlers.js';
 import { NodeStore } from './nodes/node-store.js';
 import { IpmiDriver } from './power/ipmi/ipmi-driver.js';
-import { POWER, PowerHandlers } from './power/power-handlers.js';
-import type { PowerDriver } from './power/power.port.js';
+import { POWER_DRIVERS, type PowerDrivers, PowerHandlers } from './power/power-handlers.js';
 
 /** The one place that knows which drivers there are. */
 @Module({
@@ -18,25 +18,27 @@ import type { PowerDriver } from './power/power.port.js';
   providers: [
     NodeStore,
     {
-      provide: POWER,
+      provide: POWER_DRIVERS,
       inject: [KIT],
-      useFactory: ({ config }: Kit<HilConfig>) =>
-        new IpmiDriver({
-          concurrency: config.bmcConcurrency,
-          ...(config.bmcDirectory && { directory: config.bmcDirectory }),
+      useFactory: ({ config: { bmcConcurrency, bmcDirectory } }: Kit<HilConfig>): PowerDrivers =>
+        new DriverRegistry('BMCs', {
+          ipmi: new IpmiDriver({ concurrency: bmcConcurrency, ...(bmcDirectory && { directory: bmcDirectory }) }),
         }),
     },
     {
-      provide: NETWORKS,
+      provide: NETWORK_DRIVERS,
       inject: [KIT],
-      useFactory: ({ config }: Kit<HilConfig>) => new FlatNetworkDriver(config.flatNetwork),
+      useFactory: ({ config }: Kit<HilConfig>): NetworkDrivers =>
+        new DriverRegistry('switches', {
+          flat: new FlatNetworkDriver(config.flatNetwork),
+        }),
     },
   ],
 })
 export class HilModule implements OnApplicationShutdown {
-  constructor(@Inject(POWER) private readonly power: PowerDriver) {}
+  constructor(@Inject(POWER_DRIVERS) private readonly power: PowerDrivers) {}
 
   async onApplicationShutdown(): Promise<void> {
-    await this.power.close();
+    await Promise.all(this.power.all().map((driver) => driver.close()));
   }
 }

@@ -10,9 +10,9 @@ const list = (separator: string) =>
   );
 
 export const imageConfig = baseConfig.extend({
-  /** What keeps the volumes. */
+  /** The storage backend that keeps the volumes. */
   storage: z.enum(['file', 'rbd', 'zfs']).default('file'),
-  /** Files of this service: volumes of the file storage, images on their way in. */
+  /** Directory for files of this service: volumes of the file backend, images that are being imported. */
   storageDirectory: z.string().min(1),
   /** For RBD: the cluster's configuration. */
   cephConf: z.string().default('/etc/ceph/ceph.conf'),
@@ -38,17 +38,17 @@ export const imageConfig = baseConfig.extend({
     .default(2 ** 41),
   /** Imports that run at the same time; more wait. */
   importConcurrency: z.coerce.number().int().min(1).max(16).default(2),
-  /** A disk that lies more clones deep than this is made flat in the background; twice as deep is refused. */
+  /** A disk with more clones than this between it and its image is made flat in the background; twice as many are refused. */
   maxCloneDepth: z.coerce.number().int().min(1).max(100).default(8),
-  /** Tags that a disk may have. */
+  /** The most tags that one disk may have. */
   maxTags: z.coerce.number().int().min(1).max(500).default(32),
   /** How long a deleted disk can be restored. */
   trashHours: z.coerce.number().min(0).default(24),
-  /** How long something in the storage that nobody owns is left alone: a command may be just making it. */
+  /** How long unknown volumes in the storage are left alone, because a command may still be creating them. */
   orphanGraceSeconds: z.coerce.number().min(0).default(3_600),
-  /** Where bytes are sent to and fetched from, by the gateway only. */
+  /** Address of the HTTP server for uploads and downloads; only the gateway uses it. */
   transferListen: listenAddress.prefault('127.0.0.1:0'),
-  /** The same as the gateway reaches it, `http://host:port`; absent: as it is. */
+  /** The URL of that server as the gateway reaches it, `http://host:port`; absent: made from the address. */
   transferAdvertised: z.url({ protocol: /^http$/ }).optional(),
 });
 

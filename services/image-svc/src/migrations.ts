@@ -26,7 +26,7 @@ export class Image1795000000005 implements MigrationInterface {
   }
 }
 
-/** Sharing, snapshots, tags, trash and quotas: the whole life of an image. */
+/** Sharing, snapshots, tags, trash and quotas. */
 export class ImageLife1796000000005 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`

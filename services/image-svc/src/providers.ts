@@ -8,10 +8,12 @@ import { Flattener } from './disks/flattener.js';
 import { Housekeeping } from './disks/housekeeping.js';
 import { ProjectEnd } from './disks/project-end.js';
 import { TagHandlers } from './disks/tag-handlers.js';
+import { TagRemover } from './disks/tag-remover.js';
 import { TagStore } from './disks/tag-store.js';
 import { Exporter } from './images/exporter.js';
 import { ImageExportHandlers } from './images/image-export-handlers.js';
 import { ImageHandlers } from './images/image-handlers.js';
+import { ImageRemover } from './images/image-remover.js';
 import { ImageStore } from './images/image-store.js';
 import { Importer } from './images/importer.js';
 import { LineageHandler } from './images/lineage.js';
@@ -36,16 +38,18 @@ export const controllers = [
   TransferHandlers,
 ];
 
-/** The service but for its storage, which a test replaces. */
+/** All of the service except its controllers and its storage, which tests replace. */
 export const providers = [
   TransferDoor,
   Staging,
   ImageStore,
+  ImageRemover,
   Importer,
   Exporter,
   DiskStore,
   DiskRemover,
   TagStore,
+  TagRemover,
   Flattener,
   AttachmentKeeper,
   Housekeeping,

@@ -20,7 +20,7 @@ import koffi from 'koffi';
 /** The connection to the cluster, and an I/O context for each pool and namespace that was used. */
 export class Cluster {
   readonly pointer: Pointer;
-  /** Our address, as a blocklist would name it. */
+  /** Our address as it would be in a blocklist. */
   readonly address: string;
   readonly #ioctxs = new Map<string, Promise<Pointer>>();
 
@@ -39,13 +39,13 @@ export class Cluster {
       client_mount_timeout: setup.connectSeconds,
       rados_mon_op_timeout: setup.monSeconds,
       rados_osd_op_timeout: setup.osdSeconds,
-      // A client asks for the new map when a request is this old. Where requests are given up sooner than that, it would never learn that
-      // an OSD was started again.
+      // A client asks for the new map when a request is this old. If requests were given up sooner, it would never learn that an OSD was
+      // started again.
       objecter_timeout: 3,
       objecter_tick_interval: 1,
-      // What we write is on disk when the call returns, and what others wrote is seen.
+      // Our writes are on disk when the call returns, and others' writes are visible.
       rbd_cache: false,
-      // A client's log would go to the file that the configuration names for daemons, which belongs to them.
+      // Otherwise the client would log to the daemons' file that the configuration names.
       log_file: '',
     })) {
       await radosConfSet(cluster, option, String(value));
@@ -59,7 +59,7 @@ export class Cluster {
     return new Cluster(cluster, address);
   }
 
-  /** The I/O context for a pool and namespace. A pool that is not there rejects with ENOENT. */
+  /** The I/O context for a pool and namespace. Rejects with ENOENT when the pool does not exist. */
   ioctx(pool: string, namespace = ''): Promise<Pointer> {
     const key = `${pool}/${namespace}`;
     let ioctx = this.#ioctxs.get(key);
@@ -75,12 +75,12 @@ export class Cluster {
     const memory: Out<Pointer | null> = [null];
     await radosIoctxCreate(this.pointer, pool, memory);
     radosIoctxSetNamespace(memory[0]!, namespace);
-    // A full pool answers so. Without this, requests wait for space to appear, deletions included.
+    // A full pool answers that it is full. Otherwise requests wait for space, deletions included.
     radosSetPoolFullTry(memory[0]!);
     return memory[0]!;
   }
 
-  /** Lets go of everything. Images must be closed before. */
+  /** Disconnects. Images must be closed before. */
   async shutdown(): Promise<void> {
     for (const ioctx of await Promise.allSettled(this.#ioctxs.values())) {
       if (ioctx.status === 'fulfilled') radosIoctxDestroy(ioctx.value);
@@ -90,12 +90,11 @@ export class Cluster {
 }
 
 /**
- * Blocklists clients that are dead: nothing that they still have on the way is carried out any more, and the images that
- * they had open are free at once instead of when their watch expires. A user without the right to do so (`profile rbd`
- * has it) waits for that instead.
+ * Blocklists clients that are dead: the cluster executes none of the requests that they still have in flight, and their images are free at
+ * once instead of when the watch expires. A user without the right to do that (`profile rbd` has it) waits instead.
  */
 async function fence(cluster: Pointer, addresses: string[]): Promise<void> {
   const done = await Promise.allSettled(addresses.map((address) => radosBlocklistAdd(cluster, address, 0)));
-  // OSDs carry out a request only when they have the map that its sender had.
+  // OSDs execute a request only when they have the map that its sender had.
   if (done.some(({ status }) => status === 'fulfilled')) await radosWaitForLatestMap(cluster);
 }

@@ -8,13 +8,13 @@ export interface Context {
   cluster: Cluster;
   /** Aborted when the caller wants no more of it. */
   signal: AbortSignal;
-  /** Also the sign that an operation which takes long is alive. */
+  /** It also shows that a long operation is alive. */
   progress(done: number, total: number): void;
 }
 
 const canceled = koffi.os.errno['ECANCELED']!;
 
-/** For librbd's operations on every object of an image: they end with the negative number that the callback answers. */
+/** For operations of librbd on every object of an image: they end with the negative number that the callback returns. */
 export function progressOf(context: Context): ProgressCallback {
   return (done, total) => {
     context.progress(done, total);
@@ -22,7 +22,7 @@ export function progressOf(context: Context): ProgressCallback {
   };
 }
 
-/** Rejects what was cancelled, in loops of ours, as librbd's own do. */
+/** Rejects what was cancelled; call it in our own loops, as librbd does in its own. */
 export function throwIfCanceled(context: Context, call: string): void {
   if (context.signal.aborted) throw new NativeError(call, canceled);
 }

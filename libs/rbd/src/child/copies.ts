@@ -25,7 +25,7 @@ export async function importFile(
   }
 }
 
-/** Copies an image as it is now, or a snapshot of one, into a new image, which has no parent. */
+/** Copies an image or a snapshot into a new image without a parent. */
 export async function copy(
   context: Context,
   from: SourceRef,
@@ -38,8 +38,8 @@ export async function copy(
 }
 
 /**
- * Makes the image and fills it. One that was begun and not finished stays: whoever removed it here, late, could hit the
- * image that the caller has made anew under that name.
+ * Creates the image and fills it. After an error the image stays: removing it here, late, could hit the image that the caller has created
+ * again under that name.
  */
 async function fillNewImage(
   context: Context,
@@ -54,7 +54,7 @@ async function fillNewImage(
   });
 }
 
-/** Writes an image or a snapshot into a new raw file, with holes where there is nothing. */
+/** Writes an image or a snapshot into a new raw file, with holes. */
 export async function exportFile(context: Context, from: SourceRef, path: string): Promise<void> {
   const file = await open(path, 'wx');
   try {

@@ -7,13 +7,13 @@ import { rbdDiff } from './rbd-io.ts';
 const canceled = koffi.os.errno['ECANCELED']!;
 
 export interface DiffOptions {
-  /** The older of the two states; without it, all that there is. */
+  /** The older of the two states; absent: everything that has data. */
   fromSnap?: string;
-  /** Whole objects: with the fast-diff feature that is read from the object map, and no data is looked at. */
+  /** Whole objects: with the fast-diff feature they come from the object map, without reading data. */
   wholeObject?: boolean;
-  /** Count what a clone has from its parent. */
+  /** Include what a clone has from its parent. */
   includeParent?: boolean;
-  /** The part of the image to look at; all of it when not given. */
+  /** The part of the image to look at; absent: all of it. */
   range?: { offset: number; length: number };
 }
 

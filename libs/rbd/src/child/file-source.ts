@@ -7,7 +7,7 @@ import type { Range, Source } from './transfer.ts';
 const seek = { data: 3, hole: 4 };
 const lseek = koffi.load('libc.so.6').func('int64_t lseek(int file, int64_t offset, int whence)');
 
-/** A raw image in a file. Its holes are skipped where the file system tells them. */
+/** A raw image in a file. Its holes are skipped where the file system knows them. */
 export async function fileSource(file: FileHandle): Promise<Source> {
   const { size } = await file.stat();
   return {
@@ -33,7 +33,7 @@ async function* dataRanges(fd: number, size: number): AsyncGenerator<Range> {
   }
 }
 
-/** Answers undefined when there is no such place behind the offset. */
+/** Returns undefined when there is no such place after the offset. */
 function seekTo(fd: number, offset: number, whence: number): Promise<number | undefined> {
   return new Promise((resolve, reject) => {
     lseek.async(fd, offset, whence, (error: unknown, result: number) => {

@@ -6,7 +6,7 @@ import { NativeError, type Pointer } from './native.ts';
 import { withWritableImage } from './open-image.ts';
 import { rbdFlatten, rbdRebuildObjectMap, rbdSnapCreate, rbdSnapRemove } from './rbd.ts';
 
-/** Not a name that a user of ours gives. */
+/** No user of ours uses this name. */
 const passing = '.flatten';
 
 export async function flatten(context: Context, ref: ImageRef): Promise<void> {
@@ -17,16 +17,15 @@ export async function flatten(context: Context, ref: ImageRef): Promise<void> {
 }
 
 /**
- * A writer that was killed may have noted an object in the object map and not written it; so may a flatten that found no
- * space. librbd skips what is noted, takes the parent away, and what the object had from it reads as zeros then
- * (https://tracker.ceph.com/issues/68998, repaired in 18.2.5 and 19.2.1). So each object is looked at before. librbd
- * corrects no note that may be of a write under way (librbd/operation/RebuildObjectMapRequest.cc); a snapshot makes all that
- * there are older than that.
+ * A killed writer may have marked an object in the object map and not written it; so may a flatten that ran out of space. librbd skips
+ * marked objects and removes the parent, and then what those objects had from it reads as zeros (https://tracker.ceph.com/issues/68998,
+ * fixed in 18.2.5 and 19.2.1). So each object is checked before. librbd corrects no mark that may belong to a write in flight
+ * (librbd/operation/RebuildObjectMapRequest.cc); a snapshot makes all existing marks older than that.
  */
 async function correctObjectMap(context: Context, image: Pointer): Promise<void> {
   await removePassing(image); // left by a call that was killed
   await rbdSnapCreate(image, passing);
-  // The work itself has not begun; but it must be seen that something moves.
+  // The work itself has not begun, but the caller must see that something moves.
   const progress = progressOf({ ...context, progress: (_, total) => context.progress(0, total) });
   try {
     await rbdRebuildObjectMap(image, progress, null);

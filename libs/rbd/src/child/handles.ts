@@ -10,7 +10,7 @@ import { rbdFlush, rbdRead, rbdWrite, rbdWriteZeroes } from './rbd-io.ts';
 
 interface OpenImage {
   image: Pointer;
-  /** The snapshot that it was opened at, when it is watched. */
+  /** The snapshot that a watched image was opened at. */
   snap: { name: string; id: number } | undefined;
 }
 
@@ -48,7 +48,7 @@ export async function handleRead(_: Context, handle: number, offset: number, len
   const { image, snap } = openImageOf(handle);
   const buffer = Buffer.allocUnsafeSlow(length);
   const read = await rbdRead(image, offset, length, buffer);
-  // Of a snapshot that was removed meanwhile librbd reads zeros. A watched image knows it without asking anybody.
+  // librbd reads zeros from a snapshot that was removed meanwhile. A watched image knows that without a request.
   if (snap && (await snapId(image, snap.name)) !== snap.id) {
     throw new NativeError('rbd_read', koffi.os.errno['ENOENT']!, 'the snapshot was removed');
   }
@@ -82,7 +82,7 @@ export async function handleDiff(context: Context, handle: number, options: Diff
   return extents;
 }
 
-/** Closing twice is no error. The caller has no request under way any more. */
+/** Closing twice is no error. The caller must have no request under way. */
 export async function handleClose(_: Context, handle: number): Promise<void> {
   const open = images.get(handle);
   images.delete(handle);

@@ -33,7 +33,7 @@ export const info = ({ cluster }: Context, ref: SourceRef): Promise<ImageInfo> =
     return { id, ...sizes, features, ...(parent && { parent }), snaps, watchers, lockOwners };
   });
 
-/** Clones of a snapshot; of an image, those of all its snapshots. */
+/** Clones of a snapshot; for an image, of all its snapshots. */
 export const children = ({ cluster }: Context, ref: SourceRef): Promise<Child[]> =>
   withReadOnlyImage(cluster, ref, async (image) => {
     const found = await readList(linkedImageSpec, async (memory, count) => {

@@ -21,7 +21,7 @@ const defaults = {
   features: ['layering', 'exclusive-lock', 'object-map', 'fast-diff'],
 } satisfies ImageOptions;
 
-/** Runs `work` with librbd's form of the options; `cloneFormat` is for clones only. */
+/** Runs `work` with the options in librbd's form; `cloneFormat` is for clones only. */
 export async function withImageOptions<T>(
   wanted: ImageOptions & { cloneFormat?: number },
   work: (options: Pointer) => Promise<T>,

@@ -5,7 +5,7 @@ import type { Pointer } from './native.ts';
 import { rbdRead, rbdWrite } from './rbd-io.ts';
 import type { Range, Sink, Source } from './transfer.ts';
 
-/** An open image or snapshot, a clone together with what it has from its parent. */
+/** An open image or snapshot; for a clone, with what it has from its parent. */
 export async function imageSource(context: Context, image: Pointer): Promise<Source> {
   const { sizeBytes } = await sizesOf(image);
   return {
@@ -23,7 +23,7 @@ export async function imageSource(context: Context, image: Pointer): Promise<Sou
 
 export async function readFully(image: Pointer, buffer: Buffer, offset: number): Promise<void> {
   const read = await rbdRead(image, offset, buffer.length, buffer);
-  // Only beyond the end of the image, which can have moved since we asked for it.
+  // Only after the end of the image, which may have moved since we asked for it.
   buffer.fill(0, read);
 }
 

@@ -37,14 +37,14 @@ export async function clone(
     cluster.ioctx(parent.pool, parent.namespace),
     cluster.ioctx(child.pool, child.namespace),
   ]);
-  // A clone of format 2 may be in another namespace than its parent, whose snapshot needs no protection.
+  // A clone of format 2 may be in another namespace than its parent. The parent's snapshot needs no protection.
   const wanted = { ...options, cloneFormat: 2 };
   await withImageOptions(wanted, (native) => rbdClone(from, parent.image, parent.snap, to, child.image, native));
 }
 
 /**
- * Without progress: librbd reports every object that an image could have, also of a clone that was never written to, and
- * each report has to come to this thread. That takes ten times as long as the removal.
+ * Without progress: librbd reports every object that an image could have, even of an empty clone, and each report comes to this thread.
+ * That takes ten times as long as the removal.
  */
 export async function remove({ cluster }: Context, ref: ImageRef): Promise<void> {
   const ioctx = await cluster.ioctx(ref.pool, ref.namespace);
@@ -52,8 +52,8 @@ export async function remove({ cluster }: Context, ref: ImageRef): Promise<void>
     await rbdRemove(ioctx, ref.image);
   } catch (error) {
     if (!(error instanceof NativeError) || error.errno !== koffi.os.errno['ENOENT']) throw error;
-    // librbd moves what it removes to the trash first. Where there is no trash yet, in a full pool, that cannot be made,
-    // and librbd answers ENOENT: the caller would believe that the image is gone. Opening it tells.
+    // librbd first moves the image to the trash. In a full pool without a trash it cannot create one and returns ENOENT, which looks as if
+    // the image were gone. Opening the image tells.
     await withReadOnlyImage(cluster, ref, async () => {});
     throw new NativeError(error.call, koffi.os.errno['ENOSPC']!, 'no room for the trash');
   }
@@ -73,15 +73,15 @@ export async function rename({ cluster }: Context, ref: ImageRef, name: string):
 }
 
 /**
- * Whether the name is one that a rename of this image was interrupted at. librbd writes the object `rbd_id.<new name>`
- * first, with the image's id, and then the directory (librbd/operation/RenameRequest.cc); in between the image has both
- * names, is listed under the old one, and no rename to the new one succeeds any more.
+ * Whether a rename of this image to the name was interrupted. librbd writes the object `rbd_id.<new name>` first, with the image's id, and
+ * then the directory (librbd/operation/RenameRequest.cc). In between the image has both names, is listed under the old one, and no rename
+ * to the new one succeeds any more.
  */
 async function isHalfRenamed(cluster: Cluster, ref: ImageRef, name: string): Promise<boolean> {
   const idUnder = (image: string) => withReadOnlyImage(cluster, { ...ref, image }, idOf);
   const [ours, found] = await Promise.allSettled([idUnder(ref.image), idUnder(name)]);
   if (found.status === 'fulfilled') return ours.status === 'fulfilled' && ours.value === found.value;
-  // Or the image that it was is gone since.
+  // Or the image with that id was removed since.
   return found.reason instanceof NativeError && found.reason.errno === koffi.os.errno['ENOENT'];
 }
 

@@ -8,7 +8,7 @@ import { rbdBreakLock, rbdListLockers } from './rbd.ts';
 export const lockOwners = ({ cluster }: Context, ref: ImageRef): Promise<LockOwner[]> =>
   withReadOnlyImage(cluster, ref, lockOwnersOf);
 
-/** The exclusive lock is an advisory lock underneath, and as such it is seen without the image being opened for writing. */
+/** The exclusive lock is an advisory lock internally. As such it can be read without opening the image for writing. */
 export function lockOwnersOf(image: Pointer): Promise<LockOwner[]> {
   return grow(4096, async (size) => {
     const texts = Array.from({ length: 4 }, () => Buffer.alloc(size[0]));
@@ -43,12 +43,12 @@ export function lockOwnersOf(image: Pointer): Promise<LockOwner[]> {
 }
 
 /**
- * Takes the exclusive lock away from a client. First the OSDs refuse whatever it still sends, or its late writes would
- * land among those of the next owner.
+ * Takes the exclusive lock from a client. First the OSDs must refuse whatever that client still sends: otherwise its late writes would mix
+ * with those of the next owner.
  */
 export async function breakLock({ cluster }: Context, ref: ImageRef, owner: LockOwner): Promise<void> {
   await radosBlocklistAdd(cluster.pointer, owner.address, 0);
-  // Our requests carry the map that has the entry, and no OSD takes them before it has that map too.
+  // Our requests carry the map that has the entry, and no OSD executes them before it has that map, too.
   await radosWaitForLatestMap(cluster.pointer);
   await withReadOnlyImage(cluster, ref, (image) => rbdBreakLock(image, owner.client, owner.cookie));
 }

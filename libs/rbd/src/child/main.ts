@@ -4,15 +4,15 @@ import type { Context } from './context.ts';
 import type { Operations } from './operations.ts';
 
 /**
- * The child process that holds the connection to the cluster. It lives as long as its parent: librbd's own process may
- * abort or hang, and then only this one has to be killed.
+ * The child process that holds the connection to the cluster. It lives as long as its parent. librbd may abort or hang its process, and
+ * then only this one has to be killed.
  */
 
 const progressIntervalMs = 50;
 const running = new Map<number, AbortController>();
 let libraries: Promise<{ cluster: Cluster; operations: Operations; closeAllHandles(): Promise<void> }>;
 
-/** `process.send` calls back when the message is written, which the last one must be. */
+/** `process.send` calls back when the message is written. The last message must be. */
 const send = (message: FromChild) => new Promise<void>((resolve) => process.send?.(message, () => resolve()));
 
 process.on('message', (message: ToChild) => {
@@ -28,13 +28,13 @@ process.on('message', (message: ToChild) => {
   }
 });
 
-// Nobody is left to work for, and nothing that was begun may be carried on: whoever comes next looks at what is there.
+// The parent is gone. Nothing that was begun may go on: the next process looks at what is there.
 process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
-// A terminal's Ctrl-C or a service manager's stop goes to the whole group, and the parent has calls to finish yet.
+// Ctrl-C in a terminal or a stop by a service manager goes to the whole group, and the parent still has calls to finish.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
 
 async function connect(setup: (ToChild & { type: 'setup' })['setup']): Promise<Awaited<typeof libraries>> {
-  // Loaded now and not by the import of this file, so that a machine without librbd is an answer and no crash.
+  // Imported here and not at the top, so that a machine without librbd gives an error and no crash.
   const [{ Cluster }, { operations }, { closeAllHandles }] = await Promise.all([
     import('./cluster.ts'),
     import('./operations.ts'),
@@ -63,7 +63,7 @@ async function call(id: number, name: string, args: unknown[]): Promise<void> {
   }
 }
 
-/** Progress of every object would keep both of us busy with messages. */
+/** A message for every object would keep both processes busy. */
 function progressOf(id: number): Context['progress'] {
   let sent = 0;
   return (done, total) => {
@@ -86,6 +86,6 @@ async function close(): Promise<void> {
   const { cluster, closeAllHandles } = await libraries;
   await closeAllHandles();
   await cluster.shutdown();
-  // Not by the end of the event loop: koffi's threads would keep it alive.
+  // An explicit exit: koffi's threads would keep the event loop alive.
   process.exit(0);
 }

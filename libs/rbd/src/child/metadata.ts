@@ -18,7 +18,7 @@ export async function metadataGet({ cluster }: Context, ref: ImageRef, key: stri
   try {
     await withReadOnlyImage(cluster, ref, (image) => rbdMetadataGet(image, key, value, size));
   } catch (error) {
-    // The image is there: it was opened. What is not there is the key.
+    // The image exists: it was opened. So the key is missing.
     const absent = error instanceof NativeError && error.errno === koffi.os.errno['ENOENT'];
     if (absent && error.call === 'rbd_metadata_get') return undefined;
     throw error;

@@ -1,15 +1,15 @@
 import koffi from 'koffi';
-import { limit } from './limit.ts';
+import pLimit from 'p-limit';
 
 export type Pointer = bigint;
 /** Where C puts a result: it fills the first element. */
 export type Out<T> = [T];
 
-/** A C function answered a negative number, as librados and librbd do for every error. */
+/** A C function returned a negative number, as librados and librbd do for every error. */
 export class NativeError extends Error {
   readonly call: string;
   readonly errno: number;
-  /** What the cluster said beyond the number. */
+  /** The cluster's message beside the number. */
   readonly text: string | undefined;
 
   constructor(call: string, errno: number, text?: string) {
@@ -20,12 +20,12 @@ export class NativeError extends Error {
   }
 }
 
-/** koffi throws when more than 256 calls are queued, so ours wait before they get there. */
-const admit = limit(128);
+/** koffi throws when more than 256 calls are queued, so calls wait here. */
+const admit = pLimit(128);
 
 /**
- * Declares a C function. Each call runs on a thread of libuv's pool, so that this process goes on listening while
- * the cluster takes its time, and rejects with `NativeError` when the result is negative.
+ * Declares a C function. Each call runs on a thread of libuv's pool, so that this process can receive messages meanwhile. It rejects with
+ * `NativeError` when the result is negative.
  */
 export function declare<Args extends unknown[]>(
   library: ReturnType<typeof koffi.load>,
@@ -47,8 +47,8 @@ export function declare<Args extends unknown[]>(
 }
 
 /**
- * Calls a function that answers ERANGE while its buffer is too small, with a larger one each time. It may say how large
- * in `size`, counted as the function counts; that can be too small again when something was added meanwhile.
+ * Calls a function that returns ERANGE while its buffer is too small, with a larger buffer each time. It may put the needed length into
+ * `size`, in its own units; that can be too small again when something was added meanwhile.
  */
 export async function grow<T>(start: number, attempt: (size: Out<number>) => Promise<T>): Promise<T> {
   let length = start;
@@ -66,7 +66,7 @@ export async function grow<T>(start: number, attempt: (size: Out<number>) => Pro
 
 const maxEntries = 1 << 24;
 
-/** The strings of a buffer in which each ends with a NUL. */
+/** The strings in a buffer; each ends with a NUL. */
 export function splitStrings(buffer: Buffer, length: number): string[] {
   return buffer
     .toString('utf8', 0, length)

@@ -3,7 +3,7 @@ import type { Cluster } from './cluster.ts';
 import type { Out, Pointer } from './native.ts';
 import { rbdClose, rbdOpen, rbdOpenReadOnly } from './rbd.ts';
 
-/** Opens an image or a snapshot. Read-only, it is not watched: its metadata is that of the moment, and nobody notices. */
+/** Opens an image or a snapshot. When read-only, it is not watched: its metadata is that of the moment, and others do not notice it. */
 export async function openImage(
   cluster: Cluster,
   ref: SourceRef,
@@ -20,7 +20,7 @@ async function withImage<T>(image: Pointer, work: (image: Pointer) => Promise<T>
   try {
     result = await work(image);
   } catch (error) {
-    // What went wrong first is what the caller must know.
+    // The caller must get the first error.
     await rbdClose(image).catch(() => {});
     throw error;
   }

@@ -32,7 +32,7 @@ import { rbdVersion } from './rbd.ts';
 import { snapCreate, snapProtect, snapRemove, snapUnprotect } from './snapshots.ts';
 import { stream } from './stream.ts';
 
-/** What the parent may call, by name. */
+/** The operations that the parent may call, by name. */
 export const operations = {
   breakLock,
   children,
@@ -75,7 +75,7 @@ export const operations = {
 
 export type Operations = typeof operations;
 
-/** What the objects of an image or a snapshot take in the pool, without what a clone has from its parent. */
+/** The bytes that the objects of an image or a snapshot take in the pool, without what a clone has from its parent. */
 async function usedBytes(context: Context, ref: SourceRef): Promise<number> {
   return withReadOnlyImage(context.cluster, ref, async (image) => {
     const { sizeBytes } = await sizesOf(image);

@@ -40,7 +40,7 @@ export async function namespaceList({ cluster }: Context, pool: string): Promise
   });
 }
 
-/** Sends a command to the monitors, as `ceph` does. `input` is what the command line would read from a file. */
+/** Sends a command to the monitors, as `ceph` does. `input` is the content of the command line's `-i` file. */
 export async function monCommand(
   { cluster }: Context,
   command: Record<string, unknown>,
@@ -62,7 +62,7 @@ export async function monCommand(
   }
 }
 
-/** Copies what librados allocated for us, and frees it. */
+/** Copies what librados allocated, and frees it. */
 function takeBuffer(pointer: Pointer | null, length: number): Buffer {
   if (pointer === null) return Buffer.alloc(0);
   const copy = Buffer.from(Buffer.from(koffi.view(pointer, length)));

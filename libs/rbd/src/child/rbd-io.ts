@@ -1,20 +1,20 @@
 import koffi from 'koffi';
-import { limit } from './limit.ts';
+import pLimit from 'p-limit';
 import { declare, type Pointer } from './native.ts';
 
 /**
- * Reading and writing in librbd. These calls wait for the OSDs on their thread, and there are 32 threads: a part of them
- * is kept for everything else, which else would wait behind an import of gigabytes.
+ * Reading and writing in librbd. These calls wait for the OSDs on one of 32 threads. Some threads are kept for all other calls, which would
+ * otherwise wait behind an import of gigabytes.
  */
 const library = koffi.load('librbd.so.1');
-const share = limit(16);
+const share = pLimit(16);
 
 function declareShared<Args extends unknown[]>(prototype: string): (...args: Args) => Promise<number> {
   const call = declare<Args>(library, prototype);
   return (...args) => share(() => call(...args));
 }
 
-/** Answers the number of bytes read: fewer than asked for where the image ends. */
+/** Returns the number of bytes read: fewer than asked for at the end of the image. */
 export const rbdRead = declareShared<[image: Pointer, offset: number, length: number, buffer: Buffer]>(
   'int64_t rbd_read(void *image, uint64_t offset, size_t length, void *buffer)',
 );

@@ -13,11 +13,11 @@ export const imageInfo = koffi.struct('RbdImageInfo', {
   parent_name: koffi.array('char', 96),
 });
 
-/** A struct, and the function that frees what librbd hung on `count` of them. */
+/** A struct, and the function that frees what librbd allocated for `count` of them. */
 export interface Struct<T> {
   type: TypeObject;
   cleanUp(memory: Pointer, count: number): void;
-  /** Only here for the type of its values. */
+  /** Only for the type of its values. */
   shape?: T;
 }
 
@@ -68,7 +68,7 @@ export const watcher: Struct<{ addr: string; id: number; cookie: number | bigint
   cleanUp: cleaner('rbd_watchers_list_cleanup'),
 };
 
-/** Runs `fill` with room for one struct and answers what is in it then. */
+/** Runs `fill` with memory for one struct and returns its content. */
 export async function readOne<A, B>(
   [a, b]: [Struct<A>, Struct<B>],
   fill: (a: Pointer, b: Pointer) => Promise<unknown>,
@@ -85,7 +85,7 @@ export async function readOne<A, B>(
   }
 }
 
-/** Runs `fill` with room for a list, larger until it fits; `fill` answers how many there are. */
+/** Runs `fill` with memory for a list, larger until it fits; `fill` returns the number of entries. */
 export function readList<T>(
   struct: Struct<T>,
   fill: (memory: Pointer, count: Out<number>) => Promise<number>,

@@ -2,7 +2,7 @@ import koffi from 'koffi';
 import { declare, type Out, type Pointer } from './native.ts';
 import './rbd-structs.ts';
 
-/** librbd, as rbd/librbd.h of Ceph 16.2 declares it: whole images and snapshots. Input and output are in rbd-io.ts. */
+/** librbd, as rbd/librbd.h of Ceph 16.2 declares it: operations on whole images and snapshots. Input and output are in rbd-io.ts. */
 const library = koffi.load('librbd.so.1');
 
 export type ProgressCallback = (done: number, total: number) => number;
@@ -81,7 +81,7 @@ export const rbdRebuildObjectMap = declare<[image: Pointer, progress: ProgressCa
   'int rbd_rebuild_object_map(void *image, RbdProgress *progress, void *data)',
 );
 
-// What there is to know about an image
+// Information about an image
 export const rbdGetFeatures = declare<[image: Pointer, features: Out<number>]>(
   library,
   'int rbd_get_features(void *image, _Out_ uint64_t *features)',

@@ -42,14 +42,14 @@ export async function stream(
       socket.end();
       await once(socket, 'finish');
     } finally {
-      // The image is closed next, and no read may be under way then.
+      // The image is closed next, and then no read may be under way.
       await Promise.allSettled(ahead);
       socket.destroy();
     }
   });
 }
 
-/** Waits for a slow reader, and says meanwhile that it is he who is slow and not the cluster. */
+/** Waits for a slow reader, and reports progress meanwhile: the reader is slow, not the cluster. */
 async function write(context: Context, socket: Socket, buffer: Buffer, done: number, total: number): Promise<void> {
   throwIfCanceled(context, 'stream');
   if (socket.write(buffer)) return;

@@ -1,6 +1,6 @@
 import { throwIfCanceled, type Context } from './context.ts';
 
-/** Where bytes come from; `ranges` yields, in order, what may hold something but zeros. */
+/** Where bytes come from; `ranges` yields, in order, what may have data. */
 export interface Source {
   sizeBytes: number;
   ranges(): AsyncIterable<Range> | Iterable<Range>;
@@ -13,19 +13,19 @@ export interface Range {
   length: number;
 }
 
-/** Where bytes go. What is not written is zeros there already. */
+/** Where bytes go. Everything that is not written must be zeros already. */
 export interface Sink {
   write(buffer: Buffer, offset: number): Promise<void>;
 }
 
-/** Large enough to keep several objects' OSDs busy, and a multiple of every object size that is common. */
+/** Large enough to keep the OSDs of several objects busy, and a multiple of all common object sizes. */
 export const chunkBytes = 4 * 2 ** 20;
 const inFlight = 10;
-/** Runs of zeros shorter than this are written: a request costs more than they take. */
+/** Shorter runs of zeros are written, because a request costs more. */
 const sparseBytes = 64 * 2 ** 10;
 const zeros = Buffer.alloc(sparseBytes);
 
-/** Copies whatever is not zeros, several chunks at a time. After it rejects, nothing is written any more. */
+/** Copies everything that is not zeros, several chunks at a time. After it rejects, nothing is written any more. */
 export async function transfer(source: Source, sink: Sink, context: Context): Promise<void> {
   const chunks = chunksOf(source.ranges());
   let done = 0;
@@ -47,13 +47,13 @@ export async function transfer(source: Source, sink: Sink, context: Context): Pr
       context.progress(done, source.sizeBytes);
     }
   };
-  // All of them end before we do: none may write to an image that its owner believes to be his again.
+  // Wait for all of them: none may write to an image after its owner was told that it is done.
   await Promise.all(Array.from({ length: inFlight }, () => worker().catch((error: unknown) => (failure ??= error))));
   if (failure) throw failure as Error;
   context.progress(source.sizeBytes, source.sizeBytes);
 }
 
-/** Cuts ranges at multiples of `chunkBytes`, and joins those that lie in the same chunk: one read instead of many. */
+/** Cuts ranges at multiples of `chunkBytes`, and joins those in the same chunk: one read instead of many. */
 async function* chunksOf(ranges: AsyncIterable<Range> | Iterable<Range>): AsyncGenerator<Range, undefined> {
   let pending: Range | undefined;
   for await (const range of ranges) {

@@ -1,8 +1,8 @@
 import { StorageError } from '../storage.port.js';
 
 /**
- * Waits for `work` for at most `milliseconds`, then rejects with `storage.timeout`. The work itself goes on: a system
- * call on a dead disk cannot be taken back, only its waiting can.
+ * Waits for `work` for at most `milliseconds`, then rejects with `storage.timeout`. The work itself goes on: a system call on a dead disk
+ * cannot be cancelled.
  */
 export async function withDeadline<T>(work: Promise<T>, milliseconds: number, doing: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined;

@@ -3,8 +3,8 @@ import { createServer } from 'node:net';
 import { StorageError } from '../storage.port.js';
 
 /**
- * Makes sure that one process, and one object in it, uses a state directory. The lock is an abstract UNIX socket's name
- * (unix(7)): the kernel gives it to one, and takes it back when that process dies, however it dies. A file would stay.
+ * Makes sure that one process, and one object in it, uses a state directory. The lock is the name of an abstract UNIX socket (unix(7)): the
+ * kernel gives it to one process and frees it when that process dies in any way. A lock file would stay.
  */
 export async function ownDirectory(directory: string): Promise<{ release(): Promise<void> }> {
   const { dev, ino } = await stat(directory);

@@ -14,7 +14,7 @@ export interface ImageFile {
   format: 'raw' | 'qcow2' | 'vmdk';
 }
 
-/** The size in bytes that the golden volume of `source` has. Error `storage.bad_source`. */
+/** The size in bytes that the golden volume of `source` gets. Error `storage.bad_source`. */
 export async function sourceSize(source: ImageFile): Promise<number> {
   if (!isAbsolute(source.path)) throw badSource(source, 'its path is not absolute');
   const bytes = await sizes[source.format](source.path).catch((error: Error) => {
@@ -25,8 +25,8 @@ export async function sourceSize(source: ImageFile): Promise<number> {
 }
 
 /**
- * Writes `source` to the new file `target` as raw, holes kept as holes, and makes it read-only and durable. Raw because
- * reflinked clones need it, and because a raw golden volume has no metadata that each of a hundred overlays would cache.
+ * Writes `source` to the new file `target` as raw with holes, and makes it read-only and durable. Raw, because reflinked clones need it,
+ * and because it has no metadata that each of a hundred overlays would cache.
  */
 export async function writeGolden(source: ImageFile, target: string, work: LongWork): Promise<void> {
   const total = await sourceSize(source);
@@ -49,7 +49,7 @@ export async function writeGolden(source: ImageFile, target: string, work: LongW
   work.onProgress?.(total, total);
 }
 
-/** Nobody writes to it any more, and its bytes are on disk: qemu-img leaves them in the page cache. */
+/** Nobody writes to it any more. qemu-img leaves its bytes in the page cache, so they are synced here. */
 export async function makeReadOnly(path: string): Promise<void> {
   const file = await open(path, 'r+');
   try {
@@ -67,8 +67,8 @@ const sizes: Record<ImageFile['format'], (path: string) => Promise<number | unde
 };
 
 /**
- * The capacity in the header of a sparse VMDK (VMware, Virtual Disk Format 5.0, "Hosted Sparse Extent Header"); undefined
- * when the file has none. It is 0 in a file whose descriptor names others, and those must not be opened.
+ * The capacity in the header of a sparse VMDK (VMware, Virtual Disk Format 5.0, "Hosted Sparse Extent Header"); undefined when the file has
+ * none. It is 0 in a file whose descriptor names other files, and those must not be opened.
  */
 async function vmdkVirtualSize(path: string): Promise<number | undefined> {
   const file = await open(path, 'r');
@@ -82,8 +82,8 @@ async function vmdkVirtualSize(path: string): Promise<number | undefined> {
 }
 
 /**
- * The image was inspected; it says here a second time that no other file is opened for it, whatever its header names.
- * QEMU's "json:" is its way to say that in a file's name.
+ * The image was inspected before. This makes sure again that QEMU opens no other file for it, whatever its header names: "json:" in a
+ * file's name gives QEMU explicit options.
  */
 function withoutBacking({ path, format }: ImageFile): string {
   const file = { driver: 'file', filename: path };

@@ -4,8 +4,8 @@ interface Turn {
 }
 
 /**
- * Readers-writer locks by name, first come first served: a golden volume is not removed while it is being cloned, and
- * two calls for one volume never interleave.
+ * Readers-writer locks by name, first come first served: a golden volume is not removed while it is being cloned, and two calls for one
+ * volume never overlap.
  */
 export class Locks {
   private readonly held = new Map<string, { holders: number; shared: boolean; waiting: Turn[] }>();
@@ -34,7 +34,7 @@ export class Locks {
     }
   }
 
-  /** Hands the lock to who waits longest, and to every reader right behind a reader. */
+  /** Passes the lock to the first that waits, and to every reader directly behind a reader. */
   private release(key: string): void {
     const lock = this.held.get(key);
     if (!lock || --lock.holders > 0) return;

@@ -3,7 +3,7 @@ import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asStorageError, StorageError } from '../storage.port.js';
 
-/** Writes, syncs and reads back one block in `directory`: a disk that only pretends to work fails the sync. */
+/** Writes, syncs and reads one block in `directory`. A disk that only pretends to work fails the sync. */
 export async function probeStorage(directory: string): Promise<void> {
   const path = join(directory, `probe-${randomUUID()}`);
   const block = randomBytes(4096);

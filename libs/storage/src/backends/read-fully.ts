@@ -1,6 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 
-/** Exactly `length` bytes of `file`, zeros past its end, to `target` in `buffer`. */
+/** Reads exactly `length` bytes of `file` to `target` in `buffer`; zeros after the file's end. */
 export async function readFully(
   file: FileHandle,
   buffer: Buffer,

@@ -3,7 +3,7 @@ import { MiB } from './images.js';
 import { until } from './suite.js';
 import type { Suite } from './suite.js';
 
-/** Disks in use: made available, found again, kept from removal, and back after their daemon died. */
+/** Attached disks: available, found again, protected from removal, and back after their daemon died. */
 export function attachments(suite: Suite): void {
   it('refuses to remove what is in use, and to attach what is no disk', async () => {
     const { backend } = suite;
@@ -13,7 +13,7 @@ export function attachments(suite: Suite): void {
     for (const n of [0, 9]) {
       await expect(backend.ensureAttached(suite.disk(n))).rejects.toMatchObject({ code: 'storage.not_found' });
     }
-    // What is the name of the other kind is nothing to remove.
+    // The name belongs to the other kind, so there is nothing to remove.
     await backend.ensureNoDisk(suite.disk(0));
     await backend.ensureNoGolden(disk.name);
     expect(await suite.names()).toEqual([suite.name(0), disk.name]);
@@ -51,7 +51,7 @@ export function attachments(suite: Suite): void {
         await backend.ensureTag(disk, `t${n}`);
       }
       expect(await backend.ensureAttached(disk)).toEqual(store);
-      // Also for who opens it anew, and is told nothing from a cache.
+      // Also when it is opened again: nothing comes from a cache.
       await suite.held(disk, async (other) => {
         for (let n = 1; n <= 3; n++) expect(await other.read(n * MiB, 4096)).toEqual(Buffer.alloc(4096, n));
       });
@@ -73,7 +73,7 @@ export function attachments(suite: Suite): void {
       await suite.backend.ensureTag(disk, 'kept');
       const before = await suite.mine();
       await suite.backend.close();
-      // Through what stayed open while nobody managed it, as a target's disk does.
+      // Through a file that stayed open while there was no backend object, as a target has it.
       await io.write(8192, Buffer.alloc(512, 0xef));
       suite.backend = await suite.harness.open();
       const byName = (a: { name: string }, b: { name: string }) => (a.name < b.name ? -1 : 1);

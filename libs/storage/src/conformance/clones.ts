@@ -106,13 +106,13 @@ export function clones(suite: Suite): void {
     for (const disk of disks) await backend.ensureClone({ golden }, disk);
     const infos = (await suite.mine()).filter((info) => info.kind === 'disk');
     const kept = infos.map(({ project, name }) => ({ project, name })).sort((a, b) => (a.name < b.name ? -1 : 1));
-    // Storage that keeps projects apart says whose a disk is; other storage says that of none.
+    // A backend that separates projects knows the project of a disk; the others return none.
     expect([disks, disks.map(({ name }) => ({ project: null, name }))]).toContainEqual(kept);
     for (const disk of disks) {
       await suite.write(disk, 0, Buffer.from(disk.name.padEnd(512)));
       expect((await suite.read(disk, 0, 512)).toString().trim()).toBe(disk.name);
     }
-    // From one project to the other, as when an image of a tag is shared.
+    // From one project to the other, as when an image made from a tag is shared.
     await backend.ensureTag(disks[0]!, 'shared');
     const across = { project: projects[1], name: suite.name(3) };
     await backend.ensureClone({ disk: disks[0]!, tag: 'shared' }, across);
@@ -127,7 +127,7 @@ export function clones(suite: Suite): void {
     for (let round = 1; round <= 2; round++) {
       await backend.ensureClone(origin, disk);
       const kept = (await suite.mine()).find(({ name }) => name === disk.name);
-      // Storage that keeps projects apart knows that this one has a disk; other storage has nothing to forget.
+      // A backend that separates projects knows that this one has a disk; the others keep nothing for it.
       const forgot = await doneUnless('storage.in_use', backend.ensureNoProject(disk.project));
       expect(forgot).toBe(kept?.project === null);
       expect((await suite.used(disk, whole)).equals(suite.images.bytes)).toBe(true);

@@ -4,9 +4,9 @@ import type { DiskVolume, Readable } from '../storage.port.js';
 import { imageBytes, MiB } from './images.js';
 import type { Suite } from './suite.js';
 
-/** What changed since a tag: enough to make the newer content out of the older one, as a backup does. */
+/** What changed since a tag must be enough to make the newer content out of the older one, as a backup does. */
 export function diffs(suite: Suite): void {
-  /** Puts what `readable` says has changed since `tag` on `older`, and counts it. */
+  /** Applies what `readable` says has changed since `tag` to `older`, and counts it. */
   const applied = async (older: Buffer, readable: Readable, tag: string) => {
     const reader = await suite.backend.openReader(readable);
     try {
@@ -27,7 +27,7 @@ export function diffs(suite: Suite): void {
     }
   };
 
-  /** Random writes of random lengths, some of zeros: of sectors, as a node's. */
+  /** Random writes of sectors, of random lengths, some of them zeros, like a node's. */
   const sectors = imageBytes / 512;
   const write = record({ at: nat(sectors - 1), sectors: integer({ min: 1, max: 2500 }), fill: nat(3) }).map((it) => ({
     offset: it.at * 512,

@@ -5,7 +5,7 @@ import { imageBytes, MiB } from './images.js';
 import { doneUnless, patched, stoppedHalfway, whole } from './suite.js';
 import type { Suite } from './suite.js';
 
-/** Disks that are made independent of what they were cloned from. */
+/** Disks that are made independent of their origin. */
 export function flattening(suite: Suite): void {
   const patch = randomBytes(MiB + 512);
   const written = () => patched(suite.images.bytes, 5 * MiB + 512, patch);
@@ -27,7 +27,7 @@ export function flattening(suite: Suite): void {
     await backend.ensureNoGolden(suite.name(0));
     expect(await suite.names()).toEqual([disk.name]);
     expect((await suite.content({ disk })).equals(written())).toBe(true);
-    // It is a disk like any other still.
+    // It still behaves like any other disk.
     await suite.write(disk, 0, Buffer.alloc(4096, 1));
     await backend.ensureTag(disk, 'later');
     await backend.ensureClone({ disk, tag: 'later' }, suite.disk(2));
@@ -67,7 +67,7 @@ export function flattening(suite: Suite): void {
     await backend.ensureClone({ disk, tag: 'before' }, suite.disk(2));
     expect((await suite.used(suite.disk(2), whole)).equals(written())).toBe(true);
     await backend.ensureNoDisk(suite.disk(2));
-    // Without the tag that may have gone on depending on it, nothing does.
+    // The tag may still have depended on it. Without the tag, nothing does.
     await backend.ensureNoTag(disk, 'before');
     await backend.ensureNoGolden(suite.name(0));
     expect((await suite.content({ disk, tag: 'after' })).equals(now)).toBe(true);
@@ -101,7 +101,7 @@ export function flattening(suite: Suite): void {
     const disk = await cloneAndWrite();
     await fill.leave(4 * MiB);
     try {
-      // A storage that shares what is alike needs no space.
+      // A backend that shares equal blocks needs no space.
       await doneUnless('storage.full', suite.backend.ensureFlat(disk));
     } finally {
       await fill.undo();

@@ -5,7 +5,7 @@ import { imageBytes } from './images.js';
 import { stoppedHalfway } from './suite.js';
 import type { Suite } from './suite.js';
 
-/** Volumes of the storage that M2 does not own: adopted by copying, and given away by copying. */
+/** Volumes of the storage that M2 does not own: copied from, and copied to. */
 export function foreignVolumes(suite: Suite): void {
   const supported = (skip: (reason: string) => never): ForeignVolumes => {
     const { foreign } = suite.harness;

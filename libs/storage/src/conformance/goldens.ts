@@ -11,7 +11,7 @@ import type { Suite } from './suite.js';
 export function goldens(suite: Suite): void {
   const raw = (): GoldenSource => ({ path: suite.images.raw, format: 'raw' });
 
-  /** Makes `name(n)` and checks what it reports of its work. */
+  /** Creates `name(n)` and checks the progress that it reports. */
   const made = async (n: number, source: GoldenSource) => {
     const progress: [done: number, total: number][] = [];
     const info = await suite.backend.ensureGolden(suite.name(n), source, {
@@ -43,7 +43,7 @@ export function goldens(suite: Suite): void {
     await writeFile(copy, images.bytes);
     const first = await backend.ensureGolden(suite.name(0), { path: copy, format: 'raw' });
     expect(await backend.ensureGolden(suite.name(0), raw())).toEqual(first);
-    // Who resumes an import that was done may have deleted its file.
+    // A repeated import may have deleted its file.
     await rm(copy);
     expect(await backend.ensureGolden(suite.name(0), { path: copy, format: 'raw' })).toEqual(first);
     await writeFile(copy, randomBytes(MiB));

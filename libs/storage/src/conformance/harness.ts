@@ -5,14 +5,14 @@ import type { BackingStore, StorageBackend } from '../storage.port.js';
 export interface OpenDisk {
   readonly sizeBytes: number;
   read(offset: number, length: number): Promise<Buffer>;
-  /** Done when the bytes are durable, as a node waits before it relies on them. */
+  /** Returns when the bytes are durable, as a node waits before it relies on them. */
   write(offset: number, bytes: Buffer): Promise<void>;
   close(): Promise<void>;
 }
 
 /** Volumes of the storage that M2 does not own, by the storage's own names. */
 export interface ForeignVolumes {
-  /** Makes one with the content of a raw file; returns its name. */
+  /** Creates one with the content of a raw file; returns its name. */
   make(rawFile: string): Promise<string>;
   /** A name that is free. */
   freeName(): string;
@@ -20,17 +20,17 @@ export interface ForeignVolumes {
   read(name: string): Promise<Buffer>;
 }
 
-/** What the suite needs from a backend's own test file. Each `open` is on the same storage. */
+/** What the suite needs from a backend's own test file. All backends from `open` use the same storage. */
 export interface StorageHarness {
   open(): Promise<StorageBackend>;
   io: { open(store: BackingStore): Promise<OpenDisk> };
   /** A string is the reason why this storage has none; then every call with one is refused. */
   foreign: ForeignVolumes | string;
-  /** kill -9 to whatever stands behind attached volumes; absent when nothing does. */
+  /** Sends SIGKILL to the process behind attached volumes; absent when there is none. */
   killDaemon?(): Promise<void>;
   /** Fills the storage up to `freeBytes`, and frees it again. A string is the reason why that cannot be done here. */
   fill: { leave(freeBytes: number): Promise<void>; undo(): Promise<void> } | string;
-  /** Ends everything and leaves nothing, whatever state a failed test left. */
+  /** Ends everything and leaves nothing, whatever a failed test left. */
   teardown(): Promise<void>;
 }
 

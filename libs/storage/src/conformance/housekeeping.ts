@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { imageBytes } from './images.js';
 import type { Suite } from './suite.js';
 
-/** What there is, what it may be called, and whether it works. */
+/** Listing, names and health. */
 export function housekeeping(suite: Suite): void {
   it('lists every volume with its kind, size and tags', async () => {
     const { backend } = suite;

@@ -17,7 +17,7 @@ export interface TestImages {
   raw: string;
   qcow2: string;
   vmdk: string;
-  /** As virtualization products export it: compressed, in an OVA for instance. */
+  /** As virtualization products export it: compressed, in an OVA for example. */
   streamVmdk: string;
 }
 

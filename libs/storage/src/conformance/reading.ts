@@ -4,7 +4,7 @@ import { imageBytes, MiB } from './images.js';
 import { collected, patched } from './suite.js';
 import type { Suite } from './suite.js';
 
-/** Readers, and which bytes they say hold data. */
+/** Readers, and the extents with data that they report. */
 export function reading(suite: Suite): void {
   const dataIn = async (readable: Readable): Promise<Extent[]> => {
     const reader = await suite.backend.openReader(readable);

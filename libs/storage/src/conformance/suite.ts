@@ -5,7 +5,7 @@ import type { DiskVolume, LongWork, Readable, StorageBackend, StorageErrorCode, 
 import type { OpenDisk, StorageHarness } from './harness.js';
 import type { TestImages } from './images.js';
 
-/** What the parts of the suite share: the backend under test, names of its own for each test, and ways to look at bytes. */
+/** What the parts of the suite share: the backend under test, unique names for each test, and ways to look at bytes. */
 export class Suite {
   harness!: StorageHarness;
   backend!: StorageBackend;
@@ -17,7 +17,7 @@ export class Suite {
     this.tests += 1;
   }
 
-  /** Removes what the test made: a storage of a test is small. Clones go before what they were cloned from. */
+  /** Removes what the test created, because the storage of a test is small. Clones go before their origins. */
   async end(): Promise<void> {
     for (let left = await this.mine(); left.length > 0;) {
       for (const { name, project, kind } of left) {
@@ -32,7 +32,7 @@ export class Suite {
     }
   }
 
-  /** `name(0)` is the test's golden volume by custom. */
+  /** By custom, `name(0)` is the test's golden volume. */
   name(n: number): string {
     return `t${this.tests}ximg${n}`;
   }
@@ -70,7 +70,7 @@ export class Suite {
     this.backend = await this.harness.open();
   }
 
-  /** Attaches a disk and opens it for as long as `work` takes. It stays attached. */
+  /** Attaches a disk and opens it while `work` runs. It stays attached. */
   async held<T>(disk: DiskVolume, work: (io: OpenDisk) => Promise<T>): Promise<T> {
     const io = await this.harness.io.open(await this.backend.ensureAttached(disk));
     try {
@@ -80,7 +80,7 @@ export class Suite {
     }
   }
 
-  /** As `held`, and detaches it. */
+  /** Like `held`, and detaches it after that. */
   async used<T>(disk: DiskVolume, work: (io: OpenDisk) => Promise<T>): Promise<T> {
     const result = await this.held(disk, work);
     await this.backend.ensureDetached(disk);
@@ -95,7 +95,7 @@ export class Suite {
     return this.used(disk, (io) => io.read(offset, length));
   }
 
-  /** The whole content, as the extents of data tell it. */
+  /** The whole content, from the extents with data. */
   async content(readable: Readable): Promise<Buffer> {
     const reader = await this.backend.openReader(readable);
     try {
@@ -128,7 +128,7 @@ export function patched(bytes: Buffer, offset: number, patch: Buffer): Buffer {
   return copy;
 }
 
-/** Aborts a long work when it is under way. False: it was done before it could be stopped, as where all is shared. */
+/** Aborts long work when it is under way. Returns false when it was done before, as where everything is shared. */
 export async function stoppedHalfway(call: (work: LongWork) => Promise<unknown>): Promise<boolean> {
   const cancel = new AbortController();
   const onProgress = (done: number, total: number) => {
@@ -143,7 +143,7 @@ export async function stoppedHalfway(call: (work: LongWork) => Promise<unknown>)
   );
 }
 
-/** False: it was refused with `code`. Any other error is thrown on. */
+/** Returns false when it was refused with `code`. Throws any other error. */
 export function doneUnless(code: StorageErrorCode, work: Promise<unknown>): Promise<boolean> {
   return work.then(
     () => true,

@@ -23,7 +23,7 @@ export function tags(suite: Suite): void {
     }
     await suite.write(disk, 0, randomBytes(2 * MiB));
     for (const [tag, bytes] of expected) expect((await suite.content({ disk, tag })).equals(bytes)).toBe(true);
-    // The one in the middle goes; what it kept for the others stays.
+    // The one in the middle is removed; what it kept for the others stays.
     await backend.ensureNoTag(disk, 'two');
     await backend.ensureNoTag(disk, 'two');
     await expect(backend.openReader({ disk, tag: 'two' })).rejects.toMatchObject({ code: 'storage.not_found' });
@@ -152,8 +152,8 @@ export function tags(suite: Suite): void {
     for (const { tag, before, after } of taken) {
       const bytes = await suite.content({ disk, tag });
       const [one, two] = [bytes.readUInt32LE(near), bytes.readUInt32LE(far)];
-      // The two are written one after the other. What was durable when the tag was asked for is in it; what began
-      // after it was made is not.
+      // The two are written one after the other. What was durable when the tag was asked for is in it; what began after it was created is
+      // not.
       expect(one - two, `${tag}: ${one} and ${two}`).toBeOneOf([0, 1]);
       expect(two).toBeGreaterThanOrEqual(before);
       expect(one).toBeLessThanOrEqual(after);
@@ -170,7 +170,7 @@ export function tags(suite: Suite): void {
     const half = imageBytes / 2;
     await suite.held(disk, async (io) => {
       const stop = new AbortController();
-      // Parts of blocks, so that a layer completes them from the layers below it.
+      // Parts of blocks, so that a layer needs the rest from the layers below.
       const writer = async (base: number) => {
         while (!stop.signal.aborted) {
           const bytes = randomBytes(512 * randomInt(1, 24));
@@ -189,7 +189,7 @@ export function tags(suite: Suite): void {
         stop.abort();
         await writing;
       }
-      // By who opens it anew, whom nothing is told from a cache.
+      // Opened again, so that nothing comes from a cache.
       expect((await suite.held(disk, whole)).equals(model)).toBe(true);
     });
     await backend.ensureDetached(disk);

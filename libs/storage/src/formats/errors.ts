@@ -10,7 +10,7 @@ export type ImageErrorCode =
   | 'image.truncated'
   | 'image.unsupported_format';
 
-/** Why an image cannot be had or used: a stable code, and a sentence that ends with what to do. */
+/** Why an image cannot be fetched or used: a stable code, and a sentence that ends with what to do. */
 export class ImageError extends Error {
   override readonly name = 'ImageError';
 

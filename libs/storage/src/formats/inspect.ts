@@ -23,9 +23,9 @@ export interface InspectedImage {
 }
 
 /**
- * Says what an untrusted file is, and refuses it unless it is one self-contained disk image. `path` is absolute and
- * nobody else writes to it. Errors: `image.not_an_image`, `image.unsupported_format`, `image.format_mismatch`,
- * `image.has_backing_file`, `image.encrypted`, `image.too_large`.
+ * Finds out what an untrusted file is, and refuses it unless it is one self-contained disk image. `path` is absolute and nobody else writes
+ * to it. Errors: `image.not_an_image`, `image.unsupported_format`, `image.format_mismatch`, `image.has_backing_file`, `image.encrypted`,
+ * `image.too_large`.
  */
 export async function inspectImage(path: string, options: InspectOptions): Promise<InspectedImage> {
   const file = await open(path, 'r');
@@ -55,7 +55,7 @@ async function inspectFile(file: FileHandle, { declared, maxVirtualBytes }: Insp
   if (declared !== undefined && declared !== format) {
     throw new ImageError(
       'image.format_mismatch',
-      `The file was said to be ${declared} and is ${format}. Name the right format, or leave it out.`,
+      `The file was declared as ${declared} and is ${format}. Name the right format, or leave it out.`,
     );
   }
   if (format === 'qcow2') return { format, virtualSizeBytes: checkQcow2Header(head, size, maxVirtualBytes) };
@@ -66,14 +66,14 @@ async function inspectFile(file: FileHandle, { declared, maxVirtualBytes }: Insp
       `The image has ${size} bytes, allowed are ${maxVirtualBytes}. Shrink it, or ask the operator to raise the limit.`,
     );
   }
-  return { format, virtualSizeBytes: Math.ceil(size / 512) * 512 }; // as QEMU counts: in whole sectors
+  return { format, virtualSizeBytes: Math.ceil(size / 512) * 512 }; // like QEMU: in whole sectors
 }
 
 function formatOf({ kind }: Extract<Sniffed, { kind: 'qcow2' | 'vmdk' | 'disk' }>): ImageFormat {
   return kind === 'disk' ? 'raw' : kind;
 }
 
-/** The parts of `qemu-img info --output=json` that count (QEMU, qapi/block-core, ImageInfo). */
+/** The fields of `qemu-img info --output=json` that are used (QEMU, qapi/block-core, ImageInfo). */
 interface QemuInfo {
   format?: string;
   'virtual-size'?: number;
@@ -85,13 +85,13 @@ interface QemuInfo {
       'data-file'?: string;
       corrupt?: boolean;
       encrypt?: unknown;
-      /** Of a VMDK. */
+      /** For VMDK. */
       extents?: { filename?: string }[];
     };
   };
 }
 
-/** The second opinion: QEMU reads the tables and header extensions that we do not, in a process with limits. */
+/** A second opinion: QEMU reads the tables and header extensions that we do not, in a process with limits. */
 async function confirmWithQemu(
   path: string,
   { format, virtualSizeBytes }: InspectedImage,
@@ -106,7 +106,7 @@ async function confirmWithQemu(
     const reason = stderr.trim().split('\n').at(-1) || 'reading it took too much time or memory';
     throw new ImageError(
       'image.not_an_image',
-      `QEMU cannot read the image: ${reason}. Make it again, or upload it again.`,
+      `QEMU cannot read the image: ${reason}. Create it again, or upload it again.`,
     );
   }
   const info = JSON.parse(stdout) as QemuInfo;
@@ -128,7 +128,7 @@ async function confirmWithQemu(
   if (info.format !== format || info['virtual-size'] !== virtualSizeBytes || details?.corrupt) {
     throw new ImageError(
       'image.not_an_image',
-      'The image is not what its header says. Make it again, or upload it again.',
+      'The image is not what its header says. Create it again, or upload it again.',
     );
   }
 }

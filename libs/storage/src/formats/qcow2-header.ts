@@ -1,6 +1,6 @@
 import { ImageError } from './errors.js';
 
-/** Bytes from the start that `checkQcow2Header` looks at: a version 3 header without its extensions. */
+/** Bytes from the start that `checkQcow2Header` reads: a version 3 header without its extensions. */
 export const qcow2HeaderBytes = 104;
 
 const maxL1Bytes = 32 * 2 ** 20;
@@ -13,9 +13,9 @@ const externalData = 4n;
 const harmless = 8n | 16n;
 
 /**
- * Refuses a qcow2 file that would make QEMU open another file, or work without bounds, before any QEMU opens it:
- * already `qemu-img info` opens an external data file, whose name may be `json:` with any driver in it. Fields and limits:
- * QEMU, docs/interop/qcow2. Returns the virtual size in bytes.
+ * Refuses a qcow2 file that would make QEMU open another file or work without bounds. Runs before any QEMU opens the file: `qemu-img info`
+ * already opens an external data file, whose name may be `json:` with any driver in it. Fields and limits: QEMU, docs/interop/qcow2.
+ * Returns the virtual size in bytes.
  *
  * Errors: `image.has_backing_file`, `image.encrypted`, `image.too_large`, `image.unsupported_format`, `image.not_an_image`.
  */
@@ -56,7 +56,7 @@ function checkFeatures(head: Buffer): void {
   if (features & ~harmless) {
     throw new ImageError(
       'image.unsupported_format',
-      'The image uses features of qcow2 that are not known here. Convert it with a plain "qemu-img convert -O qcow2".',
+      'The image uses features of qcow2 that M2 does not know. Convert it with a plain "qemu-img convert -O qcow2".',
     );
   }
 }
@@ -91,6 +91,6 @@ function checkSizes(head: Buffer, fileBytes: number, maxVirtualBytes: number): n
 function damaged(reason: string): ImageError {
   return new ImageError(
     'image.not_an_image',
-    `The qcow2 file is damaged: ${reason}. Make it again, or upload it again.`,
+    `The qcow2 file is damaged: ${reason}. Create it again, or upload it again.`,
   );
 }

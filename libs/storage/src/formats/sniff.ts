@@ -1,4 +1,4 @@
-/** What a file's first bytes (and its end) say it is. */
+/** What a file is according to its first and last bytes. */
 export type Sniffed =
   | { kind: 'qcow2' }
   | { kind: 'vmdk' }
@@ -6,7 +6,7 @@ export type Sniffed =
   | { kind: 'other'; name: string; remedy: string }
   | { kind: 'unknown' };
 
-/** Bytes from the start that the signs below need: the btrfs superblock's magic is the farthest. */
+/** Bytes from the start that are needed: the magic of the btrfs superblock is the last. */
 export const headBytes = 0x10048;
 /** Bytes from the end: the footer of a fixed VHD, which otherwise looks like a raw disk. */
 export const tailBytes = 512;
@@ -17,10 +17,10 @@ interface Sign {
   bytes: string;
 }
 
-/** One file with a disk in it, one of the old kind, and the text that names the files of a disk. Which it is `checkVmdk` says. */
+/** One file with a disk in it, one of the old kind, and the text that names the files of a disk. `checkVmdk` finds out which. */
 const vmdk: Sign[] = ['KDMV', 'COWD', '# Disk DescriptorFile'].map((bytes) => ({ name: 'VMDK', at: 0, bytes }));
 
-/** Other disk image formats. They are refused and not converted: their parsers have a long history of holes. */
+/** Other disk image formats. They are refused and not converted: their parsers have a long history of security holes. */
 const formats: Sign[] = [
   { name: 'VHDX', at: 0, bytes: 'vhdxfile' },
   { name: 'VHD', at: 0, bytes: 'conectix' },
@@ -48,8 +48,8 @@ const medium: Sign = { name: 'ISO 9660', at: 0x8001, bytes: 'CD001' };
 const install = 'It is no disk that a node can write to: install from it onto a disk image, and import that.';
 
 /**
- * What a raw file must show to be taken for a disk: a boot sector's signature (firmware starts nothing without it), a
- * partition table, or a file system on the whole disk, which boots with a kernel from elsewhere.
+ * What a raw file must have to be accepted as a disk: a boot sector's signature (firmware boots nothing without it), a partition table, or
+ * a file system on the whole disk, which boots with a kernel from elsewhere.
  */
 const disks: Sign[] = [
   { name: 'GPT', at: 512, bytes: 'EFI PART' },
@@ -61,8 +61,8 @@ const disks: Sign[] = [
 ];
 
 /**
- * Says what a file is by its magic bytes; QEMU's own probing is never asked. Container formats are looked for first: the
- * bytes of a boot sector are the author's to choose, and "qcow2 that also looks like a disk" is an attack, not a disk.
+ * Finds out what a file is by its magic bytes, without QEMU's own probing. Container formats come first: the author chooses the bytes of a
+ * boot sector, and "qcow2 that also looks like a disk" is an attack, not a disk.
  */
 export function sniff(head: Buffer, tail: Buffer): Sniffed {
   if (has(head, { name: 'qcow2', at: 0, bytes: 'QFI\xfb' })) return { kind: 'qcow2' };

@@ -4,9 +4,9 @@ const types = ['monolithicSparse', 'streamOptimized'];
 const noParent = 'ffffffff';
 
 /**
- * Refuses an embedded descriptor that makes the image depend on anything but its own file. QEMU looks for the parent with a plain
- * search through all of the text, so that is how it is looked for here. Fields: VMware, Virtual Disk Format 5.0, "The Descriptor File".
- * Errors: `image.has_backing_file`, `image.unsupported_format`, `image.not_an_image`.
+ * Refuses an embedded descriptor that makes the image depend on another file. QEMU searches all of the text for the parent, so this does
+ * the same. Fields: VMware, Virtual Disk Format 5.0, "The Descriptor File". Errors: `image.has_backing_file`, `image.unsupported_format`,
+ * `image.not_an_image`.
  */
 export function checkVmdkDescriptor(descriptor: Buffer): void {
   const text = descriptor.toString('latin1');
@@ -24,7 +24,7 @@ export function checkVmdkDescriptor(descriptor: Buffer): void {
   if (!types.includes(type)) {
     throw unsupported(`This is a VMDK of the type ${JSON.stringify(type.slice(0, 40))}, not ${types.join(' or ')}.`);
   }
-  // The one extent is this file, by the name that it once had.
+  // The one extent is this file, under the name that it once had.
   const [, kind, name] = extents[0]!;
   if (extents.length > 1 || kind !== 'SPARSE' || !name || /[/\\]/.test(name)) throw inOtherFiles();
 }

@@ -6,17 +6,17 @@ import { ImageError } from './errors.js';
  */
 export interface SparseExtent {
   virtualBytes: number;
-  /** Where the grain directory is, in bytes, and how many grain tables it leads to. */
+  /** Offset of the grain directory in bytes, and how many grain tables it has. */
   directoryAt: number;
   tables: number;
 }
 
 export const sectorBytes = 512;
-/** Entries of a grain table; the format knows no other number. */
+/** Entries of a grain table; the format allows no other number. */
 export const tableEntries = 512;
-/** Sectors after the header in which QEMU looks for the descriptor, whatever the header says of its place. */
+/** QEMU looks for the descriptor in this many sectors after the header, whatever place the header gives. */
 export const descriptorSectors = 20;
-/** The end of a stream: a marker, the footer (a header again) and another marker, a sector each. */
+/** The end of a stream: a marker, the footer (a header again) and another marker, one sector each. */
 export const footerBytes = 3 * sectorBytes;
 
 const sector = BigInt(sectorBytes);
@@ -24,24 +24,24 @@ const directoryAtEnd = 2n ** 64n - 1n;
 const flag = { newLines: 1 << 0, redundantDirectory: 1 << 1, compressed: 1 << 16 };
 const deflate = 1;
 const marker = { endOfStream: 0, footer: 3 };
-/** 4 KiB and 1 MiB; QEMU would take grains of 1 GiB, and as much memory. */
+/** 4 KiB and 1 MiB. QEMU would accept grains of 1 GiB, and use as much memory. */
 const grainSectors = { min: 8n, max: 2048n };
 
 /**
- * Refuses a header that would make QEMU open another file, read outside of this one or work without bounds. `head` and `tail` are
- * the file's first sector and its last `footerBytes`.
- * Errors: `image.has_backing_file`, `image.too_large`, `image.unsupported_format`, `image.not_an_image`.
+ * Refuses a header that would make QEMU open another file, read outside of this one or work without bounds. `head` and `tail` are the
+ * file's first sector and its last `footerBytes`. Errors: `image.has_backing_file`, `image.too_large`, `image.unsupported_format`,
+ * `image.not_an_image`.
  */
 export function checkVmdkHeader(head: Buffer, tail: Buffer, fileBytes: number, maxVirtualBytes: number): SparseExtent {
   if (head.length < sectorBytes) throw damaged('the header is cut off');
   const magic = head.toString('latin1', 0, 4);
   if (magic === 'COWD') throw unsupported('This is a VMDK of the old ESX format (COWD).');
-  // Either a text that names the files with the data, or a header that sends QEMU to such a text: both could name any file of ours.
+  // A text that names the files with the data, or a header that points QEMU to such a text: both could name any file of ours.
   if (magic !== 'KDMV' || head.readBigUInt64LE(12) === 0n) throw inOtherFiles();
   checkDescriptorPlace(head.readBigUInt64LE(28), head.readBigUInt64LE(36));
   if (head.readBigUInt64LE(56) !== directoryAtEnd) return check(head, fileBytes, maxVirtualBytes);
 
-  // QEMU counts from the end in whole sectors, so only of whole sectors do it and we read the same footer.
+  // QEMU counts from the end in whole sectors, so the size must be whole sectors for both to read the same footer.
   if (fileBytes % sectorBytes !== 0 || tail.length < footerBytes) throw damaged('the stream is cut off');
   const footer = tail.subarray(sectorBytes, 2 * sectorBytes);
   const end = tail.subarray(2 * sectorBytes);
@@ -53,7 +53,7 @@ export function checkVmdkHeader(head: Buffer, tail: Buffer, fileBytes: number, m
     end.readUInt32LE(8) === 0 &&
     end.readUInt32LE(12) === marker.endOfStream;
   if (!marked) throw damaged('the stream is cut off');
-  // From here on the footer counts, and it is as much the author's as the header is.
+  // From here on the footer counts. Its author is the same as the header's.
   if (!footer.subarray(12, 28).equals(head.subarray(12, 28))) throw damaged('its header and its footer differ');
   return check(footer, fileBytes, maxVirtualBytes);
 }
@@ -67,7 +67,7 @@ function check(header: Buffer, fileBytes: number, maxVirtualBytes: number): Spar
   }
   const compression = header.readUInt16LE(77);
   if (compression > deflate || (compression === deflate) !== (flags & flag.compressed) > 0) {
-    throw unsupported('The image is compressed in a way that is not known here.');
+    throw unsupported('The image uses a compression that M2 does not know.');
   }
   const capacity = header.readBigUInt64LE(12);
   if (capacity === 0n) throw inOtherFiles();
@@ -101,7 +101,7 @@ function check(header: Buffer, fileBytes: number, maxVirtualBytes: number): Spar
 }
 
 function checkDescriptorPlace(at: bigint, sectors: bigint): void {
-  if (at === 0n) throw inOtherFiles(); // one of several extents, with the descriptor in a file of its own
+  if (at === 0n) throw inOtherFiles(); // one of several extents, with the descriptor in another file
   if (at !== 1n || sectors < 1n || sectors > BigInt(descriptorSectors)) {
     throw damaged('its descriptor is not behind its header');
   }
@@ -121,6 +121,6 @@ export function unsupported(what: string): ImageError {
 export function damaged(reason: string): ImageError {
   return new ImageError(
     'image.not_an_image',
-    `The VMDK file is damaged: ${reason}. Make it again, or upload it again.`,
+    `The VMDK file is damaged: ${reason}. Create it again, or upload it again.`,
   );
 }

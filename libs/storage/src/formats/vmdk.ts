@@ -13,9 +13,9 @@ import {
 type Read = (length: number, position: number) => Promise<Buffer>;
 
 /**
- * Refuses a VMDK file that is not one self-contained disk, before any QEMU opens it: a VMDK may name any other file as
- * an extent or as its parent, and QEMU would hand out what is in that one. Returns the virtual size in bytes.
- * Errors: `image.has_backing_file`, `image.too_large`, `image.unsupported_format`, `image.not_an_image`.
+ * Refuses a VMDK file that is not one self-contained disk. Runs before any QEMU opens it: a VMDK may name any other file as an extent or as
+ * its parent, and QEMU would give away that file's content. Returns the virtual size in bytes. Errors: `image.has_backing_file`,
+ * `image.too_large`, `image.unsupported_format`, `image.not_an_image`.
  */
 export async function checkVmdk(file: FileHandle, fileBytes: number, maxVirtualBytes: number): Promise<number> {
   const read: Read = async (length, position) => {
@@ -31,12 +31,12 @@ export async function checkVmdk(file: FileHandle, fileBytes: number, maxVirtualB
 }
 
 /**
- * Follows every pointer to its end. To QEMU what lies behind the end of the file is zeros: of a file that was cut off it would make a
- * disk with holes, without a word.
+ * Follows every pointer. To QEMU, everything after the end of the file is zeros: it would make a truncated file a disk with holes, without
+ * an error.
  */
 async function checkTables(read: Read, { directoryAt, tables }: SparseExtent, fileBytes: number): Promise<void> {
   const directory = await read(tables * 4, directoryAt);
-  // As a set: a crafted directory has us read no table twice, so no more than the file has.
+  // A set, so that a crafted directory does not make us read a table twice.
   for (const table of new Set(pointers(directory))) {
     const entries = await read(tableEntries * 4, table * sectorBytes);
     if (entries.length < tableEntries * 4) throw damaged('a grain table is not in the file');
@@ -46,7 +46,7 @@ async function checkTables(read: Read, { directoryAt, tables }: SparseExtent, fi
   }
 }
 
-/** The sectors that a table leads to; 0 is "not there", and 1 in a grain table "zeros". */
+/** The sectors that a table points to; 0 means "absent", and 1 in a grain table "zeros". */
 function* pointers(table: Buffer): Generator<number> {
   for (let at = 0; at < table.length; at += 4) {
     const pointer = table.readUInt32LE(at);

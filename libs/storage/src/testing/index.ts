@@ -1,2 +1,2 @@
-/** For the tests of whoever uses a backend: a place for one. */
+/** For the tests of packages that use a backend: a directory for one. */
 export { temporaryPlace, type TestPlace } from '../backends/file/file-backend.fixture.js';

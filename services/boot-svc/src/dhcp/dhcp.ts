@@ -1,4 +1,4 @@
-import { type Kit, KIT } from '@m2/service-kit';
+import { type Kit, KIT, Periodic } from '@m2/service-kit';
 import { Inject, Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
@@ -14,8 +14,7 @@ const reserveEveryMs = 10_000;
 @Injectable()
 export class Dhcp implements OnModuleInit, OnApplicationShutdown {
   private dnsmasq: Dnsmasq | undefined;
-  private timer: NodeJS.Timeout | undefined;
-  private reserving: Promise<void> = Promise.resolve();
+  private reservations: Periodic | undefined;
   private reserved = '';
 
   constructor(@Inject(KIT) private readonly kit: Kit<BootConfiguration>) {}
@@ -35,9 +34,13 @@ export class Dhcp implements OnModuleInit, OnApplicationShutdown {
       log: (line) => this.kit.log.debug({ dnsmasq: line }, 'dnsmasq'),
     });
     const { dnsmasq } = this;
-    this.timer = setInterval(() => {
-      this.reserving = this.reserving.then(() => this.reserve(dnsmasq));
-    }, reserveEveryMs);
+    this.reservations = new Periodic({
+      everyMs: reserveEveryMs,
+      work: () => this.reserve(dnsmasq),
+      onError: (err) =>
+        this.kit.log.warn({ err }, 'the addresses of booted nodes could not be reserved; it is tried again'),
+    });
+    this.reservations.start();
     this.kit.readiness.push({
       name: 'dhcp',
       check: async () => {
@@ -47,9 +50,8 @@ export class Dhcp implements OnModuleInit, OnApplicationShutdown {
   }
 
   async onApplicationShutdown(): Promise<void> {
-    clearInterval(this.timer);
-    // First, because it waits for dnsmasq's output.
-    await this.reserving;
+    // First: a reservation under way waits for dnsmasq's answer.
+    await this.reservations?.stop();
     await this.dnsmasq?.stop();
   }
 
@@ -58,15 +60,11 @@ export class Dhcp implements OnModuleInit, OnApplicationShutdown {
    * would get the same address. So the address stays reserved for the nic as long as the boot configuration exists.
    */
   private async reserve(dnsmasq: Dnsmasq): Promise<void> {
-    try {
-      const hosts = await heldAddresses(this.kit.database);
-      const text = JSON.stringify(hosts);
-      if (text === this.reserved) return;
-      await dnsmasq.setHosts(hosts);
-      this.reserved = text;
-    } catch (error) {
-      this.kit.log.warn({ err: error }, 'the addresses of booted nodes could not be reserved; trying again');
-    }
+    const hosts = await heldAddresses(this.kit.database);
+    const text = JSON.stringify(hosts);
+    if (text === this.reserved) return;
+    await dnsmasq.setHosts(hosts);
+    this.reserved = text;
   }
 }
 

@@ -2,9 +2,14 @@ import { M2Error, networkAttach, networkAttached, networkDetach, networkDetached
 import { type Effect, Handles, type Sql } from '@m2/service-kit';
 import { Controller, Inject } from '@nestjs/common';
 import { type NodeRow, NodeStore } from '../nodes/node-store.js';
-import type { NetworkDriver } from './network.port.js';
+import type { DriverRegistry } from '../driver-registry.js';
+import type { NetworkDriver, SwitchKind } from './network.port.js';
 
-export const NETWORKS = Symbol('network driver');
+export const NETWORK_DRIVERS = Symbol('network drivers');
+export type NetworkDrivers = DriverRegistry<SwitchKind, NetworkDriver>;
+
+/** Nobody records yet which port of which switch a nic is cabled to: every nic is in the one flat network. */
+const switchKind: SwitchKind = 'flat';
 
 interface NicRow {
   mac: string;
@@ -16,10 +21,14 @@ type Request = RequestOf<typeof networkAttach>;
 /** Moves the nics of those who hold the nodes. */
 @Controller()
 export class NetworkHandlers {
+  private readonly networks: NetworkDriver;
+
   constructor(
     @Inject(NodeStore) private readonly nodes: NodeStore,
-    @Inject(NETWORKS) private readonly networks: NetworkDriver,
-  ) {}
+    @Inject(NETWORK_DRIVERS) drivers: NetworkDrivers,
+  ) {
+    this.networks = drivers.of(switchKind);
+  }
 
   @Handles(networkAttach)
   async attach(request: Request, effect: Effect) {

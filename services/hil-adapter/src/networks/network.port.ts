@@ -1,3 +1,6 @@
+/** The kinds of network equipment that there are drivers for. */
+export type SwitchKind = 'flat';
+
 /** One nic of a node, and the network it should be in or out of. */
 export interface Attachment {
   node: string;

@@ -17,6 +17,18 @@ beforeEach(() => {
 const key = () => `${uuidv7()}/power-on/do`;
 const told = async (id: string) => (await hil.events(id)).filter((type) => type.startsWith('hil.power.'));
 
+describe('a node whose BMC needs a driver that is not here', () => {
+  it('is left alone, and the error says which drivers there are', async () => {
+    const { node, holder } = await hil.held();
+    await hil.kit.database.query(`UPDATE nodes SET bmc = bmc || '{"driver": "redfish"}' WHERE id = $1`, [node.id]);
+    const refusal = { code: 'driver.unknown', detail: 'There is no driver "redfish" for BMCs. There are: ipmi' };
+    await expect(hil.ask(powerShow, { nodeId: node.id })).rejects.toMatchObject(refusal);
+    await expect(hil.tell(powerBoot, { nodeId: node.id, holder })).rejects.toMatchObject(refusal);
+    await expect(hil.tell(powerOff, { nodeId: node.id, holder })).rejects.toMatchObject(refusal);
+    expect(hil.power.calls).toEqual([]);
+  });
+});
+
 describe('powering a node on', () => {
   it('is for who holds it, and speaks to its BMC with its password', async () => {
     const { node, holder } = await hil.held();

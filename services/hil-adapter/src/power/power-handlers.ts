@@ -2,9 +2,11 @@ import { M2Error, powerBoot, powerOff, powerShow, powerTurnedOff, powerTurnedOn,
 import { Answers, type Effect, Handles, type Kit, KIT } from '@m2/service-kit';
 import { Controller, Inject } from '@nestjs/common';
 import { type NodeRow, NodeStore } from '../nodes/node-store.js';
-import type { PowerDriver, PowerState } from './power.port.js';
+import type { DriverRegistry } from '../driver-registry.js';
+import type { BmcAddress, PowerDriver, PowerState } from './power.port.js';
 
-export const POWER = Symbol('power driver');
+export const POWER_DRIVERS = Symbol('power drivers');
+export type PowerDrivers = DriverRegistry<BmcAddress['driver'], PowerDriver>;
 
 /** A BMC that needs longer than this to say whether the node is on is broken. */
 const showMs = 8_000;
@@ -15,13 +17,13 @@ export class PowerHandlers {
   constructor(
     @Inject(KIT) private readonly kit: Kit,
     @Inject(NodeStore) private readonly nodes: NodeStore,
-    @Inject(POWER) private readonly power: PowerDriver,
+    @Inject(POWER_DRIVERS) private readonly drivers: PowerDrivers,
   ) {}
 
   @Answers(powerShow)
   async show({ nodeId }: RequestOf<typeof powerShow>) {
     const row = await this.nodes.row(this.kit.database, nodeId);
-    return { power: await this.power.state(this.nodes.bmcOf(row), { deadlineMs: showMs }) };
+    return { power: await this.driverOf(row).state(this.nodes.bmcOf(row), { deadlineMs: showMs }) };
   }
 
   /**
@@ -46,7 +48,7 @@ export class PowerHandlers {
   private async bootNow(row: NodeRow, effect: Effect): Promise<void> {
     let begun = false;
     try {
-      await this.power.bootFromNetwork(this.nodes.bmcOf(row), {
+      await this.driverOf(row).bootFromNetwork(this.nodes.bmcOf(row), {
         deadlineMs: effect.remainingMs,
         firmware: row.firmware,
         whenOff: async () => {
@@ -61,7 +63,7 @@ export class PowerHandlers {
 
   private async look(row: NodeRow, effect: Effect): Promise<PowerState> {
     try {
-      return await this.power.state(this.nodes.bmcOf(row), { deadlineMs: effect.remainingMs });
+      return await this.driverOf(row).state(this.nodes.bmcOf(row), { deadlineMs: effect.remainingMs });
     } catch (error) {
       throw named(row, mayBeOn(error));
     }
@@ -73,15 +75,21 @@ export class PowerHandlers {
     const row = await this.nodes.row(effect, nodeId);
     const held = row.holder === holder;
     if (held)
-      await this.power.ensureOff(this.nodes.bmcOf(row), { deadlineMs: effect.remainingMs }).catch((error: unknown) => {
-        throw named(row, error);
-      });
+      await this.driverOf(row)
+        .ensureOff(this.nodes.bmcOf(row), { deadlineMs: effect.remainingMs })
+        .catch((error: unknown) => {
+          throw named(row, error);
+        });
     return effect.commit(async (sql, emit) => {
       if (!held) return {};
       await sql.query('UPDATE nodes SET power_effect = NULL WHERE id = $1', [nodeId]);
       emit(powerTurnedOff, eventOf(row, holder), { entity: nodeId, project: row.holderProject });
       return {};
     });
+  }
+
+  private driverOf({ bmc }: NodeRow): PowerDriver {
+    return this.drivers.of(bmc.driver);
   }
 }
 

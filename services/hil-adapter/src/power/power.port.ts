@@ -1,14 +1,7 @@
-/** How to reach and log in to the baseboard management controller (BMC) of one node. */
-export interface BmcAddress {
-  driver: 'ipmi';
-  /** IP address or host name. */
-  address: string;
-  port: number;
-  user: string;
-  password: string;
-  /** IPMI cipher suites in the order to try them; the first that works is remembered per BMC. */
-  cipherSuites: number[];
-}
+import type { Bmc } from '@m2/contracts';
+
+/** How to reach and log in to the baseboard management controller (BMC) of one node. Its `driver` names the driver that can. */
+export type BmcAddress = Bmc;
 
 export type PowerState = 'on' | 'off';
 

@@ -5,13 +5,14 @@ import { Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { hilConfig } from '../config.js';
+import { DriverRegistry } from '../driver-registry.js';
 import { Hil1795000000002 } from '../migrations.js';
 import { type Attachment, type NetworkDriver, NetworkError } from '../networks/network.port.js';
-import { NetworkHandlers, NETWORKS } from '../networks/network-handlers.js';
+import { NETWORK_DRIVERS, NetworkHandlers } from '../networks/network-handlers.js';
 import { NicEntity, NodeEntity } from '../nodes/node.entity.js';
 import { NodeHandlers } from '../nodes/node-handlers.js';
 import { NodeStore } from '../nodes/node-store.js';
-import { POWER, PowerHandlers } from '../power/power-handlers.js';
+import { POWER_DRIVERS, PowerHandlers } from '../power/power-handlers.js';
 import {
   type BmcAddress,
   type BootCall,
@@ -99,7 +100,11 @@ export async function openHil() {
   @Module({
     imports: [TypeOrmModule.forFeature([NodeEntity])],
     controllers: [NodeHandlers, PowerHandlers, NetworkHandlers],
-    providers: [NodeStore, { provide: POWER, useValue: power }, { provide: NETWORKS, useValue: networks }],
+    providers: [
+      NodeStore,
+      { provide: POWER_DRIVERS, useValue: new DriverRegistry('BMCs', { ipmi: power }) },
+      { provide: NETWORK_DRIVERS, useValue: new DriverRegistry('switches', { flat: networks }) },
+    ],
   })
   class RecordedModule {}
   const definition: ServiceDefinition<typeof hilConfig> = {

@@ -1,42 +1,43 @@
 import { M2Error } from '@m2/contracts';
-import type { Kit, Session } from '@m2/service-kit';
+import { type Kit, Periodic, type Session } from '@m2/service-kit';
 
 const takeUpEveryMs = 30_000;
 
 export interface BackgroundWork {
-  /** In logs and in the lock's name, e.g. "import". */
+  /** Used in logs and in the lock's name, e.g. "import". */
   name: string;
   /** How many run at the same time; more wait. */
   concurrency: number;
-  /** What is on record as to be done, in order. */
+  /** The identifiers of what has to be done, in order, from the database. */
   due(): Promise<string[]>;
-  /** Does one thing, or leaves it for the next time by throwing. Nobody else in any replica is at it meanwhile. */
+  /** Does one thing. Throw to leave it for the next time. No other replica works on it meanwhile. */
   run(id: string, session: Session, signal: AbortSignal): Promise<void>;
 }
 
 /**
- * Work that a command only begins, because it takes as long as there are bytes. What is to be done is on record, so it survives the
- * service, and a replica that died for good leaves its work to the others.
+ * Work that a command only starts, because its time grows with the number of bytes. The database says what has to be done, so the work
+ * survives the service, and other replicas take over from one that died.
  */
 export class Background {
   private readonly running = new Map<string, { stop: AbortController; done: Promise<void> }>();
   private readonly waiting: string[] = [];
-  private timer: NodeJS.Timeout | undefined;
-  private closed = false;
+  private readonly rounds: Periodic;
 
   constructor(
     private readonly kit: Kit,
     private readonly work: BackgroundWork,
-  ) {}
+  ) {
+    this.rounds = new Periodic({
+      everyMs: takeUpEveryMs,
+      work: () => this.takeUp(),
+      onError: (err) => kit.log.warn({ err, work: work.name }, 'could not look for background work; it tries again'),
+    });
+  }
 
-  /** Takes up what is on record, now and every half minute. */
+  /** Starts what the database says has to be done: now, and every 30 seconds. */
   async open(): Promise<void> {
     await this.takeUp();
-    this.timer = setInterval(() => {
-      this.takeUp().catch((error: unknown) =>
-        this.kit.log.warn({ err: error, work: this.work.name }, 'background work was not looked for'),
-      );
-    }, takeUpEveryMs);
+    this.rounds.start();
   }
 
   private async takeUp(): Promise<void> {
@@ -44,16 +45,15 @@ export class Background {
   }
 
   async close(): Promise<void> {
-    // What is being looked for at this moment is not begun any more: it would fail with a storage that is closed.
-    this.closed = true;
-    clearInterval(this.timer);
+    // From here on `start` does nothing. The storage is closed next, so whatever began now would fail.
+    await this.rounds.stop();
     this.waiting.length = 0;
     await Promise.all([...this.running.keys()].map((id) => this.stop(id)));
   }
 
-  /** Begins, or lets it wait for its turn. */
+  /** Starts the work, or queues it when enough is running. */
   start(id: string): void {
-    if (this.closed || this.running.has(id) || this.waiting.includes(id)) return;
+    if (this.rounds.signal.aborted || this.running.has(id) || this.waiting.includes(id)) return;
     if (this.running.size >= this.work.concurrency) {
       this.waiting.push(id);
       return;
@@ -67,7 +67,7 @@ export class Background {
     this.running.set(id, { stop, done });
   }
 
-  /** Returns when nothing of it is under way here any more. */
+  /** Returns when this replica does not work on it any more. */
   async stop(id: string): Promise<void> {
     const at = this.waiting.indexOf(id);
     if (at >= 0) this.waiting.splice(at, 1);
@@ -80,14 +80,17 @@ export class Background {
     let session: Session | undefined;
     try {
       session = await this.kit.database.session();
-      // Another replica may have begun it already; the lock goes with its process.
+      // Another replica may work on it. The lock ends with the process that holds it.
       const [lock] = await session.query<{ mine: boolean }>(
         'SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS mine',
         [`m2 ${this.work.name} ${id}`],
       );
       if (lock?.mine) await this.work.run(id, session, signal);
     } catch (error) {
-      this.kit.log.error({ err: error, work: this.work.name, id }, 'background work was left; it is taken up again');
+      this.kit.log.error(
+        { err: error, work: this.work.name, id },
+        'background work was interrupted; it is tried again',
+      );
     } finally {
       session?.release(true);
     }
@@ -96,7 +99,7 @@ export class Background {
 
 const progressEveryMs = 500;
 
-/** Hands on how far something is, twice a second at most. */
+/** Passes progress on, at most twice a second. */
 export function sparsely(tell: (done: number, total: number | null) => void) {
   let last = 0;
   return (done: number, total: number | undefined): void => {

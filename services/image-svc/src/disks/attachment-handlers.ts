@@ -6,7 +6,7 @@ import { STORAGE } from '../storage/storage.token.js';
 import { DiskStore, toDisk } from './disk-store.js';
 import { Flattener } from './flattener.js';
 
-/** Who holds a disk. */
+/** Claims and releases disks. */
 @Controller()
 export class AttachmentHandlers {
   constructor(
@@ -15,7 +15,7 @@ export class AttachmentHandlers {
     @Inject(STORAGE) private readonly storage: StorageBackend,
   ) {}
 
-  /** The claim is the row's: of two provisions, one becomes its holder and the other finds it held. */
+  /** The row decides who holds the disk: of two provisions, one becomes the holder, and the other is told that the disk is held. */
   @Handles(diskAttach)
   async attach({ diskId, project, holder }: RequestOf<typeof diskAttach>, effect: Effect) {
     const disk = await effect.transaction(async (sql) => {
@@ -29,7 +29,7 @@ export class AttachmentHandlers {
       await sql.query('UPDATE disks SET holder = $2 WHERE id = $1', [diskId, holder]);
       return { ...row, holder };
     });
-    // A node does not wait for a copy to end: that goes on where the storage can do it under a node, or when the disk is free again.
+    // A node does not wait for a flattening. It goes on under the node where the storage can do that, else when the disk is free again.
     if (disk.flattening) await this.flattener.stop(diskId);
     const backing = await this.storage.ensureAttached({ project, name: disk.volume });
     return effect.commit(async (_sql, emit) => {

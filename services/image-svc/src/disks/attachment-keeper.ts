@@ -11,7 +11,7 @@ interface Row {
   volume: string;
 }
 
-/** Makes the storage have what the held disks need: after a restart of the machine, and when the process behind them died. */
+/** Attaches the held disks again, after a restart of the machine or when the process behind them died. */
 @Injectable()
 export class AttachmentKeeper implements OnModuleInit, OnApplicationShutdown {
   constructor(
@@ -29,7 +29,7 @@ export class AttachmentKeeper implements OnModuleInit, OnApplicationShutdown {
     await this.restore();
   }
 
-  /** After all others have ended what they had under way. */
+  /** Runs last, when everything that uses the storage has stopped. */
   onApplicationShutdown(): Promise<void> {
     return this.storage.close();
   }
@@ -47,7 +47,7 @@ export class AttachmentKeeper implements OnModuleInit, OnApplicationShutdown {
     );
   }
 
-  /** Only told, not attached once more: one of them may be on its way out at this moment, and would stay for ever. */
+  /** This only tells; it does not attach. A disk that is being detached at this moment would stay attached for ever. */
   private async announce(volumes: string[]): Promise<void> {
     this.kit.log.warn({ volumes }, 'attached disks were lost and are back; their targets open them again');
     const disks = await this.kit.database.query<Row & Record<string, unknown>>(

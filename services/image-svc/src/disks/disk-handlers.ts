@@ -3,7 +3,6 @@ import {
   diskCreate,
   diskCreated,
   diskDelete,
-  diskDeleted,
   diskList,
   diskRestore,
   diskRestored,
@@ -30,7 +29,7 @@ import { automaticTagId, originOf, storageTag, type TagRow, TagStore, volumeOf }
 const sectorBytes = 512;
 const roundUp = (bytes: number) => Math.ceil(bytes / sectorBytes) * sectorBytes;
 
-/** What a new disk is cloned from. `tag` is there when that has to be made first. */
+/** What a new disk is cloned from. `tag` is set when the tag has to be created first. */
 interface Source {
   origin: Origin;
   sizeBytes: number;
@@ -40,7 +39,10 @@ interface Source {
   tag?: TagRow;
 }
 
-/** The disks: how they come and go. The volume is made after its row and goes before it, so none is ever nobody's. */
+/**
+ * Creates, changes and deletes disks. The row is written before the volume is created and deleted after it, so there is never a volume
+ * without a row.
+ */
 @Controller()
 export class DiskHandlers {
   constructor(
@@ -78,7 +80,7 @@ export class DiskHandlers {
         [disk.id, flattening && JSON.stringify(flattening)],
       );
       if (kept.length === 0)
-        throw new M2Error('disk.not_found', `The disk "${name}" was deleted while it was being made`);
+        throw new M2Error('disk.not_found', `The disk "${name}" was deleted while it was being created`);
       emit(
         diskCreated,
         { id: disk.id, project, name, from: request.from, volume, sizeBytes },
@@ -87,7 +89,7 @@ export class DiskHandlers {
       return { ...toDisk(disk), state: 'ready' as const, flattening };
     });
     await made.catch(async (error: unknown) => {
-      // Whoever deleted the disk did not find the volume yet.
+      // The command that deleted the disk did not find the volume yet.
       if (M2Error.from(error).code === 'disk.not_found') await this.storage.ensureNoDisk({ project, name: volume });
       throw error;
     });
@@ -103,10 +105,7 @@ export class DiskHandlers {
     if (known) return { disk: known, source };
     const size = roundUp(sizeBytes ?? source.sizeBytes);
     if (size < source.sizeBytes)
-      throw new M2Error(
-        'disk.too_small',
-        `It is to be made from ${source.sizeBytes} bytes, and was to have ${sizeBytes}`,
-      );
+      throw new M2Error('disk.too_small', `Its source has ${source.sizeBytes} bytes, and it was to have ${sizeBytes}`);
     const limit = this.kit.config.maxCloneDepth * 2;
     if (source.depth > limit) throw new M2Error('disk.too_deep', `It would be clone number ${source.depth} of a chain`);
     await assertQuota(sql, project, { bytes: size, disks: 1 });
@@ -139,12 +138,12 @@ export class DiskHandlers {
     return { disk, source };
   }
 
-  /** The share lock on the image's row keeps it from being deleted before the clone is on record. */
+  /** The share lock on the image's row keeps the image from being deleted before the clone is recorded. */
   private async image(sql: Sql, image: string, project: string, known: DiskRow | undefined): Promise<Source> {
     const [row] = await sql.query<{ volume: string; state: string; size: number; name: string }>(
       `SELECT volume, state, name, size_bytes::float8 AS size FROM images
        WHERE id = $1 AND (project = $2 OR ${visibleTo(2)} OR $3) FOR SHARE`,
-      // A disk that was begun is ended, also when its image is not shared any more.
+      // A disk that was begun is finished, even when its image is not shared any more.
       [image, project, known?.image === image],
     );
     if (!row) throw new M2Error('image.not_found', `There is no image ${image} in this project`);
@@ -153,7 +152,7 @@ export class DiskHandlers {
     return { origin: { golden: row.volume }, sizeBytes: row.size, depth: 1, image, parentTag: null };
   }
 
-  /** A fork: of a tag, or of the disk as it is now, which is tagged for that. */
+  /** A fork is made from a tag, or from the disk as it is now, which gets a tag for that. */
   private async tag(
     sql: Sql,
     { diskId, project, name, from }: RequestOf<typeof diskCreate>,
@@ -200,7 +199,7 @@ export class DiskHandlers {
       assertFree(row);
       if (size < row.sizeBytes)
         throw new M2Error('disk.too_small', `The disk "${row.name}" has ${row.sizeBytes} bytes, and disks only grow`);
-      // On record before the storage has it, so that two who want the last free bytes do not both get them.
+      // Recorded before the storage does it, so that two requests do not both get the last free bytes.
       await assertQuota(sql, project, { bytes: size - row.sizeBytes });
       await sql.query('UPDATE disks SET size_bytes = $2 WHERE id = $1', [diskId, size]);
       return row;
@@ -208,7 +207,7 @@ export class DiskHandlers {
     try {
       await this.storage.ensureSize({ project, name: disk.volume }, size);
     } catch (error) {
-      // What may come true at the next try stays on record for it.
+      // The next attempt may succeed, so the new size stays recorded.
       if (!M2Error.from(error).retryable)
         await effect.query('UPDATE disks SET size_bytes = $3 WHERE id = $1 AND volume = $2 AND size_bytes = $4', [
           diskId,
@@ -226,7 +225,7 @@ export class DiskHandlers {
     const disk = await effect.transaction(async (sql) => {
       const row = await this.disks.locked(sql, diskId, project);
       if (!row) return undefined;
-      // A disk whose making was broken off has nothing to be restored.
+      // A disk that was never completed cannot be restored, so it does not go to the trash.
       const remove = purge || row.state === 'creating' || row.state === 'deleting';
       if (remove) {
         assertFree(row);
@@ -241,18 +240,11 @@ export class DiskHandlers {
       return {};
     }
     await this.flattener.stop(diskId);
-    const { name, volume, parentTag } = disk;
-    await this.remover.removeVolumes(effect, disk);
-    await effect.commit(async (sql, emit) => {
-      if (await this.remover.forget(sql, diskId))
-        emit(diskDeleted, { id: diskId, project, name, volume }, { entity: diskId, project });
-      return {};
-    });
-    if (parentTag) await this.remover.releaseTag(parentTag);
+    await this.remover.finish(effect, disk);
     return {};
   }
 
-  /** Looked at and done in one transaction: between two a node could claim the disk, or somebody fork it. */
+  /** One transaction checks and changes: between two transactions a node could claim the disk, or somebody could fork it. */
   private async trash(sql: Sql, emit: Emit, diskId: string, project: string) {
     const row = await this.disks.locked(sql, diskId, project);
     if (row?.state !== 'ready') return {};

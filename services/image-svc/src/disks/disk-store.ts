@@ -2,7 +2,7 @@ import { type Disk, fields, M2Error } from '@m2/contracts';
 import { type Kit, KIT, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 
-/** A disk as the table has it. `parentTag` may be a tag of its own, after a rollback; `fork` tells of those of others only. */
+/** A row of the table. `parentTag` may be a tag of the disk itself, after a rollback; `fork` is set for tags of other disks only. */
 export type DiskRow = Omit<Disk, 'createdAt' | 'trashedAt'> & {
   parentTag: string | null;
   createdAt: Date;
@@ -25,7 +25,7 @@ export const toDisk = ({ parentTag: _, createdAt, trashedAt, ...disk }: DiskRow)
 export class DiskStore {
   constructor(@Inject(KIT) private readonly kit: Kit) {}
 
-  /** A disk of a project, by name or identifier; one in the trash by identifier only. Throws M2Error `disk.not_found`. */
+  /** Finds a disk of a project by name or identifier. A disk in the trash is found by identifier only. Throws M2Error `disk.not_found`. */
   async find(nameOrId: string, project: string): Promise<Disk> {
     return toDisk(await this.row(nameOrId, project));
   }
@@ -48,7 +48,7 @@ export class DiskStore {
     limit: number;
   }) {
     const { project, name = null, trashed = false, cursor = '', limit } = filter;
-    // The trash keeps no names to itself, so its cursor is an identifier; identifiers grow with time.
+    // Names in the trash are not unique, so its cursor is an identifier. Identifiers grow with time.
     const key = trashed ? 'd.id::text' : 'd.name';
     const rows = await this.kit.database.query<DiskRow>(
       `${select} WHERE d.project = $1 AND (d.state = 'trashed') = $2 AND ($3::text IS NULL OR d.name = $3) AND ${key} > $4
@@ -69,7 +69,7 @@ export class DiskStore {
     return row;
   }
 
-  /** The same, of a disk that can be worked with. Throws M2Error `disk.not_found`, `disk.not_ready`. */
+  /** The row of a disk that is ready, locked for the transaction. Throws M2Error `disk.not_found`, `disk.not_ready`. */
   async ready(sql: Sql, id: string, project: string): Promise<DiskRow> {
     const row = await this.locked(sql, id, project);
     if (!row) throw new M2Error('disk.not_found', `There is no disk ${id} in this project`);
@@ -78,7 +78,7 @@ export class DiskStore {
   }
 }
 
-/** Refuses what cannot be done under a node's feet. Throws M2Error `disk.in_use`. */
+/** Refuses what must not be done while a node uses the disk. Throws M2Error `disk.in_use`. */
 export function assertFree({ name, holder }: DiskRow): void {
   if (holder) throw new M2Error('disk.in_use', `The disk "${name}" is held by provision ${holder}`);
 }

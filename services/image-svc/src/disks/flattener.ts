@@ -4,7 +4,7 @@ import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit }
 import { Background, sparsely } from '../background/background.js';
 import type { StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
-import { DiskRemover } from './disk-remover.js';
+import { TagRemover } from './tag-remover.js';
 
 interface Row {
   project: string;
@@ -12,17 +12,17 @@ interface Row {
   volume: string;
 }
 
-/** One at a time: it reads and writes whole disks beside those that nodes work on. */
+/** One at a time, because it reads and writes whole disks while nodes use others. */
 const concurrency = 1;
 
-/** Makes disks independent of what they were cloned from, in the background. */
+/** Makes disks independent of what they were cloned from (flat), in the background. */
 @Injectable()
 export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
   private readonly background: Background;
 
   constructor(
     @Inject(KIT) private readonly kit: Kit,
-    @Inject(DiskRemover) private readonly remover: DiskRemover,
+    @Inject(TagRemover) private readonly tags: TagRemover,
     @Inject(STORAGE) private readonly storage: StorageBackend,
   ) {
     this.background = new Background(kit, {
@@ -45,7 +45,7 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
     this.background.start(disk);
   }
 
-  /** Returns when nobody here is at it any more; the disk is whole, and a clone still. */
+  /** Returns when this replica does not flatten the disk any more. The disk is whole, and still a clone. */
   stop(disk: string): Promise<void> {
     return this.background.stop(disk);
   }
@@ -71,7 +71,7 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
       );
       await this.storage.ensureFlat({ project, name: volume }, { signal, onProgress });
       const done = await this.kit.transact(async (sql, emit) => {
-        // A rollback may have given the disk another volume meanwhile: then this one does not count.
+        // A rollback may have given the disk another volume meanwhile. Then the flattened one does not count.
         const rows = await sql.query(
           `UPDATE disks SET depth = 0, flattening = NULL WHERE id = $1 AND volume = $2 RETURNING id`,
           [id, volume],
@@ -79,10 +79,10 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
         if (rows.length > 0) emit(diskFlattened, { id, project, name }, { entity: id, project });
         return rows.length > 0;
       });
-      if (done) await this.remover.settle(id);
+      if (done) await this.tags.settle(id);
     } catch (error) {
       const failure = M2Error.from(error);
-      // The disk was attached, the service stops, or something is away for a while: taken up again, none is the end of it.
+      // The disk was attached, the service stops, or something is down for a while: the flattening is tried again.
       if (signal.aborted || isConnectionError(error) || failure.retryable || failure.code === 'storage.in_use') return;
       this.kit.log.warn({ err: error, disk: id }, 'a disk could not be made flat');
       await this.tell(id, { progress: null, error: shown(failure.toValue()) });
@@ -91,11 +91,11 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
 
   private async tell(id: string, flattening: Disk['flattening']): Promise<void> {
     await this.kit.database
-      // Progress that is told late does not take an error back.
+      // Late progress must not overwrite an error.
       .query(`UPDATE disks SET flattening = $2 WHERE id = $1 AND flattening->'error' = 'null'`, [
         id,
         JSON.stringify(flattening),
       ])
-      .catch((error: unknown) => this.kit.log.debug({ err: error }, 'progress was not kept'));
+      .catch((error: unknown) => this.kit.log.debug({ err: error }, 'progress was not recorded'));
   }
 }

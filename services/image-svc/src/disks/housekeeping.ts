@@ -1,52 +1,47 @@
-import { diskDeleted } from '@m2/contracts';
-import { type Kit, KIT } from '@m2/service-kit';
+import { type Kit, KIT, Periodic } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import type { StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
 import { DiskRemover } from './disk-remover.js';
 import { DiskStore } from './disk-store.js';
+import { TagRemover } from './tag-remover.js';
+import { withoutCommand } from '../volumes/removal.js';
 
 const everyMs = 60_000;
-/** No command works for so long: what it left pending is nobody's. */
+/** No command takes this long, so what is still pending was abandoned. */
 const commandTime = '1 hour';
-/** Disks whose time in the trash, of `$1` hours, is over; and those whose removal nobody ended. */
+/** Disks that were in the trash for `$1` hours, and disks whose removal was interrupted. */
 const isDue = `(state = 'trashed' AND trashed_at <= now() - make_interval(hours => 1) * $1
   OR state = 'deleting' AND trashed_at < now() - interval '${commandTime}')`;
 
-/** Empties the trash when its time has come, and ends what died between its last transaction and its last word to the storage. */
+/** Empties the trash, and finishes removals and rollbacks that were interrupted. */
 @Injectable()
 export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
-  private timer: NodeJS.Timeout | undefined;
-  private round: Promise<void> | undefined;
-  private stops = false;
+  private readonly rounds: Periodic;
 
   constructor(
     @Inject(KIT) private readonly kit: Kit<ImageConfig>,
     @Inject(DiskStore) private readonly disks: DiskStore,
     @Inject(DiskRemover) private readonly remover: DiskRemover,
+    @Inject(TagRemover) private readonly tags: TagRemover,
     @Inject(STORAGE) private readonly storage: StorageBackend,
-  ) {}
+  ) {
+    this.rounds = new Periodic({
+      everyMs,
+      work: () => this.run(),
+      onError: (err) => kit.log.warn({ err }, 'the housekeeping failed; it is tried again'),
+    });
+  }
 
   onModuleInit(): void {
-    this.timer = setInterval(() => this.begin(), everyMs);
-    this.begin();
+    this.rounds.start();
+    this.rounds.wake();
   }
 
-  /** Ends with what it is at. */
-  async beforeApplicationShutdown(): Promise<void> {
-    this.stops = true;
-    clearInterval(this.timer);
-    await this.round;
-  }
-
-  /** Not while a round is under way: with a slow storage they would become more and more. */
-  private begin(): void {
-    this.round ??= this.run()
-      .catch((error: unknown) => {
-        this.kit.log.warn({ err: error }, 'the housekeeping was not done; it is tried again');
-      })
-      .finally(() => (this.round = undefined));
+  /** Waits for the removal that is under way. */
+  beforeApplicationShutdown(): Promise<void> {
+    return this.rounds.stop();
   }
 
   private async run(): Promise<void> {
@@ -56,10 +51,10 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
     await this.settle();
   }
 
-  /** One by one, so that one that cannot be done keeps no other from it. */
+  /** One by one, so that one failure does not stop the others. */
   private async each<Row extends object>(rows: Row[], work: (row: Row) => Promise<void>): Promise<void> {
     for (const row of rows) {
-      if (this.stops) return;
+      if (this.rounds.signal.aborted) return;
       await work(row).catch((error: unknown) => {
         this.kit.log.warn({ err: error, what: row }, 'something could not be removed; it is tried again');
       });
@@ -76,7 +71,7 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
 
   private async purge(id: string, project: string): Promise<void> {
     const disk = await this.kit.database.transaction(async (sql) => {
-      // Somebody may have restored it, and another replica may have begun.
+      // Somebody may have restored it, or another replica may have begun.
       const due = await sql.query(`SELECT 1 FROM disks WHERE id = $2 AND ${isDue} FOR UPDATE`, [
         this.kit.config.trashHours,
         id,
@@ -85,29 +80,22 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
       if (row) await this.remover.begin(sql, row);
       return row;
     });
-    if (!disk) return;
-    // What fails stays on its way out: a part of it may be gone already, and nothing is there to be restored.
-    await this.remover.removeVolumes(this.kit.database, disk);
-    await this.kit.transact(async (sql, emit) => {
-      const { name, volume } = disk;
-      if (await this.remover.forget(sql, id)) emit(diskDeleted, { id, project, name, volume }, { entity: id, project });
-    });
-    if (disk.parentTag) await this.remover.releaseTag(disk.parentTag);
+    if (disk) await this.remover.finish(withoutCommand(this.kit), disk);
   }
 
-  /** Tags that were made for something that is gone, and those whose removal, or making, nobody ended. */
+  /** Removes tags that were made for something that is gone, and tags whose creation or removal was interrupted. */
   private async endTags(): Promise<void> {
     const unneeded = await this.kit.database.query<{ id: string }>(
       `SELECT id FROM tags t WHERE automatic AND created_at < now() - interval '${commandTime}'
          AND NOT EXISTS (SELECT 1 FROM disks WHERE parent_tag = t.id) AND NOT EXISTS (SELECT 1 FROM images WHERE from_tag = t.id)
          AND NOT EXISTS (SELECT 1 FROM former_volumes WHERE parent_tag = t.id)`,
     );
-    await this.each(unneeded, ({ id }) => this.remover.releaseTag(id));
+    await this.each(unneeded, ({ id }) => this.tags.release(id));
     const left = await this.kit.database.query<{ id: string }>(
       `SELECT t.id FROM tags t JOIN disks d ON d.id = t.disk
        WHERE t.state <> 'ready' AND d.state = 'ready' AND t.created_at < now() - interval '${commandTime}'`,
     );
-    await this.each(left, ({ id }) => this.remover.endTag(id));
+    await this.each(left, ({ id }) => this.tags.removeUnfinished(id));
   }
 
   private async endRollbacks(): Promise<void> {
@@ -115,17 +103,17 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
       `DELETE FROM former_volumes f USING disks d
        WHERE d.id = f.disk AND f.pending AND f.created_at < now() - interval '${commandTime}' RETURNING f.volume, d.project`,
     );
-    // The row goes first: a rollback that wakes up now finds that it was given up. What stays in the storage is found by the check.
+    // The row goes first: a rollback that goes on now finds that it was abandoned. The storage check finds what stays in the storage.
     await this.each(pending, ({ volume, project }) => this.storage.ensureNoDisk({ project, name: volume }));
   }
 
-  /** What disks let go of where whoever should have seen to it died. */
+  /** Frees what disks do not need any more, where the command that should have done it died. */
   private async settle(): Promise<void> {
     const left = await this.kit.database.query<{ disk: string }>(
       `SELECT disk FROM former_volumes f WHERE NOT pending AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.volume = f.volume)
        UNION SELECT id FROM disks d WHERE depth = 0 AND (parent_tag IS NOT NULL OR image IS NOT NULL)
          AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.disk = d.id)`,
     );
-    await this.each(left, ({ disk }) => this.remover.settle(disk));
+    await this.each(left, ({ disk }) => this.tags.settle(disk));
   }
 }

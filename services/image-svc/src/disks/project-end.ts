@@ -4,7 +4,7 @@ import { Controller, Inject } from '@nestjs/common';
 import type { StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
 
-/** What the storage keeps for a project (a namespace, a user) goes when the project does. */
+/** Removes what the storage keeps for a project (a namespace, a user) when the project is deleted. */
 @Controller()
 export class ProjectEnd {
   constructor(
@@ -16,11 +16,8 @@ export class ProjectEnd {
   async forget(events: ReceivedEvent[]): Promise<void> {
     for (const { data } of events)
       await this.storage.ensureNoProject(String(data['id'])).catch((error: unknown) => {
-        // One that has something left in the storage (see the storage check) keeps no other from its end.
-        this.kit.log.warn(
-          { err: error, project: data['id'] },
-          'a project that is gone has something left in the storage',
-        );
+        // A project that still has something in the storage (see the storage check) does not stop the others.
+        this.kit.log.warn({ err: error, project: data['id'] }, 'a deleted project still has something in the storage');
       });
   }
 }

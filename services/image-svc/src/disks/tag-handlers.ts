@@ -6,7 +6,6 @@ import {
   diskTagged,
   diskTags,
   diskUntag,
-  diskUntagged,
   M2Error,
   type RequestOf,
 } from '@m2/contracts';
@@ -17,19 +16,19 @@ import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
 import { assertQuota } from '../quotas/quotas.js';
 import { newVolumeName } from '../volumes/volume-names.js';
-import { DiskRemover } from './disk-remover.js';
 import { assertFree, type DiskRow, DiskStore, toDisk } from './disk-store.js';
 import { Flattener } from './flattener.js';
+import { TagRemover } from './tag-remover.js';
 import { originOf, storageTag, TagStore, toTag, volumeOf } from './tag-store.js';
 
-/** Tags: a disk as it was, to fork from and to go back to. */
+/** Creates, removes and lists tags, and rolls disks back to them. A tag is the content of a disk at one moment. */
 @Controller()
 export class TagHandlers {
   constructor(
     @Inject(KIT) private readonly kit: Kit<ImageConfig>,
     @Inject(DiskStore) private readonly disks: DiskStore,
     @Inject(TagStore) private readonly tags: TagStore,
-    @Inject(DiskRemover) private readonly remover: DiskRemover,
+    @Inject(TagRemover) private readonly remover: TagRemover,
     @Inject(Flattener) private readonly flattener: Flattener,
     @Inject(STORAGE) private readonly storage: StorageBackend,
   ) {}
@@ -52,7 +51,7 @@ export class TagHandlers {
         [tagId],
       );
       if (made.length === 0)
-        throw new M2Error('tag.not_found', `The tag "${name}" was deleted while it was being made`);
+        throw new M2Error('tag.not_found', `The tag "${name}" was deleted while it was being created`);
       emit(
         diskTagged,
         { id: diskId, project, name: disk.name, tag: tagId, tagName: name },
@@ -64,38 +63,13 @@ export class TagHandlers {
 
   @Handles(diskUntag)
   async untag({ tagId, diskId, project }: RequestOf<typeof diskUntag>, effect: Effect) {
-    const tag = await effect.transaction(async (sql) => {
-      const row = await this.tags.locked(sql, tagId, 'UPDATE');
-      if (!row || row.disk !== diskId || row.project !== project) return undefined;
-      const dependents = await this.tags.dependents(sql, tagId);
-      if (dependents.length > 0)
-        throw new M2Error('tag.in_use', `Made from the tag "${row.name}": ${dependents.join('; ')}`);
-      await sql.query(`UPDATE tags SET state = 'deleting' WHERE id = $1`, [tagId]);
-      return row;
-    });
-    if (!tag) return effect.commit(async () => ({}));
-    try {
-      await this.storage.ensureNoTag(volumeOf(tag), storageTag(tagId));
-    } catch (error) {
-      // Refused, it is there still, and stays as it is.
-      if (M2Error.from(error).code === 'storage.in_use' && tag.state !== 'creating')
-        await effect.query(`UPDATE tags SET state = 'ready' WHERE id = $1 AND state = 'deleting'`, [tagId]);
-      throw error;
-    }
-    await effect.commit(async (sql, emit) => {
-      await sql.query('DELETE FROM tags WHERE id = $1', [tagId]);
-      const [disk] = await sql.query<{ name: string }>('SELECT name FROM disks WHERE id = $1', [diskId]);
-      const meta = { entity: diskId, project };
-      emit(diskUntagged, { id: diskId, project, name: disk!.name, tag: tagId, tagName: tag.name }, meta);
-      return {};
-    });
-    await this.remover.settle(diskId);
+    await this.remover.untag(effect, tagId, diskId, project);
     return {};
   }
 
   /**
-   * The disk gets a new volume, a clone of the tag, which takes no time whatever its size; the old one stays as long as tags lie on it.
-   * So later tags survive, and until the one transaction that exchanges the volumes nothing has happened.
+   * The disk gets a new volume, a clone of the tag. That takes no time, whatever the size. The old volume stays as long as it has tags, so
+   * later tags survive. Nothing has changed until the one transaction that exchanges the volumes.
    */
   @Handles(diskRollback)
   async rollback({ diskId, project, tag: tagId }: RequestOf<typeof diskRollback>, effect: Effect): Promise<Disk> {
@@ -108,8 +82,11 @@ export class TagHandlers {
         volume,
       ]);
       if (mine.length === 0)
-        throw new M2Error('disk.not_ready', 'The rollback was given up, or another to the same tag was faster');
-      // A tag may be of a time when the disk was larger.
+        throw new M2Error(
+          'disk.not_ready',
+          'The rollback was abandoned, or another rollback to the same tag came first',
+        );
+      // The disk may have been larger when it was tagged.
       await assertQuota(sql, project, { bytes: Math.max(0, tag.sizeBytes - row.sizeBytes) });
       await sql.query(
         'INSERT INTO former_volumes (volume, disk, parent_tag, pending, created_at) VALUES ($1, $2, $3, false, clock_timestamp())',
@@ -143,7 +120,7 @@ export class TagHandlers {
     if (tag.state !== 'ready') throw new M2Error('tag.not_found', `The tag "${tag.name}" is ${tag.state}`);
     if (tag.depth + 1 > this.kit.config.maxCloneDepth * 2)
       throw new M2Error('disk.too_deep', `The disk "${disk.name}" would be clone number ${tag.depth + 1} of a chain`);
-    // What another message of this operation began is gone on with; what another operation began is not.
+    // A repeated message of the same operation goes on with its rollback. A rollback of another operation is not touched.
     const [begun] = await sql.query<{ volume: string; parent_tag: string }>(
       'SELECT volume, parent_tag FROM former_volumes WHERE disk = $1 AND pending',
       [diskId],
@@ -160,7 +137,10 @@ export class TagHandlers {
     return { tag, volume };
   }
 
-  /** The row first: what another rollback to the same tag has made the disk's meanwhile has none that is pending, and is left alone. */
+  /**
+   * The row goes first. If another rollback to the same tag has made this volume the disk's own, there is no pending row, and the volume
+   * stays.
+   */
   private async abandon(sql: Sql, project: string, volume: string): Promise<void> {
     const mine = await sql.query('DELETE FROM former_volumes WHERE volume = $1 AND pending RETURNING volume', [volume]);
     if (mine.length > 0) await this.storage.ensureNoDisk({ project, name: volume });

@@ -6,7 +6,10 @@ import type { DiskVolume, Origin } from '@m2/storage';
 import type { ImageConfig } from '../config.js';
 import type { DiskRow } from './disk-store.js';
 
-/** A tag as the table has it, with its disk's project. `volume` is where it lies, which a rollback makes a former volume of the disk. */
+/**
+ * A row of the table, with the project of the disk. `volume` is the volume that has the tag: after a rollback that is a former volume of
+ * the disk.
+ */
 export type TagRow = Omit<Tag, 'createdAt'> & {
   project: string;
   state: 'creating' | 'ready' | 'deleting';
@@ -20,15 +23,15 @@ const select = `
     t.created_at AS "createdAt"
   FROM tags t JOIN disks d ON d.id = t.disk`;
 
-/** The storage's name of a tag: that of people may be given to another one day. */
+/** The tag's name in the storage. It is not the name that people gave, because that can be given again. */
 export const storageTag = (id: string): string => `t${id.replaceAll('-', '')}`;
 
-/** Whether it is one: people and programs that back up a pool make snapshots, too. */
+/** Whether a snapshot is a tag of ours. People and backup programs make snapshots, too. */
 export const isStorageTag = (tag: string): boolean => /^t[0-9a-f]{32}$/.test(tag);
 
 /**
- * The identifier of the tag that is made for a fork or an image by itself. It follows from that of the fork or image, so that a message
- * that comes again finds the tag (RFC 9562, section 5.8: version 8 is the maker's to fill).
+ * The identifier of the automatic tag of a fork or an image. It is derived from the identifier of the fork or image, so that a repeated
+ * message finds the tag (RFC 9562, section 5.8: version 8 is free for such uses).
  */
 export function automaticTagId(of: string): string {
   const hex = createHash('sha256').update(`automatic tag of ${of}`).digest('hex');
@@ -72,21 +75,21 @@ export class TagStore {
     return rows.length > limit ? { items, next: items.at(-1)!.name } : { items };
   }
 
-  /** Locked for the transaction: `SHARE` keeps it from being removed, `UPDATE` from being used. */
+  /** The row, locked for the transaction: `SHARE` keeps the tag from being removed, `UPDATE` from being used. */
   async locked(sql: Sql, id: string, lock: 'SHARE' | 'UPDATE'): Promise<TagRow | undefined> {
     const [row] = await sql.query<TagRow>(`${select} WHERE t.id = $1 FOR ${lock} OF t`, [id]);
     return row;
   }
 
   /**
-   * A tag of a disk that something is to be made from; it stays until the transaction ends. Throws M2Error `tag.not_found`, and
-   * `disk.not_ready` when the disk is on its way out.
+   * A tag of a disk that something is to be made from; it cannot be removed until the transaction ends. Throws M2Error `tag.not_found`, and
+   * `disk.not_ready` when the disk is being deleted.
    */
   async usable(sql: Sql, id: string, disk: string, project: string): Promise<TagRow> {
     const tag = await this.locked(sql, id, 'SHARE');
     if (!tag || tag.disk !== disk || tag.project !== project || tag.state === 'deleting')
       throw new M2Error('tag.not_found', `The disk has no tag ${id}`);
-    // A statement of its own, because the one before may have waited for whoever put the disk into the trash.
+    // A separate statement, because the one before may have waited for a transaction that put the disk into the trash.
     const [row] = await sql.query<{ name: string; state: string }>('SELECT name, state FROM disks WHERE id = $1', [
       disk,
     ]);
@@ -95,8 +98,8 @@ export class TagStore {
   }
 
   /**
-   * Puts a tag on record that is to be made next; the same once more is fine. Tags that people make are counted, those for a fork are
-   * not: a fork counts by itself. Throws M2Error `tag.exists`, `disk.too_many_tags`.
+   * Records a tag that is created next. Recording it twice is fine. The limit counts the tags that people make; automatic tags are counted
+   * by the disks made from them. Throws M2Error `tag.exists`, `disk.too_many_tags`.
    */
   async record(sql: Sql, disk: DiskRow, { id, name, automatic }: { id: string; name: string; automatic: boolean }) {
     const known = await this.locked(sql, id, 'SHARE');
@@ -124,7 +127,7 @@ export class TagStore {
     return (await this.locked(sql, id, 'SHARE'))!;
   }
 
-  /** What was made from a tag and depends on it still, in words; empty: nothing. Of other disks those of the same project. */
+  /** What depends on a tag, in words; empty when nothing does. Disks are named only when they are of the same project. */
   async dependents(sql: Sql, id: string): Promise<string[]> {
     const rows = await sql.query<{ what: string }>(
       `SELECT CASE WHEN d.id = t.disk THEN 'the disk itself, which was rolled back to it' ELSE 'disk ' || d.name END AS what

@@ -89,6 +89,6 @@ export class Exporter implements OnModuleInit, BeforeApplicationShutdown {
         id,
         JSON.stringify({ phase: 'copy', done, total }),
       ])
-      .catch((error: unknown) => this.kit.log.debug({ err: error }, 'progress was not kept'));
+      .catch((error: unknown) => this.kit.log.debug({ err: error }, 'progress was not recorded'));
   }
 }

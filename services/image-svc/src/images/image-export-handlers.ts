@@ -12,6 +12,7 @@ import { Controller, Inject } from '@nestjs/common';
 import type { ImageConfig } from '../config.js';
 import { STORAGE } from '../storage/storage.token.js';
 import { assertForeign } from '../volumes/foreign-volumes.js';
+import { finishRemoval } from '../volumes/removal.js';
 import { Exporter } from './exporter.js';
 import { ImageStore } from './image-store.js';
 
@@ -52,16 +53,19 @@ export class ImageExportHandlers {
 
   @Handles(imageExportCancel)
   async cancel({ exportId, project }: RequestOf<typeof imageExportCancel>, effect: Effect) {
-    // The state first: what is stopped must not be taken up again.
+    // The state goes first: what is stopped must not be started again.
     const [job] = await effect.query<{ volume: string }>(
       `UPDATE image_exports SET state = 'failed' WHERE id = $1 AND project = $2 AND state <> 'done' RETURNING volume`,
       [exportId, project],
     );
     await this.exporter.stop(exportId);
-    // Also what was written whole, and died before that was on record.
-    if (job) await this.storage.ensureNoForeign(job.volume, exportId);
-    await effect.query(`DELETE FROM image_exports WHERE id = $1 AND state <> 'done'`, [exportId]);
-    return effect.commit(async () => ({}));
+    if (!job) return effect.commit(async () => ({}));
+    await finishRemoval(effect, {
+      // The volume may be complete: the service may have died before it recorded that.
+      destroy: () => this.storage.ensureNoForeign(job.volume, exportId),
+      forget: async (sql) => void (await sql.query('DELETE FROM image_exports WHERE id = $1', [exportId])),
+    });
+    return {};
   }
 
   private async row(sql: Sql, id: string, project: string): Promise<ImageExport | undefined> {

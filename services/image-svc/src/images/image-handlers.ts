@@ -1,7 +1,6 @@
 import {
   type Image,
   imageDelete,
-  imageDeleted,
   imageImport,
   imageList,
   imageShow,
@@ -15,12 +14,12 @@ import { Controller, Inject } from '@nestjs/common';
 import type { StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
-import { DiskRemover } from '../disks/disk-remover.js';
 import { DiskStore } from '../disks/disk-store.js';
 import { automaticTagId, storageTag, type TagRow, TagStore, volumeOf } from '../disks/tag-store.js';
 import { assertQuota } from '../quotas/quotas.js';
 import { assertForeign } from '../volumes/foreign-volumes.js';
 import { newVolumeName } from '../volumes/volume-names.js';
+import { ImageRemover } from './image-remover.js';
 import { type ImageRow, toImage } from './image-row.js';
 import { ImageStore } from './image-store.js';
 import { Importer } from './importer.js';
@@ -39,7 +38,7 @@ export class ImageHandlers {
     @Inject(ImageStore) private readonly images: ImageStore,
     @Inject(DiskStore) private readonly disks: DiskStore,
     @Inject(TagStore) private readonly tags: TagStore,
-    @Inject(DiskRemover) private readonly remover: DiskRemover,
+    @Inject(ImageRemover) private readonly remover: ImageRemover,
     @Inject(Importer) private readonly importer: Importer,
     @Inject(STORAGE) private readonly storage: StorageBackend,
   ) {}
@@ -54,11 +53,11 @@ export class ImageHandlers {
     return this.images.list(filter);
   }
 
-  /** Only the wish is on record when this answers; the importer carries it out, in this life of the service or the next. */
+  /** This only records the request. The importer does the work, also after a restart of the service. */
   @Handles(imageImport)
   async import(request: RequestOf<typeof imageImport>, effect: Effect): Promise<Image> {
     const { image, tag } = await effect.transaction((sql) => this.record(sql, request));
-    // A disk is kept as it is when somebody asks, not when its turn has come.
+    // The disk is tagged now, not when the import's turn comes: the image has the content of this moment.
     if (tag) await this.storage.ensureTag(volumeOf(tag), storageTag(tag.id));
     const answer = await effect.commit(async (sql) => {
       if (tag) await sql.query(`UPDATE tags SET state = 'ready' WHERE id = $1`, [tag.id]);
@@ -68,7 +67,7 @@ export class ImageHandlers {
     return answer;
   }
 
-  /** `tag`: one that has to be made first. */
+  /** `tag` is set when it has to be created first. */
   private async record(
     sql: Sql,
     { imageId, project, name, source, format, sha256, metadata }: RequestOf<typeof imageImport>,
@@ -81,7 +80,7 @@ export class ImageHandlers {
     if (source.kind === 'volume') assertForeign(this.kit.config.foreignVolumes, source.volume);
     const fromImage = source.kind === 'image' ? await this.copied(sql, source) : null;
     const fromTag = source.kind === 'disk' ? await this.snapshot(sql, imageId, project, source) : null;
-    // After what it is made of is locked, in the order of all others: the other way round, two would wait for each other.
+    // After the lock on the source, in the same order as everywhere else: the other order would deadlock.
     await assertQuota(sql, project, { images: 1 });
     const image: ImageRow = {
       id: imageId,
@@ -191,56 +190,9 @@ export class ImageHandlers {
     }
   }
 
-  /**
-   * The row says first that the image is on its way out, so that nobody clones it any more and a running import stops; then the volume
-   * goes, then the row. A disk that was cloned before is found by its foreign key, whatever the race.
-   */
   @Handles(imageDelete)
   async delete({ imageId, project }: RequestOf<typeof imageDelete>, effect: Effect) {
-    const image = await effect.transaction(async (sql) => {
-      const row = await this.images.locked(sql, imageId, project);
-      if (!row) return undefined;
-      const users = await this.users(sql, imageId, project);
-      if (users.length > 0)
-        throw new M2Error('image.in_use', `The image "${row.name}" is in use by ${users.join(', ')}`);
-      const [{ tag } = { tag: null }] = await sql.query<{ tag: string | null }>(
-        `UPDATE images SET state = 'deleting' WHERE id = $1 RETURNING from_tag AS tag`,
-        [imageId],
-      );
-      return { ...row, tag };
-    });
-    if (!image) return effect.commit(async () => ({}));
-    await this.importer.stop(imageId);
-    try {
-      await this.storage.ensureNoGolden(image.volume);
-    } catch (error) {
-      // Somebody reads it at this moment: it stays as it is.
-      if (M2Error.from(error).code === 'storage.in_use' && image.state === 'ready')
-        await effect.query(`UPDATE images SET state = 'ready' WHERE id = $1 AND state = 'deleting'`, [imageId]);
-      throw error;
-    }
-    await effect.commit(async (sql, emit) => {
-      await sql.query('DELETE FROM image_exports WHERE image = $1', [imageId]);
-      await sql.query('DELETE FROM images WHERE id = $1', [imageId]);
-      emit(imageDeleted, { id: imageId, project, name: image.name }, { entity: imageId, project });
-      return {};
-    });
-    if (image.tag) await this.remover.releaseTag(image.tag);
+    await this.remover.remove(effect, imageId, project);
     return {};
-  }
-
-  /** In words; those of other projects are counted, and not named. */
-  private async users(sql: Sql, image: string, project: string): Promise<string[]> {
-    const rows = await sql.query<{ what: string; project: string }>(
-      `SELECT 'disk ' || name || CASE state WHEN 'trashed' THEN ' (in the trash)' ELSE '' END AS what, project FROM disks WHERE image = $1
-       UNION ALL SELECT 'image ' || name || ' (being copied from it)', project FROM images WHERE from_image = $1
-       UNION ALL SELECT 'the export to ' || volume, project FROM image_exports WHERE image = $1 AND state = 'running'
-       ORDER BY what`,
-      [image],
-    );
-    const own = rows.filter((row) => row.project === project).map(({ what }) => what);
-    const others = rows.length - own.length;
-    const named = own.length > 5 ? [...own.slice(0, 5), `${own.length - 5} more`] : own;
-    return others > 0 ? [...named, `${others} of other projects`] : named;
   }
 }

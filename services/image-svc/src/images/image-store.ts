@@ -3,7 +3,7 @@ import { type Kit, KIT, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import { imageColumns, type ImageRow, toImage, visibleTo } from './image-row.js';
 
-/** Names are unique in a project, and a list may show images of several: its cursor is the last name and identifier. */
+/** Names are unique in a project only, and a list may have images of several. So the cursor is the last name and identifier. */
 const cursorOf = ({ name, id }: ImageRow) => `${name}_${id}`;
 const idLength = 36;
 
@@ -12,14 +12,14 @@ export class ImageStore {
   constructor(@Inject(KIT) private readonly kit: Kit) {}
 
   /**
-   * An image that a project may use, by name or identifier; its own comes before those of others.
-   * Throws M2Error `image.not_found`, `image.ambiguous`.
+   * Finds an image that a project may use, by name or identifier; its own before others. Throws M2Error `image.not_found`,
+   * `image.ambiguous`.
    */
   async find(nameOrId: string, project: string): Promise<Image> {
     return toImage(await this.row(nameOrId, project), project);
   }
 
-  /** The same with what others do not see. */
+  /** The same, with what only the owner may see. */
   async row(nameOrId: string, project: string): Promise<ImageRow> {
     const rows = await this.kit.database.query<ImageRow>(
       `SELECT ${imageColumns} FROM images

@@ -5,7 +5,7 @@ import { Background, sparsely } from '../background/background.js';
 import type { GoldenSource, LongWork, StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
-import { DiskRemover } from '../disks/disk-remover.js';
+import { TagRemover } from '../disks/tag-remover.js';
 import { originOf, TagStore } from '../disks/tag-store.js';
 import { assertQuota } from '../quotas/quotas.js';
 import { foreignError } from '../volumes/foreign-volumes.js';
@@ -30,7 +30,7 @@ interface Stored {
   sha256: string | null;
 }
 
-/** Makes golden images of whatever they come from. Survives the service: what is on record as importing is begun again. */
+/** Creates golden images from all sources. An import survives the service: whatever is recorded as importing is started again. */
 @Injectable()
 export class Importer implements OnModuleInit, BeforeApplicationShutdown {
   private readonly background: Background;
@@ -40,7 +40,7 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
     @Inject(Staging) private readonly staging: Staging,
     @Inject(TransferDoor) private readonly door: TransferDoor,
     @Inject(TagStore) private readonly tags: TagStore,
-    @Inject(DiskRemover) private readonly remover: DiskRemover,
+    @Inject(TagRemover) private readonly remover: TagRemover,
     @Inject(STORAGE) private readonly storage: StorageBackend,
   ) {
     this.background = new Background(kit, {
@@ -65,7 +65,7 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
     this.background.start(id);
   }
 
-  /** Returns when nothing of the import is under way here, and nothing that it fetched is left. */
+  /** Returns when this replica does not work on the import any more, and its files are removed. */
   async stop(id: string): Promise<void> {
     await this.background.stop(id);
     await this.door.forget(id);
@@ -99,21 +99,21 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
         if (rows.length > 0) emit(imageImported, { id, project, name, sizeBytes, sha256 }, { entity: id, project });
         return (await sql.query(`SELECT 1 FROM images WHERE id = $1 AND state <> 'deleting'`, [id])).length === 0;
       });
-      // Another replica deleted the image, and could not stop this one: the volume is nobody's.
+      // Another replica deleted the image and could not stop this one, so the volume has no owner.
       if (gone) await this.storage.ensureNoGolden(job.volume);
       await this.leave(job);
     } catch (error) {
-      // A database that is away says nothing about the image; the import is taken up again.
+      // A lost database connection says nothing about the image. The import is started again.
       if (isConnectionError(error)) throw error;
-      // The service stops, or the image is being deleted: neither is the import's failure.
+      // The service stops, or the image is being deleted. Neither is a failure of the import.
       if (signal.aborted) return;
-      // Hours of fetching are not thrown away because the storage is away for a minute.
+      // The storage is down for a while: do not throw away hours of downloading.
       if (isPassing(error)) throw error;
       await this.fail(job, M2Error.from(error));
     }
   }
 
-  /** Undefined: what it is to be made of has not come yet. */
+  /** Returns undefined when the source is not there yet. */
   private async make(job: Job, session: Session, signal: AbortSignal): Promise<Stored | undefined> {
     const { source } = job;
     switch (source.kind) {
@@ -142,8 +142,8 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
       }
       case 'disk': {
         const tag = job.from_tag ? await this.tags.locked(session, job.from_tag, 'SHARE') : undefined;
-        if (!tag) throw new M2Error('tag.not_found', `What the image was to be made from is gone`);
-        // The service died before it made the tag; the command comes again, makes it, and starts the import.
+        if (!tag) throw new M2Error('tag.not_found', 'The tag that the image was to be made from is gone');
+        // The service died before it created the tag. The command comes again, creates it, and starts the import.
         if (tag.state === 'creating') return undefined;
         await this.reserve(job, tag.sizeBytes);
         return this.copy(job, originOf(tag), signal);
@@ -166,7 +166,7 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
       await this.staging.remove(job.id);
       return stored;
     } catch (error) {
-      // What a stopped download has so far is gone on with in the next life of the service.
+      // A stopped download goes on after the restart.
       if (!signal.aborted && !isPassing(error)) await this.staging.remove(job.id);
       throw error;
     }
@@ -180,12 +180,12 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
 
   private async copy(job: Job, source: GoldenSource, signal: AbortSignal): Promise<Stored> {
     const stored = await this.storage.ensureGolden(job.volume, source, this.options(job.id, signal));
-    // Nobody said before how large a foreign volume is.
+    // The size of a foreign volume is known only now.
     await this.reserve(job, stored.sizeBytes);
     return { format: 'raw', sizeBytes: stored.sizeBytes, sha256: null };
   }
 
-  /** Counts the image's size before it takes the room. Throws M2Error `quota.exceeded`. */
+  /** Reserves the image's size in the project's quota before it is stored. Throws M2Error `quota.exceeded`. */
   private async reserve({ id, project }: Job, sizeBytes: number): Promise<void> {
     await this.kit.database.transaction(async (sql) => {
       const [image] = await sql.query<{ reserved: number }>(
@@ -193,7 +193,7 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
         [id],
       );
       if (!image) return;
-      // In an earlier life of the service the source may have been smaller.
+      // Before a restart of the service, the source may have been smaller.
       await assertQuota(sql, project, { bytes: Math.max(0, sizeBytes - image.reserved) });
       await sql.query('UPDATE images SET size_bytes = $2 WHERE id = $1', [id, sizeBytes]);
     });
@@ -210,14 +210,14 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
           id,
           JSON.stringify({ phase, done, total }),
         ])
-        .catch((error: unknown) => this.kit.log.debug({ err: error }, 'progress was not kept'));
+        .catch((error: unknown) => this.kit.log.debug({ err: error }, 'progress was not recorded'));
     });
   }
 
-  /** What was only needed on the way. */
+  /** Removes what only the import needed. */
   private async leave({ id, from_tag }: Job): Promise<void> {
     await this.door.forget(id);
-    if (from_tag) await this.remover.releaseTag(from_tag);
+    if (from_tag) await this.remover.release(from_tag);
   }
 
   private async fail(job: Job, error: M2Error): Promise<void> {
@@ -225,7 +225,10 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
     const told = shown(error.toValue());
     this.kit.log.info({ err: error, image: id, code: error.code }, 'an import failed');
     await this.storage.ensureNoGolden(volume).catch((cause: unknown) => {
-      this.kit.log.warn({ err: cause, volume }, 'what a failed import left is removed with its image');
+      this.kit.log.warn(
+        { err: cause, volume },
+        'what a failed import left could not be removed; it is removed with its image',
+      );
     });
     await this.kit.transact(async (sql, emit) => {
       const rows = await sql.query(

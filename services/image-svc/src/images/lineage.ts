@@ -3,12 +3,12 @@ import { Answers, type Kit, KIT } from '@m2/service-kit';
 import { Controller, Inject } from '@nestjs/common';
 import { ImageStore } from './image-store.js';
 
-/** Nobody reads a larger tree, and a query must end. */
+/** A larger tree is no use to anybody, and a query must end. */
 const maxNodes = 1_000;
 
 /**
- * All edges of the tree, from the child's side. A disk hangs on the tag that it was forked from, else on its image; a tag on its disk; an
- * image on what it was copied from. `created_at` puts parents before children.
+ * All edges of the tree, from child to parent. The parent of a disk is the tag that it was forked from, else its image; of a tag, its disk;
+ * of an image, what it was copied from. `created_at` puts parents before children.
  */
 const nodes = `
   SELECT 'image' AS kind, id, name, project, size_bytes, state, created_at,
@@ -27,7 +27,10 @@ export class LineageHandler {
     @Inject(ImageStore) private readonly images: ImageStore,
   ) {}
 
-  /** From the image up to what it came from, and down to all that was made from that; a project sees its own, and the image itself. */
+  /**
+   * From the image up to its oldest ancestor, and down to everything that was made from that. A project sees what it owns, and the image
+   * itself.
+   */
   @Answers(imageTree)
   async tree({ image, project }: RequestOf<typeof imageTree>): Promise<{ items: Lineage }> {
     const { id } = await this.images.row(image, project);

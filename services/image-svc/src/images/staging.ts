@@ -10,11 +10,11 @@ import { adoptUpload, discardFetched, fetchImage, type SourceRules } from '../so
 
 const downloadLimits = { connectTimeoutMs: 15_000, stallTimeoutMs: 60_000, retries: 5 };
 
-/** A file that only this service writes to, and that was looked at. */
+/** A file that only this service writes to, and that was inspected. */
 export interface Staged {
   path: string;
   format: NonNullable<Image['format']>;
-  /** As a node sees it. */
+  /** The size that a node sees. */
   sizeBytes: number;
   sha256: string;
 }
@@ -26,11 +26,11 @@ interface Wanted {
 
 interface Work {
   signal: AbortSignal;
-  /** Of how many bytes is not always known. */
+  /** The total is not always known. */
   onProgress(done: number, total: number | undefined): void;
 }
 
-/** Where images are looked at before the storage gets them. One file for each import, by the image's identifier. */
+/** Where image files are inspected before they go into the storage. One file per import, named after the image's identifier. */
 @Injectable()
 export class Staging {
   private readonly directory: string;
@@ -56,7 +56,7 @@ export class Staging {
     return this.inspect(path, sha256, wanted, signal);
   }
 
-  /** Looks at what a client sent whole, where it lies. Errors: `image.checksum_mismatch`, those of `inspectImage`. */
+  /** Inspects a finished upload in its place. Errors: `image.checksum_mismatch`, those of `inspectImage`. */
   async adopt(upload: string, wanted: Wanted, { signal, onProgress }: Work): Promise<Staged> {
     const { sha256 } = await adoptUpload(upload, { sha256: wanted.sha256 ?? undefined, signal, onProgress });
     return this.inspect(upload, sha256, wanted, signal);

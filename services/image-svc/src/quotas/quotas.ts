@@ -10,9 +10,9 @@ interface Limits {
 const limitsOf = 'SELECT bytes::float8 AS bytes, disks, images FROM quotas WHERE project = $1';
 
 /**
- * Refuses what would be more than the project may have. Runs in the transaction that records the new thing, and before that: the
- * lock on the quota's row makes two that each fit, but not both, come one after the other. A project without limits pays one look.
- * Throws M2Error `quota.exceeded`.
+ * Refuses what exceeds the project's quota. Call it in the transaction that records the new thing, before it is recorded: the lock on the
+ * quota's row puts requests in line, so that two that fit alone but not together do not both pass. A project without limits costs one
+ * query. Throws M2Error `quota.exceeded`.
  */
 export async function assertQuota(
   sql: Sql,
@@ -38,7 +38,7 @@ export async function quotaOf(sql: Sql, project: string): Promise<Quota> {
   return { limits: limits ?? { bytes: null, disks: null, images: null }, used: await usedBy(sql, project) };
 }
 
-/** Sizes as nodes see them: what a clone shares today it may have to itself tomorrow. */
+/** Sizes are counted as nodes see them: what a clone shares today it may have to itself tomorrow. */
 async function usedBy(sql: Sql, project: string): Promise<Quota['used']> {
   const [used] = await sql.query<Quota['used']>(
     `SELECT (coalesce(i.bytes, 0) + coalesce(d.bytes, 0))::float8 AS bytes, d.count::int AS disks, i.count::int AS images

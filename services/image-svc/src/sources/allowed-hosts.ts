@@ -6,9 +6,9 @@ import { ImageError } from '@m2/storage';
 export type Resolve = (host: string) => Promise<LookupAddress[]>;
 
 /**
- * Which servers images may be fetched from. An entry is a host name (`images.example.org`), all names below one
- * (`*.example.org`, or `*` for any), or an address range (`10.1.0.0/16`, or one address). An address in a listed range
- * is allowed by whatever name; a listed name may lead to public addresses only.
+ * The servers that images may be fetched from. An entry is a host name (`images.example.org`), all names below one (`*.example.org`, or `*`
+ * for any), or an address range (`10.1.0.0/16`, or one address). An address in a listed range is allowed under any name; a listed name may
+ * resolve to public addresses only.
  */
 export class AllowedHosts {
   private readonly names: string[];
@@ -23,8 +23,8 @@ export class AllowedHosts {
   }
 
   /**
-   * The address to connect to for a URL's `hostname`. The name is resolved here once and the caller connects to this
-   * very address: asked again, DNS could answer another one. Errors: `image.source_forbidden`, `image.source_unreachable`.
+   * The address to connect to for a URL's `hostname`. The name is resolved once, and the caller connects to this address: a second DNS
+   * query could give another one. Errors: `image.source_forbidden`, `image.source_unreachable`.
    */
   async addressOf(hostname: string): Promise<LookupAddress> {
     const host = hostname
@@ -33,7 +33,7 @@ export class AllowedHosts {
       .toLowerCase();
     const literal = isIP(host);
     const named = this.names.some((name) => (name.startsWith('*') ? host.endsWith(name.slice(1)) : host === name));
-    // Not even a DNS query for a name that no answer could make allowed.
+    // No DNS query for a name that no answer could make allowed.
     const hopeless = literal === 0 && !named && this.ranges.empty;
     const addresses = literal ? [{ address: host, family: literal }] : hopeless ? [] : await this.resolveName(host);
     for (const it of addresses.map(unmapped)) {
@@ -81,20 +81,20 @@ class Ranges {
 }
 
 /**
- * Addresses that lead into this machine, its own networks, or nowhere (IANA's special-purpose address registries): else
- * whoever owns a listed name's DNS reaches our inside.
+ * Addresses of this machine, of its own networks, or of nothing (IANA's special-purpose address registries). Without this list, whoever
+ * owns the DNS of a listed name could reach our internal network.
  */
 const special = new Ranges(
   [
     '0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24',
     '192.88.99.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4',
-    // All but global unicast (2000::/3), so loopback, unique local, link-local, multicast and NAT64; and of that: Teredo
+    // Everything except global unicast (2000::/3), so loopback, unique local, link-local, multicast and NAT64. Of global unicast: Teredo
     // and other protocols, documentation, 6to4.
     '::/3 4000::/2 8000::/1 2001::/23 2001:db8::/32 2002::/16 3fff::/20',
   ].flatMap((line) => line.split(' ')),
 );
 
-/** `::ffff:127.0.0.1` is 127.0.0.1, and a scope (`fe80::1%eth0`), which BlockList cannot read, does not change a range. */
+/** `::ffff:127.0.0.1` is 127.0.0.1. A scope (`fe80::1%eth0`) does not change the range, and BlockList cannot parse it. */
 function unmapped({ address, family }: LookupAddress): LookupAddress {
   if (family !== 6) return { address, family };
   const canonical = new URL(`http://[${address.split('%')[0]}]`).hostname.slice(1, -1);

@@ -7,34 +7,33 @@ import { ImageError } from '@m2/storage';
 import type { StagingFile } from './staging-file.js';
 
 export interface DownloadLimits {
-  /** Until the response's head is there, per request. */
+  /** Time until the head of the response, per request. */
   connectTimeoutMs: number;
-  /** Without a byte of the body. */
+  /** Time without a byte of the body. */
   stallTimeoutMs: number;
-  /** How often a broken transfer is tried again, in all. */
+  /** How often a broken transfer is tried again, in total. */
   retries: number;
 }
 
 const maxRedirects = 5;
-/** How much a later run may have to fetch again. */
+/** The most bytes that a later run may have to fetch again. */
 const keepEvery = 64 * 2 ** 20;
-/** A clock's second is too coarse, and two clocks too far apart, for a date that young to tell two versions apart. */
+/** A date that is younger than this cannot tell two versions apart: it counts in seconds, and two clocks differ. */
 const strongDateMs = 60_000;
 
-/** What may be tried again: the transfer broke, or the server is out of order for now. */
+/** The transfer broke, or the server is out of order: it may be tried again. */
 class Broken extends Error {}
 
-/** What identifies the bytes behind a URL (RFC 9110, 8.8): only with a strong validator may two parts be put together. */
+/** What identifies the bytes behind a URL (RFC 9110, 8.8). Only with a strong validator may two parts be put together. */
 interface Progress {
   total: number | undefined;
   validator: string | undefined;
 }
 
 /**
- * Downloads over HTTP or HTTPS into `staging`. A broken transfer goes on where it broke (Range and If-Range, RFC 9110,
- * 13.1.5 and 14) if the server can tell that the bytes are still the same, and else from the start; so does one that an earlier run
- * left in `staging`. Errors:
- * `image.source_forbidden`, `image.source_unreachable`, `image.truncated`, those of StagingFile, and the signal's reason.
+ * Downloads over HTTP or HTTPS into `staging`. A broken transfer goes on where it broke (Range and If-Range, RFC 9110, 13.1.5 and 14) if
+ * the server can tell that the bytes are still the same, and else from the start; so does a transfer that an earlier run left in `staging`.
+ * Errors: `image.source_forbidden`, `image.source_unreachable`, `image.truncated`, those of StagingFile, and the signal's reason.
  */
 export async function download(
   url: string,
@@ -44,8 +43,8 @@ export async function download(
   signal?: AbortSignal,
 ): Promise<void> {
   const progress: Progress = { total: staging.partOf?.total, validator: staging.partOf?.validator };
-  if (staging.bytes > 0 && staging.bytes === progress.total) return; // an earlier run had it whole
-  // One resolution per host for the whole download, so that no retry meets another answer of its DNS.
+  if (staging.bytes > 0 && staging.bytes === progress.total) return; // an earlier run completed it
+  // Each host is resolved once per download, so that a retry gets no other address.
   const addresses = new Map<string, ReturnType<AllowedHosts['addressOf']>>();
   const addressOf = (host: string) => {
     const known = addresses.get(host) ?? hosts.addressOf(host);
@@ -59,7 +58,7 @@ export async function download(
       await keep(staging, { ...progress, total: staging.bytes });
       return;
     } catch (error) {
-      if (signal?.aborted) await keep(staging, progress).catch(() => {}); // else what was kept before is
+      if (signal?.aborted) await keep(staging, progress).catch(() => {}); // else what an earlier run kept stays
       signal?.throwIfAborted();
       if (!(error instanceof Broken)) throw error;
       if (attempt >= limits.retries) throw gaveUp(error, staging, progress);
@@ -89,7 +88,7 @@ async function transfer(
   }
 }
 
-/** Requests, and follows redirects; every hop must be allowed by itself. */
+/** Sends the request, and follows redirects. Every hop must be allowed. */
 async function follow(
   url: string,
   addressOf: AllowedHosts['addressOf'],
@@ -122,7 +121,7 @@ function get(
   const options: RequestOptions = {
     headers,
     agent: false, // a pooled connection may lead to an address that was not checked
-    // The name is for the Host header and TLS; the connection goes to the address that was checked.
+    // The name is for the Host header and TLS. The connection goes to the address that was checked.
     lookup: (_host, { all }, answer) =>
       all
         ? answer(null, [{ address, family }])
@@ -139,7 +138,7 @@ function get(
     request.on('error', (error) => reject(new Broken(error.message, { cause: error })));
     request.once('response', (response) => {
       clearTimeout(timer);
-      response.on('error', () => {}); // it may break before anybody reads; who reads then is told
+      response.on('error', () => {}); // it may break before anybody reads; the reader gets the error
       resolve(response);
     });
     request.end();
@@ -166,13 +165,13 @@ async function begin(response: IncomingMessage, staging: StagingFile, progress: 
   if ((headers['content-encoding'] ?? 'identity') !== 'identity') {
     throw new ImageError('image.source_unreachable', 'The server compresses the file on its way. Turn that off there.');
   }
-  if (staging.bytes > 0) await staging.restart(); // it changed, or the server knows no ranges
+  if (staging.bytes > 0) await staging.restart(); // the file changed, or the server does not support ranges
   const length = headers['content-length'];
   progress.total = length === undefined ? undefined : Number(length);
   progress.validator = headers['accept-ranges'] === 'none' ? undefined : strongValidator(headers);
 }
 
-/** RFC 9110, 8.8.2.2 and 13.1.5: a date is one only without an entity tag, and when it is old enough. */
+/** RFC 9110, 8.8.2.2 and 13.1.5: use a date only when there is no entity tag, and only when it is old enough. */
 function strongValidator({ etag, date, 'last-modified': modified }: IncomingHttpHeaders): string | undefined {
   if (etag !== undefined) return etag.startsWith('"') ? etag : undefined;
   return Date.parse(date ?? '') - Date.parse(modified ?? '') >= strongDateMs ? modified : undefined;

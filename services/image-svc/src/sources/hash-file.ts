@@ -1,7 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 
-/** The SHA-256 of a whole file, to be gone on with or digested. Rejects with the reason of an aborted signal. */
+/** The SHA-256 of a whole file, which may be updated further. Rejects with the reason of an aborted signal. */
 export async function hashFile(
   file: FileHandle,
   signal: AbortSignal | undefined,

@@ -36,7 +36,7 @@ export function useImageServers(): void {
   });
 }
 
-/** A real HTTP server; answers its port and the requests that it got. */
+/** A real HTTP server. Returns its port and the requests that it got. */
 export async function serve(handler: Handler, address = '127.0.0.1', port = 0, server = createServer()) {
   const requests: IncomingMessage[] = [];
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
@@ -48,7 +48,7 @@ export async function serve(handler: Handler, address = '127.0.0.1', port = 0, s
   return { port: (server.address() as AddressInfo).port, requests };
 }
 
-/** Answers the image, from where a Range asks for it, and breaks off after `breakAfter` bytes. */
+/** Sends the image, from where a Range asks for it, and breaks off after `breakAfter` bytes. */
 export function sendImage(
   request: IncomingMessage,
   response: ServerResponse,

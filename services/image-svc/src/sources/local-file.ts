@@ -6,8 +6,8 @@ import { ImageError } from '@m2/storage';
 import type { StagingFile } from './staging-file.js';
 
 /**
- * Copies a file of this machine, if it is a regular file and really lies below one of `directories`.
- * Errors: `image.source_forbidden`, `image.source_unreachable`, those of StagingFile, and the signal's reason.
+ * Copies a file of this machine, if it is a regular file and really below one of `directories`. Errors: `image.source_forbidden`,
+ * `image.source_unreachable`, those of StagingFile, and the signal's reason.
  */
 export async function copyLocalFile(
   path: string,
@@ -38,8 +38,8 @@ export async function copyLocalFile(
 }
 
 /**
- * Looks twice: before it is opened, as opening a device can have an effect; and at what was opened, as a directory on
- * the way may have become a symbolic link in between.
+ * Checks twice: before the file is opened, because opening a device can have an effect; and again when it is open, because a directory of
+ * the path may have become a symbolic link meanwhile.
  */
 async function openAllowed(path: string, directories: readonly string[]): Promise<FileHandle> {
   if (!isAbsolute(path) || path.includes('\0')) throw forbidden(path);
@@ -47,7 +47,7 @@ async function openAllowed(path: string, directories: readonly string[]): Promis
   const inside = (real: string) =>
     roots.some((root) => root !== undefined && real.startsWith(root.endsWith(sep) ? root : root + sep));
   const real = await realpath(path).catch((error: unknown) => {
-    // Whether a file exists elsewhere is nobody's business: the path as given decides which answer it is.
+    // The path as given decides the error: nobody learns whether a file exists elsewhere.
     throw directories.some((root) => path.startsWith(root + sep)) && !path.includes('..')
       ? new ImageError('image.source_unreachable', `${path} cannot be read. Check the path.`, { cause: error })
       : forbidden(path);

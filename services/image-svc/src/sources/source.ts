@@ -32,10 +32,10 @@ export interface FetchedImage {
 }
 
 /**
- * Fetches an image into the file `stagingPath`, which only we write: what is inspected is what is imported, whatever
- * happens to the source meanwhile. A download that was stopped (by `signal`, or with its process) goes on where it was when the same
- * is fetched again; whoever does not want that calls `discardFetched`. On any other error the file is gone.
- * Errors: `image.checksum_mismatch`, those of `copyLocalFile` and `download`, and the reason of an aborted signal.
+ * Fetches an image into the file `stagingPath`. Only this service writes to it, so what is inspected is what is imported, whatever happens
+ * to the source. A download that was stopped (by `signal`, or with its process) goes on when the same image is fetched again; call
+ * `discardFetched` to prevent that. After any other error the file is gone. Errors: `image.checksum_mismatch`, those of `copyLocalFile` and
+ * `download`, and the reason of an aborted signal.
  */
 export async function fetchImage(
   source: ImageSource,
@@ -59,12 +59,12 @@ export async function fetchImage(
   }
 }
 
-/** Removes what `fetchImage` made, or left; nothing there is fine. */
+/** Removes the file of `fetchImage`, finished or not. A file that is not there is fine. */
 export const discardFetched = discardStaged;
 
 /**
- * Takes a file that was sent to us where it is, as `fetchImage` does with what it fetches: nobody writes to a finished upload, so it
- * needs no copy, and it is still there when the import is begun again. Errors: `image.checksum_mismatch`, the signal's reason.
+ * Uses an uploaded file in its place. Nobody writes to a finished upload, so it needs no copy, and it is still there when the import is
+ * started again. Errors: `image.checksum_mismatch`, the signal's reason.
  */
 export async function adoptUpload(
   path: string,

@@ -4,8 +4,8 @@ const block = 64 * 1024;
 const zeros = Buffer.alloc(block);
 
 /**
- * Writes what is not zeros: a raw disk image is mostly empty, and needs no space for that. Where nothing was written yet zeros stay
- * holes; a hole at the end does not make the file longer, `truncate` does.
+ * Writes a chunk without its zeros: a raw disk image is mostly empty. Where nothing was written, zeros stay holes. A hole at the end does
+ * not make the file longer; call `truncate` for that.
  */
 export async function writeSparse(file: FileHandle, chunk: Uint8Array, position: number): Promise<void> {
   for (let at = 0; at < chunk.length; at += block) {

@@ -10,12 +10,12 @@ import { writeSparse } from './sparse-write.js';
 
 export interface StagingOptions {
   maxBytes: number;
-  /** `total` is unknown when the source does not say. */
+  /** `total` is undefined when the source does not say it. */
   onProgress?: ((done: number, total: number | undefined) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
 
-/** What the bytes are the beginning of: as long as its validator is the same, so are they (RFC 9110, 8.8). */
+/** What identifies the source of a partial file. While the validator is the same, the bytes are the same (RFC 9110, 8.8). */
 const partOf = z.object({ validator: z.string(), total: z.number().optional() });
 export type PartOf = z.infer<typeof partOf>;
 const note = partOf.extend({ bytes: z.number() });
@@ -23,13 +23,13 @@ const note = partOf.extend({ bytes: z.number() });
 const notePath = (path: string) => `${path}.part`;
 
 /**
- * The file that an image is fetched into, hashed on its way. Beside it is a note of how far it is, once `keep` was called.
- * Errors of `write`: `image.too_large`, `storage.full`.
+ * The file that an image is fetched into, and its SHA-256. After `keep`, a note beside the file says how far it is. Errors of `write`:
+ * `image.too_large`, `storage.full`.
  */
 export class StagingFile {
   /** Bytes received so far. */
   bytes = 0;
-  /** Of what an earlier run left, and `keep` said. */
+  /** The source of what an earlier run kept. */
   partOf: PartOf | undefined;
   private hash: Hash = createHash('sha256');
 
@@ -39,7 +39,7 @@ export class StagingFile {
     private readonly options: StagingOptions,
   ) {}
 
-  /** Begins a file. */
+  /** Creates an empty file. */
   static async create(path: string, options: StagingOptions): Promise<StagingFile> {
     try {
       await rm(notePath(path), { force: true });
@@ -49,7 +49,7 @@ export class StagingFile {
     }
   }
 
-  /** Goes on with what an earlier run kept, or begins. */
+  /** Goes on with what an earlier run kept, or creates an empty file. */
   static async resume(path: string, options: StagingOptions): Promise<StagingFile> {
     const kept = await readFile(notePath(path), 'utf8')
       .then((text) => note.parse(JSON.parse(text)))
@@ -58,7 +58,7 @@ export class StagingFile {
     if (!kept || !file) return StagingFile.create(path, options);
     const staging = new StagingFile(path, file, options);
     try {
-      // What came after the note is perhaps not on the disk; the file says longer than that in vain.
+      // Bytes after the note may not have reached the disk, so a longer file does not count.
       if ((await file.stat()).size < kept.bytes) await staging.restart();
       else {
         await file.truncate(kept.bytes);
@@ -73,7 +73,7 @@ export class StagingFile {
     }
   }
 
-  /** Refuses early what the source itself says is too large. */
+  /** Refuses a size that the source announces, before anything is received. */
   announce(total: number | undefined): void {
     if (total !== undefined && total > this.options.maxBytes) throw this.tooLarge();
   }
@@ -90,11 +90,11 @@ export class StagingFile {
     this.options.onProgress?.(this.bytes, total);
   }
 
-  /** What has come so far outlives this process, and the machine's next power cut. */
+  /** Makes what was received survive this process, and a power cut. */
   async keep(of: PartOf): Promise<void> {
     try {
       await this.file.truncate(this.bytes);
-      await this.file.datasync(); // before the note: it vouches for these bytes
+      await this.file.datasync(); // before the note, which promises these bytes
       const path = notePath(this.path);
       await writeFile(`${path}.new`, JSON.stringify({ ...of, bytes: this.bytes }), { mode: 0o600, flush: true });
       await rename(`${path}.new`, path);
@@ -104,16 +104,16 @@ export class StagingFile {
     }
   }
 
-  /** Begins anew: the source changed under us, or cannot go on where it broke off. */
+  /** Starts from zero: the source changed, or cannot go on where it stopped. */
   async restart(): Promise<void> {
-    await rm(notePath(this.path), { force: true }); // first: it does not vouch for what comes now
+    await rm(notePath(this.path), { force: true }); // first: the note does not apply to the new bytes
     this.partOf = undefined;
     await this.file.truncate(0);
     this.hash = createHash('sha256');
     this.bytes = 0;
   }
 
-  /** The SHA-256 of everything, in hexadecimal. */
+  /** The SHA-256 of the whole file, in hexadecimal. */
   async finish(): Promise<string> {
     await this.file.truncate(this.bytes);
     return this.hash.digest('hex');
@@ -131,7 +131,7 @@ export class StagingFile {
   }
 }
 
-/** Removes a staged file and its note; what is not there is fine. */
+/** Removes a staged file and its note. Files that are not there are fine. */
 export async function discardStaged(path: string): Promise<void> {
   for (const name of [notePath(path), `${notePath(path)}.new`, path]) await rm(name, { force: true });
 }

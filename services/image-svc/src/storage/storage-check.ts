@@ -1,5 +1,5 @@
 import { type Finding, storageCheck, storageRepair, storageRepaired, type RequestOf } from '@m2/contracts';
-import { Answers, type Effect, Handles, type Kit, KIT, meter, type Sql } from '@m2/service-kit';
+import { Answers, type Effect, Handles, type Kit, KIT, meter, Periodic, type Sql } from '@m2/service-kit';
 import { type BeforeApplicationShutdown, Controller, Inject, type OnModuleInit } from '@nestjs/common';
 import type { StorageBackend, VolumeInfo } from '@m2/storage';
 import { STORAGE } from './storage.token.js';
@@ -7,10 +7,10 @@ import type { ImageConfig } from '../config.js';
 import { isStorageTag, storageTag } from '../disks/tag-store.js';
 
 const everyMs = 600_000;
-/** What the last look of a repair may take. */
+/** Time reserved for the last check of a repair. */
 const lastMs = 5_000;
 
-/** A volume on record, and whether it has to be there by now. */
+/** A volume of the database, and whether it must exist by now. */
 interface Owned {
   kind: 'golden' | 'disk';
   volume: string;
@@ -27,34 +27,36 @@ interface OwnedTag {
   complete: boolean;
 }
 
-/** A difference, before anybody looked for how long it has been there. */
+/** A difference without the time since when it is known. */
 type Difference = Omit<Finding, 'firstSeenAt' | 'repairableAt'>;
 
-/** Compares the storage with what is on record: said aloud every ten minutes, explained to who asks, repaired only when asked. */
+/**
+ * Compares the storage with the database. Logs differences every ten minutes, explains them on request, and repairs them only on request.
+ */
 @Controller()
 export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
-  private timer: NodeJS.Timeout | undefined;
-  private round: Promise<unknown> = Promise.resolve();
+  private readonly rounds: Periodic;
   private readonly gauge = meter().createGauge('m2_storage_findings', {
-    description: 'Differences between the storage and what is on record',
+    description: 'Differences between the storage and the database',
   });
 
   constructor(
     @Inject(KIT) private readonly kit: Kit<ImageConfig>,
     @Inject(STORAGE) private readonly storage: StorageBackend,
-  ) {}
-
-  onModuleInit(): void {
-    this.timer = setInterval(() => {
-      this.round = this.look()
-        .then((found) => this.announce(found))
-        .catch((error: unknown) => this.kit.log.warn({ err: error }, 'the storage was not checked'));
-    }, everyMs);
+  ) {
+    this.rounds = new Periodic({
+      everyMs,
+      work: async () => this.announce(await this.look()),
+      onError: (err) => kit.log.warn({ err }, 'the storage could not be checked; it is tried again'),
+    });
   }
 
-  async beforeApplicationShutdown(): Promise<void> {
-    clearInterval(this.timer);
-    await this.round;
+  onModuleInit(): void {
+    this.rounds.start();
+  }
+
+  beforeApplicationShutdown(): Promise<void> {
+    return this.rounds.stop();
   }
 
   @Answers(storageCheck)
@@ -67,8 +69,8 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   /**
-   * The records are asked again just before each is repaired: they may explain it now. The storage is read once, as it may take long, and
-   * can only have lost meanwhile what is to be removed: no volume and no tag gets its name a second time.
+   * Right before each repair the database is read again, because it may explain the difference by now. The storage is read once, because
+   * that may take long. Meanwhile it can only have lost what is to be removed: the names of volumes and tags are never used again.
    */
   @Handles(storageRepair)
   async repair(_: RequestOf<typeof storageRepair>, effect: Effect) {
@@ -76,7 +78,7 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
     const volumes = await this.volumes(effect);
     const due = (await this.findings(effect, volumes)).filter((finding) => isDue(finding));
     for (const finding of due) {
-      // What is left is found again, and an answer that comes too late helps nobody.
+      // What is left is found again, and a late answer is no use.
       if (effect.remainingMs < lastMs) break;
       const still = (await this.differences(effect, volumes)).some((one) => keyOf(one) === keyOf(finding));
       if (!still) continue;
@@ -96,7 +98,7 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   private async remove({ kind, volume, tag, project }: Finding, volumes: VolumeInfo[]): Promise<void> {
-    // Storage that keeps no projects apart does not say whose a disk was.
+    // Storage that does not separate projects does not tell the project of a disk.
     const disk = { project: project ?? '', name: volume };
     const isDisk = project !== null || volumes.some((info) => info.name === volume && info.kind === 'disk');
     if (kind === 'tag_without_owner' && tag) await this.storage.ensureNoTag(disk, tag);
@@ -109,11 +111,11 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
     if (found.length > 0)
       this.kit.log.warn(
         { findings: found.map(({ kind, volume }) => ({ kind, volume })) },
-        'the storage differs from what is on record: see m2 fsck',
+        'the storage differs from the database: see m2 fsck',
       );
   }
 
-  /** With the time since when each is known, which begins now for a new one and is forgotten when it is gone. */
+  /** Adds the time since when each difference is known. A new one begins now; one that is gone is forgotten. */
   private async findings(sql: Sql, volumes: VolumeInfo[]): Promise<Finding[]> {
     const differences = await this.differences(sql, volumes);
     const seen = await sql.query<{ kind: string; volume: string; tag: string; at: Date }>(
@@ -136,14 +138,14 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
     });
   }
 
-  /** Those of this installation: others may share the storage. */
+  /** Only volumes of this installation: others may share the storage. */
   private async volumes(sql: Sql): Promise<VolumeInfo[]> {
     const [installation] = await sql.query<{ uid: string }>('SELECT uid FROM installation');
     const mine = new RegExp(`^${installation!.uid}img[0-9]+$`);
     return (await this.storage.list()).filter(({ name }) => mine.test(name));
   }
 
-  /** The storage was read before the records: what was made between the two reads is on record first, and so no orphan. */
+  /** Read the storage before the database: what was created between the two reads is in the database, and so it is not an orphan. */
   private async differences(sql: Sql, volumes: VolumeInfo[]): Promise<Difference[]> {
     const owned = new Map((await this.owned(sql)).map((one) => [one.volume, one]));
     const tags = await this.ownedTags(sql);
@@ -178,8 +180,8 @@ function fromStorage(volumes: VolumeInfo[], owned: Map<string, Owned>, tags: Own
     if (!owner) {
       const explanation =
         kind === 'partial'
-          ? 'An interrupted command left it half made, and nothing on record wants it'
-          : `It is a ${kind} volume, and no image and no disk on record is stored in it`;
+          ? 'An interrupted command left it incomplete, and nothing in the database refers to it'
+          : `It is a ${kind} volume, and no image and no disk in the database is stored in it`;
       const found = kind === 'partial' ? 'volume_partial' : 'volume_without_owner';
       return [{ ...base, kind: found, explanation, repair: 'remove the volume' }];
     }
@@ -191,8 +193,11 @@ function fromStorage(volumes: VolumeInfo[], owned: Map<string, Owned>, tags: Own
         tag,
         kind: 'tag_without_owner' as const,
         ...(isStorageTag(tag)
-          ? { explanation: `A tag of the ${owner.what} that is not on record`, repair: 'remove the tag' }
-          : { explanation: `Somebody else made a snapshot of the ${owner.what}, which keeps its disk`, repair: null }),
+          ? { explanation: `A tag of the ${owner.what} that is not in the database`, repair: 'remove the tag' }
+          : {
+              explanation: `Somebody else made a snapshot of the ${owner.what}, so the volume cannot be removed`,
+              repair: null,
+            }),
       }));
   });
 }
@@ -206,7 +211,7 @@ function missing(volumes: VolumeInfo[], owned: Map<string, Owned>, tags: OwnedTa
       volume,
       tag: null,
       project,
-      explanation: `The ${what} is on record, and the storage has no such volume: restore it from a backup, or delete the ${what}`,
+      explanation: `The ${what} is in the database, and its volume is not in the storage: restore it from a backup, or delete the ${what}`,
       repair: null,
     }));
   const lostTags = tags
@@ -216,7 +221,7 @@ function missing(volumes: VolumeInfo[], owned: Map<string, Owned>, tags: OwnedTa
       volume,
       tag: storageTag(id),
       project,
-      explanation: `The tag "${name}" is on record, and the storage does not have it: delete the tag`,
+      explanation: `The tag "${name}" is in the database, and not in the storage: delete the tag`,
       repair: null,
     }));
   return [...lost, ...lostTags];

@@ -1,2 +1,2 @@
-/** The storage backend that the module wired. */
+/** Injection token of the `StorageBackend`. */
 export const STORAGE = Symbol('storage backend');

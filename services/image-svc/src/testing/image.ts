@@ -1,6 +1,6 @@
 import { type Call, diskCreate, imageImport, imageShow, type InputOf, type ReplyOf } from '@m2/contracts';
 import type { ServiceDefinition } from '@m2/service-kit';
-import { openGround, until } from '@m2/service-kit/testing';
+import { openGround, type TestPostgres, until } from '@m2/service-kit/testing';
 import { Module } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -12,14 +12,14 @@ import { controllers, providers } from '../providers.js';
 import { Image1795000000005, ImageLife1796000000005 } from '../migrations.js';
 import { RecordedStorage } from './recorded-storage.js';
 
-/** What a disk is cloned from, in the words of the command. */
+/** The `from` of the command that creates a disk. */
 export const ofImage = (image: string) => ({ kind: 'image' as const, image });
 export const ofDisk = (disk: string, tag?: string) => ({ kind: 'disk' as const, disk, ...(tag && { tag }) });
 
-/** image-svc with real PostgreSQL and NATS, its handlers and its importer whole, and a storage that records. */
-export async function openImage(settings: Record<string, string> = {}) {
+/** image-svc with a real PostgreSQL and NATS, all of its handlers, and a storage that records its calls. `ownPostgres` for tests that halt it. */
+export async function openImage(settings: Record<string, string> = {}, ownPostgres?: TestPostgres) {
   const directory = mkdtempSync(join(tmpdir(), 'm2-image-'));
-  const ground = await openGround();
+  const ground = await openGround(ownPostgres);
   const storage = new RecordedStorage();
 
   @Module({ controllers, providers: [...providers, { provide: STORAGE, useValue: storage }] })
@@ -58,13 +58,13 @@ export async function openImage(settings: Record<string, string> = {}) {
     get kit() {
       return running.kit;
     },
-    /** Ends the service and starts it again, as a new process would. */
+    /** Stops the service and starts it again, as a new process would. */
     async restart(meanwhile: () => Promise<unknown> = async () => {}, more: Record<string, string> = {}) {
       await running.stop();
       await meanwhile();
       running = await start(more);
     },
-    /** A raw image of so many sectors, with the sign of a boot sector. */
+    /** Makes a raw image with a boot sector's signature. */
     file(sectors = 8): string {
       const bytes = Buffer.alloc(sectors * 512);
       bytes.writeUInt16BE(0x55aa, 510);
@@ -76,7 +76,7 @@ export async function openImage(settings: Record<string, string> = {}) {
       const source = { kind: 'file' as const, path: this.file() };
       return { imageId: randomUUID(), project: randomUUID(), name: `image-${count}`, source, ...more };
     },
-    /** Waits for the end of an import, and answers the image. */
+    /** Waits for the end of an import, and returns the image. */
     imported: ({ imageId, project }: { imageId: string; project: string }) =>
       until('the import has ended', async () => {
         const image = await ask(imageShow, { image: imageId, project });

@@ -15,14 +15,12 @@ import { statSync } from 'node:fs';
 
 type Method = 'golden' | 'clone' | 'tag' | 'untag' | 'size' | 'flat' | 'remove' | 'attach' | 'detach' | 'export';
 
-/** A volume in memory: of what it is made, and what was made of it. */
+/** A volume in memory: what it was made from, and what was made from it. */
 export type RecordedVolume = VolumeInfo & { origin: string | null };
 
 const nameOf = (origin: Origin) => ('golden' in origin ? origin.golden : `${origin.disk.name}@${origin.tag}`);
 
-/**
- * Volumes in memory, which know who depends on whom, and no bytes. A test may make a call fail, or wait.
- */
+/** Volumes in memory without content. They know their dependencies. A test may make a call fail or wait. */
 export class RecordedStorage implements StorageBackend {
   readonly name = 'recorded';
   readonly calls: string[] = [];
@@ -31,7 +29,7 @@ export class RecordedStorage implements StorageBackend {
   private readonly keys = new Map<string, string>();
   readonly attached = new Set<string>();
   failing: { method: Method; code: StorageErrorCode } | undefined;
-  /** Calls to a method wait for this. */
+  /** Calls to a method wait for this promise. */
   readonly gates = new Map<Method, Promise<unknown>>();
   private lost: (volumes: string[]) => void = () => {};
 
@@ -137,12 +135,12 @@ export class RecordedStorage implements StorageBackend {
 
   async close(): Promise<void> {}
 
-  /** The process behind these volumes died, and they are back. */
+  /** Reports that the process behind these volumes died, and that they are back. */
   lose(...volumes: string[]): void {
     this.lost(volumes);
   }
 
-  /** Calls to a method wait until the function that this answers is called. */
+  /** Calls to a method wait until the returned function is called. */
   hold(method: Method): () => void {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.gates.set(method, promise);

@@ -6,7 +6,7 @@ import type { ImageConfig } from '../config.js';
 import type { MemoryVolume } from './memory-volume.fixture.js';
 import { TransferDoor } from './transfer-door.js';
 
-/** The door as it is, on a directory of its own, before volumes in memory, by name, or another storage. */
+/** A real transfer door with its own directory. Its volumes are in memory, by name, or in another storage. */
 export async function openDoor(config: Partial<ImageConfig> = {}, other?: StorageBackend) {
   const directory = await mkdtemp(join(tmpdir(), 'm2-door-'));
   const volumes = new Map<string, MemoryVolume>();
@@ -41,7 +41,7 @@ export async function openDoor(config: Partial<ImageConfig> = {}, other?: Storag
     get door() {
       return door;
     },
-    /** As a new process of the service would find things. */
+    /** Opens the door again, as a new process of the service would. */
     async restart() {
       await door.beforeApplicationShutdown();
       door = await start();

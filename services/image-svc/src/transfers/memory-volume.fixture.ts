@@ -1,18 +1,18 @@
 import type { Extent, VolumeReader } from '@m2/storage';
 
-/** A volume in memory: what is at an offset; all else is zeros. It remembers what was read. */
+/** A volume in memory: data at offsets, zeros everywhere else. It records what was read. */
 export class MemoryVolume implements VolumeReader {
   readonly reads: { offset: number; length: number }[] = [];
   inFlight = 0;
   mostInFlight = 0;
   isOpen = true;
-  /** Reads wait for this, and fail with what it rejects with. */
+  /** Reads wait for this promise, and fail when it rejects. */
   gate: Promise<unknown> = Promise.resolve();
 
   constructor(
     readonly sizeBytes: number,
     private readonly data: [offset: number, bytes: Buffer][],
-    /** What `extents(since)` answers. */
+    /** What `extents(since)` returns. */
     private readonly changed: Extent[] = [],
   ) {}
 

@@ -1,15 +1,15 @@
 import type { VolumeReader } from '@m2/storage';
 
-/** What an answer consists of: bytes at hand, a number of zeros, or bytes of the volume. */
+/** A part of an answer: bytes in memory, a number of zeros, or bytes of the volume. */
 export type Piece = Buffer | { zeros: number } | { offset: number; length: number };
 
-/** The size of most RBD objects of ours, and large enough that a read's own cost does not count. */
+/** The size of most of our RBD objects. It is large enough that the cost of a read itself does not count. */
 const chunkBytes = 2 ** 20;
-/** Reads that are under way at the same time: a volume on the network answers many as fast as one. Memory: so many chunks. */
+/** Reads at the same time: a volume on the network answers many as fast as one. This many chunks are in memory. */
 const readsInFlight = 16;
 const zeros = Buffer.alloc(chunkBytes);
 
-/** The bytes of the pieces, in order, read ahead of whoever takes them. Nothing reads any more when it has ended. */
+/** The bytes of the pieces, in order, read ahead of the consumer. When it ends, nothing reads the volume any more. */
 export async function* produce(
   reader: VolumeReader,
   pieces: Iterable<Piece> | AsyncIterable<Piece>,
@@ -28,7 +28,7 @@ export async function* produce(
   }
 }
 
-/** A chunk of the volume ends where one of its objects ends, as long as these are no smaller. */
+/** Chunks end at object boundaries, where objects are not smaller than chunks. */
 function* chunksOf(piece: Piece): Generator<Piece> {
   if (Buffer.isBuffer(piece)) yield piece;
   else if ('zeros' in piece) {
@@ -47,6 +47,6 @@ function start(reader: VolumeReader, chunk: Piece): Buffer | Promise<Buffer> {
   if (Buffer.isBuffer(chunk)) return chunk;
   if ('zeros' in chunk) return zeros.subarray(0, chunk.zeros);
   const read = reader.read(chunk.offset, chunk.length);
-  read.catch(() => {}); // whoever waits for it is told; until then it is no unhandled rejection
+  read.catch(() => {}); // the consumer gets the error; until then it is not an unhandled rejection
   return read;
 }

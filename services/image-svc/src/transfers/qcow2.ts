@@ -2,7 +2,7 @@ import type { VolumeReader } from '@m2/storage';
 import type { Piece } from './pieces.js';
 
 /**
- * A qcow2 file, version 3, whose every byte has its place before the first one is sent, so that it needs no file in between: header,
+ * A qcow2 file, version 3. The place of every byte is known before the first one is sent, so that no temporary file is needed: header,
  * refcount table and blocks, L1 table, L2 tables, data. Fields: QEMU, docs/interop/qcow2; all numbers are big-endian.
  */
 export interface Qcow2File {
@@ -18,7 +18,7 @@ const headerLength = 104;
 /** In an L1 or L2 entry: the refcount is exactly one. */
 const copied = 2 ** 31;
 
-/** Clusters of the volume with data in them, one after the other. */
+/** Adjacent clusters of the volume that have data. */
 interface Run {
   first: number;
   count: number;
@@ -30,7 +30,7 @@ interface Layout {
   /** The L1 entries that have an L2 table. */
   filled: number[];
   l1Entries: number;
-  /** Where each part begins, in clusters, and where the file ends. */
+  /** The first cluster of each part, and the end of the file. */
   blocks: number;
   l1: number;
   l2: number;
@@ -38,7 +38,7 @@ interface Layout {
   end: number;
 }
 
-/** Lays out the data that the volume has. */
+/** Computes the layout of the file from the data that the volume has. */
 export async function qcow2File(reader: VolumeReader): Promise<Qcow2File> {
   const layout = layOut(await dataRuns(reader), Math.ceil(reader.sizeBytes / 512) * 512);
   return { length: layout.end * cluster, pieces: () => pieces(layout, reader.sizeBytes) };
@@ -51,7 +51,7 @@ async function dataRuns(reader: VolumeReader): Promise<Run[]> {
     const first = Math.floor(offset / cluster);
     const end = Math.ceil((offset + length) / cluster);
     const last = runs.at(-1);
-    // Two extents may share a cluster, and neighbours need no two runs.
+    // Two extents may share a cluster, and adjacent ones become one run.
     if (last && first <= last.first + last.count) last.count = Math.max(last.count, end - last.first);
     else runs.push({ first, count: end - first });
   }
@@ -111,7 +111,7 @@ function* pieces(layout: Layout, volumeBytes: number): Generator<Piece> {
 }
 
 function header({ virtualBytes, l1Entries, blocks, l1 }: Layout): Buffer {
-  const head = Buffer.alloc(cluster); // zeros behind the fields: no header extensions
+  const head = Buffer.alloc(cluster); // zeros after the fields: no header extensions
   head.write('QFI\xfb', 'latin1');
   head.writeUInt32BE(3, 4);
   head.writeUInt32BE(Math.log2(cluster), 20);
@@ -125,7 +125,7 @@ function header({ virtualBytes, l1Entries, blocks, l1 }: Layout): Buffer {
   return head;
 }
 
-/** A table of so many clusters that points to clusters: [entry, cluster]. */
+/** A table of `clusters` clusters. `entries` are its pointers: [index, cluster]. */
 function pointers(clusters: number, entries: [number, number][], flags: number): Buffer {
   const table = Buffer.alloc(clusters * cluster);
   for (const [entry, target] of entries) writePointer(table, entry, target, flags);
@@ -149,7 +149,7 @@ function* l2Tables(runs: Run[], dataAt: number): Generator<Buffer> {
   if (table) yield table;
 }
 
-/** Not as one BigInt: a full volume of terabytes has millions. */
+/** Entries are written in halves and not as BigInts: a full volume of terabytes has millions. */
 function writePointer(table: Buffer, entry: number, target: number, flags: number): void {
   const offset = target * cluster;
   table.writeUInt32BE(flags + Math.floor(offset / 2 ** 32), entry * 8);

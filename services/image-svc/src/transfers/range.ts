@@ -5,8 +5,8 @@ export interface Range {
 }
 
 /**
- * Which bytes a Range header asks for (RFC 9110, 14.1.2 and 14.2). Several ranges, other units and what nobody understands may be
- * ignored, and are: `undefined` is all. `unsatisfiable` lies behind the end.
+ * The bytes that a Range header asks for (RFC 9110, 14.1.2 and 14.2). Several ranges, other units and bad syntax are ignored, as the RFC
+ * allows: `undefined` means all. `unsatisfiable` begins after the end.
  */
 export function parseRange(header: string | undefined, size: number): Range | 'unsatisfiable' | undefined {
   const [, first = '', last = ''] = /^bytes=(\d*)-(\d*)$/.exec(header?.trim() ?? '') ?? [];

@@ -1,7 +1,7 @@
 import type { VolumeReader } from '@m2/storage';
 import type { Piece } from './pieces.js';
 
-/** Holes shorter than this are read: a piece costs more than the zeros. */
+/** Shorter holes are read: a piece costs more than the zeros. */
 const shortHole = 64 * 1024;
 
 /** The bytes from `start` up to (not including) `end`; holes are not read. */

@@ -1,19 +1,19 @@
 import type { VolumeReader } from '@m2/storage';
 import type { Piece } from './pieces.js';
 
-/** Whoever imports a diff keeps a record in memory. */
+/** The importing program keeps a record in memory. */
 const maxRecordBytes = 4 * 2 ** 20;
 
 export interface DiffNames {
-  /** The snapshot that must be there where the diff is imported; none: an empty image. */
+  /** The snapshot that must exist where the diff is imported; absent: an empty image. */
   from?: string | undefined;
-  /** The snapshot that is made there in the end. */
+  /** The snapshot that the import creates at the end. */
   to?: string | undefined;
 }
 
 /**
- * What changed in a volume since its tag `since` (without it all that it holds), as `rbd export-diff` writes it and `rbd import-diff`
- * reads it: version 1 of Ceph's doc/dev/rbd-diff. All numbers are little-endian.
+ * What changed in a volume since its tag `since` (absent: all of its data), in the format of `rbd export-diff` and `rbd import-diff`:
+ * version 1 of Ceph's doc/dev/rbd-diff. All numbers are little-endian.
  */
 export async function* rbdDiffPieces(
   reader: VolumeReader,
@@ -27,7 +27,7 @@ export async function* rbdDiffPieces(
   yield Buffer.concat(records);
   for await (const { offset, length, data } of reader.extents(since)) {
     if (!data) {
-      // Without a tag to differ from there is nothing to be made zeros.
+      // Without an earlier tag, nothing has to become zeros.
       if (since !== undefined) yield record('z', offset, length);
       continue;
     }

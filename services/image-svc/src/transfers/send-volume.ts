@@ -9,12 +9,12 @@ import { rawPieces } from './raw.js';
 import { rbdDiffPieces } from './rbd-diff.js';
 
 export interface Download {
-  /** What is read. */
+  /** The volume to read. */
   readable: Readable;
-  /** What the file is called where it is saved, without its extension. */
+  /** Name of the saved file, without its extension. */
   name: string;
   format: 'raw' | 'qcow2' | 'rbd-diff';
-  /** An `rbd-diff` holds what changed since this tag of the same disk. */
+  /** An `rbd-diff` has what changed since this tag of the same disk. */
   since?: string | undefined;
 }
 
@@ -25,8 +25,8 @@ interface Answer {
 }
 
 /**
- * Answers a GET or HEAD with a volume's bytes, and returns when nothing reads the volume any more. Rejects with the storage's error:
- * before anything was sent whoever called may answer it; after that the connection is cut, so that nobody takes a part for all.
+ * Answers a GET or HEAD with the bytes of a volume. Returns when nothing reads the volume any more. Rejects with the storage's error:
+ * before anything was sent, the caller can answer with it; after that the connection is cut, so that nobody takes a part for the whole.
  */
 export async function sendVolume(
   storage: StorageBackend,
@@ -49,7 +49,7 @@ export async function sendVolume(
   }
 }
 
-/** A client that goes away is no failure of ours. */
+/** A client that disconnects is not a failure of ours. */
 function ignoreLeaving(error: Error & { code?: string }): void {
   if (error.code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error;
 }
@@ -61,12 +61,13 @@ async function answer(reader: VolumeReader, download: Download, request: Incomin
     const file = await qcow2File(reader);
     return { status: 200, headers: { 'content-length': file.length }, pieces: file.pieces() };
   }
-  // A tag's own name, and not what people call it: they may give a name again, and a diff on another snapshot ruins the image.
+  // The tag's name in the storage, not the one that people gave: they may give it again, and a diff applied to another snapshot destroys
+  // the image.
   const to = 'tag' in readable ? readable.tag : undefined;
   return { status: 200, headers: {}, pieces: rbdDiffPieces(reader, since, { from: since, to }) };
 }
 
-/** Only raw is offered in parts: of the other formats nobody can promise that it looks the same tomorrow, byte by byte. */
+/** Only raw supports ranges. The other formats may differ in bytes from one request to the next. */
 function raw(reader: VolumeReader, readable: Readable, { headers }: IncomingMessage): Answer {
   const size = reader.sizeBytes;
   const etag = entityTag(readable);
@@ -88,7 +89,7 @@ function raw(reader: VolumeReader, readable: Readable, { headers }: IncomingMess
   };
 }
 
-/** A strong one (RFC 9110, 8.8.3), of what nobody writes to: no volume and no tag ever has the name of another. */
+/** A strong entity tag (RFC 9110, 8.8.3), for what nobody writes to: no two volumes or tags ever have the same name. */
 function entityTag(readable: Readable): string | undefined {
   if ('disk' in readable && !('tag' in readable)) return undefined;
   const identity = 'golden' in readable ? [readable.golden] : [readable.disk.project, readable.disk.name, readable.tag];

@@ -1,13 +1,13 @@
 import { createHash, randomBytes } from 'node:crypto';
 
-/** Longer than the gateway needs between its question and its request, and too short to be passed around. */
+/** Longer than the gateway needs between its query and its request, and too short to be passed on. */
 const lifetimeMs = 60_000;
 
-/** Tickets: 256 random bits each, good for one request. */
+/** Tickets: 256 random bits each, for one request. */
 export class Tickets<Grant> {
   private readonly granted = new Map<string, { grant: Grant; until: number }>();
 
-  /** `now` is in milliseconds of a clock that only runs forward. */
+  /** `now` returns milliseconds of a monotonic clock. */
   constructor(private readonly now: () => number = () => performance.now()) {}
 
   issue(grant: Grant): string {
@@ -21,7 +21,7 @@ export class Tickets<Grant> {
     return ticket;
   }
 
-  /** What a ticket is good for, once. */
+  /** What a ticket allows. It can be used once. */
   take(ticket: string): Grant | undefined {
     const key = keyOf(ticket);
     const found = this.granted.get(key);
@@ -30,7 +30,7 @@ export class Tickets<Grant> {
   }
 }
 
-/** A look-up takes as long as the guess is alike; alike in its hash tells nothing of the ticket. */
+/** A lookup may take longer the more characters match. By hash, that time tells nothing about the ticket. */
 function keyOf(ticket: string): string {
   return createHash('sha256').update(ticket).digest('base64');
 }

@@ -21,12 +21,12 @@ export interface OpenDoor {
 }
 
 const methods = { '/download': ['GET', 'HEAD'], '/upload': ['POST', 'HEAD', 'PATCH'] };
-/** A connection on which nothing moves, in either direction, is given up. */
+/** A connection is closed when nothing has moved in either direction for this long. */
 const stallMs = 300_000;
 
 /**
- * The door through which bytes come and go. Only the gateway uses it: who may do what it has decided before it asks for a ticket, and a
- * ticket says all of what is read or written; nothing in a request does.
+ * HTTP server for uploads and downloads. Only the gateway uses it, and decides who may do what before it asks for a ticket. The ticket
+ * alone says what is read or written; nothing in the request does.
  */
 @Injectable()
 export class TransferDoor implements OnModuleInit, BeforeApplicationShutdown {
@@ -50,7 +50,7 @@ export class TransferDoor implements OnModuleInit, BeforeApplicationShutdown {
       );
     }
     await this.uploads();
-    // A transfer takes as long as it moves; Node's own default ends an upload after five minutes.
+    // A transfer may take as long as bytes move. By default Node would end an upload after five minutes.
     const server = createServer({ requestTimeout: 0 }, (request, response) => this.serve(request, response));
     server.timeout = stallMs;
     server.listen(transferListen.port, transferListen.host);
@@ -60,7 +60,7 @@ export class TransferDoor implements OnModuleInit, BeforeApplicationShutdown {
     this.base = transferAdvertised?.replace(/\/+$/, '') ?? `http://${transferListen.host}:${port}`;
   }
 
-  /** Before the storage is closed: transfers read from it. */
+  /** Runs before the storage is closed, because transfers read from it. */
   async beforeApplicationShutdown(): Promise<void> {
     this.server?.close();
     this.server?.closeAllConnections();
@@ -68,37 +68,37 @@ export class TransferDoor implements OnModuleInit, BeforeApplicationShutdown {
     await (await this.uploads()).settled();
   }
 
-  /** Lets one GET or HEAD request read a volume; it is opened when the request comes. */
+  /** Allows one GET or HEAD request for a volume, which is opened when the request comes. */
   openDownload(download: Download): OpenDoor {
     return { url: `${this.base}/download`, ticket: this.tickets.issue({ path: '/download', download }) };
   }
 
-  /** Lets one request of the tus protocol send (a part of) an image. */
+  /** Allows one request of the tus protocol that sends (a part of) an image. */
   openUpload(upload: Upload): OpenDoor {
     return { url: `${this.base}/upload`, ticket: this.tickets.issue({ path: '/upload', upload }) };
   }
 
-  /** The listener is called when all of an image has come; `uploaded` tells of those that came while nobody listened. */
+  /** Calls the listener when an upload is complete. Use `uploaded` for those that were completed before. */
   onUploaded(listener: (imageId: string, path: string) => void): void {
     this.listeners.push(listener);
   }
 
-  /** The file of a finished upload, also of one before a restart. Nobody writes to it any more. */
+  /** The file of a finished upload, also after a restart. Nobody writes to it any more. */
   async uploaded(imageId: string): Promise<string | undefined> {
     return (await this.uploads()).uploaded(imageId);
   }
 
-  /** How far an upload is that has begun, and when its last byte came. */
+  /** How far an unfinished upload is, and when its last byte came. */
   async progressOf(imageId: string): Promise<UploadProgress | undefined> {
     return (await this.uploads()).progressOf(imageId);
   }
 
-  /** Removes an upload, finished or not; one that is not there is fine. */
+  /** Removes an upload, finished or not. An upload that is not there is fine. */
   async forget(imageId: string): Promise<void> {
     await (await this.uploads()).forget(imageId);
   }
 
-  /** Opened by whoever comes first: another part of the service may look for uploads while it starts. */
+  /** Opened on first use: other parts may look for uploads while the service starts. */
   private uploads(): Promise<Uploads> {
     this.opened ??= Uploads.open(join(this.kit.config.storageDirectory, 'uploads'), (imageId, path) => {
       for (const listener of this.listeners) listener(imageId, path);
@@ -115,12 +115,13 @@ export class TransferDoor implements OnModuleInit, BeforeApplicationShutdown {
 
   private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const ticket = /^Bearer (\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
-    if (ticket === undefined) throw new M2Error('auth.missing', 'A transfer needs its ticket');
+    if (ticket === undefined) throw new M2Error('auth.missing', 'A transfer needs a ticket');
     const grant = this.tickets.take(ticket);
-    if (!grant || grant.path !== request.url) throw new M2Error('auth.invalid', 'The ticket is not good for this');
+    if (!grant || grant.path !== request.url)
+      throw new M2Error('auth.invalid', 'The ticket does not allow this request');
     if (!methods[grant.path].includes(request.method ?? '')) {
       response.setHeader('allow', methods[grant.path].join(', '));
-      throw new M2Error('request.method_not_allowed', `${request.method} is not for ${grant.path}`);
+      throw new M2Error('request.method_not_allowed', `${request.method} is not allowed for ${grant.path}`);
     }
     if (grant.path === '/download') await sendVolume(this.storage, grant.download, request, response);
     else await (await this.uploads()).handle(grant.upload, request, response);

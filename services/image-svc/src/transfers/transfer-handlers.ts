@@ -8,7 +8,7 @@ import { storageTag, TagStore, volumeOf } from '../disks/tag-store.js';
 import { ImageStore } from '../images/image-store.js';
 import { type OpenDoor, TransferDoor } from './transfer-door.js';
 
-/** Opens the door for one transfer of what the asking project may read, or write. */
+/** Opens the door for one transfer, after it checked that the project may read or write the thing. */
 @Controller()
 export class TransferHandlers {
   constructor(
@@ -24,7 +24,7 @@ export class TransferHandlers {
     const row = await this.images.row(image, project);
     if (purpose === 'upload') {
       if (row.project !== project || row.state !== 'importing' || row.source.kind !== 'upload')
-        throw new M2Error('image.not_waiting', `The image "${row.name}" waits for no upload`);
+        throw new M2Error('image.not_waiting', `The image "${row.name}" does not wait for an upload`);
       return this.door.openUpload({ imageId: row.id, maxBytes: this.kit.config.maxImageBytes });
     }
     if (row.state !== 'ready') throw new M2Error('image.not_ready', `The image "${row.name}" is ${row.state}`);
@@ -38,7 +38,7 @@ export class TransferHandlers {
     const tag = request.tag && (await this.usable(request.tag, disk.id, project));
     const since = request.since && (await this.usable(request.since, disk.id, project));
     if (disk.state !== 'ready') throw new M2Error('disk.not_ready', `The disk "${disk.name}" is ${disk.state}`);
-    // Read under a node that writes, it would be a disk that never was: half of one moment, half of another.
+    // Read while a node writes, it would mix two moments, and the disk never had that content.
     if (!tag) assertFree(disk);
     const readable: Readable = tag
       ? { disk: volumeOf(tag), tag: storageTag(tag.id) }

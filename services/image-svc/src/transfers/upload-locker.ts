@@ -1,12 +1,12 @@
 import { ERRORS, type Lock, type Locker, type RequestRelease } from '@tus/server';
 import { once } from 'node:events';
 
-/** A request that was told to end has this long. */
+/** Time that a request has to end when it is told to. */
 const patienceMs = 30_000;
 
 /**
- * One request at a time per upload. A newer one has the older one end: its client has lost that connection, and asks where it is to go
- * on. Unlike the library's own locker it waits without polling, which there takes all of the processor meanwhile.
+ * Allows one request per upload at a time. A newer request makes the older one end: its client has lost that connection and asks where to
+ * go on. Unlike the library's own locker it does not poll, which would use all of the processor.
  */
 export class UploadLocker implements Locker {
   private readonly held = new Map<string, { release: RequestRelease; freed: Promise<void>; free: () => void }>();

@@ -7,19 +7,19 @@ import { asStorageError } from '@m2/storage';
 import { writeSparse } from '../sources/sparse-write.js';
 
 /**
- * The library's store, a file and a note beside it per upload, with what an image needs: zeros take no space, a full disk is called so,
- * and what was acknowledged outlives a power cut.
+ * The library's store, which keeps a file and a note for each upload, adapted to images: zeros take no space, a full disk has its own
+ * error, and acknowledged bytes survive a power cut.
  */
 export class UploadStore extends FileStore {
   private readonly writes = new Set<Promise<number>>();
 
   constructor(directory: string) {
     super({ directory });
-    // An upload says its length first, is ended by deleting its image, and expires when whoever waits for it says so.
+    // The length must be given at the start. An upload ends when its image is deleted or when the operation gives up.
     this.extensions = ['creation', 'creation-with-upload'];
   }
 
-  /** One upload per image: it may be begun anew until it is finished; then it is being imported. */
+  /** One upload per image. It can start again until it is finished; then it is being imported. */
   override async create(upload: Upload): Promise<Upload> {
     const there = await this.find(upload.id);
     if (there && there.offset === there.size) {
@@ -37,7 +37,7 @@ export class UploadStore extends FileStore {
     return file && { path, offset: upload.offset, size: upload.size, changedAt: file.mtime };
   }
 
-  /** How far an upload is after what comes is written. A request that breaks off counts as far as it came. */
+  /** Writes what comes and returns the new offset. Of a request that breaks off, the received part counts. */
   override write(stream: Readable, id: string, offset: number): Promise<number> {
     const work = this.append(stream, id, offset).finally(() => this.writes.delete(work));
     this.writes.add(work);
@@ -61,7 +61,7 @@ export class UploadStore extends FileStore {
         at += chunk.length;
       }
     } finally {
-      // The file's length is how far the upload is, so it says no more than what is on the disk.
+      // The file's length is the offset, so it must not be ahead of what is on the disk.
       await file.truncate(at);
       await file.datasync();
       await file.close();

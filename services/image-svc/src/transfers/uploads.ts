@@ -20,12 +20,12 @@ export interface UploadProgress {
   changedAt: Date;
 }
 
-/** A request that a newer one of its client replaces has so long to bring what is on its way. */
+/** When a newer request of its client replaces a request, it has this long to bring what is on its way. */
 const drainMs = 1_000;
 
 /**
- * Images that clients send: tus 1.0.0 (tus.io, Resumable Upload Protocol) with the extensions creation and creation-with-upload. An
- * upload is called as its image, so there is one per image, and no client names a file. All state is on the disk.
+ * Uploads of images: tus 1.0.0 (tus.io, Resumable Upload Protocol) with the extensions creation and creation-with-upload. An upload has the
+ * name of its image, so there is one per image, and no client chooses a file name. All state is on the disk.
  */
 export class Uploads {
   private readonly tus: Server;
@@ -50,20 +50,23 @@ export class Uploads {
       namingFunction: (request) => uploadOf(request).imageId,
       getFileIdFromRequest: (request) => uploadOf(request).imageId,
       maxSize: (request) => uploadOf(request).maxBytes,
-      // Relative to where it was asked for, so it is right at every door that the request came through.
+      // A relative URL is right at every door that the request came through.
       generateUrl: () => 'upload',
-      allowedOrigins: [], // which web pages may ask is the gateway's to say
+      allowedOrigins: [], // the gateway decides which web pages may ask
       onUploadFinish: async (_, { id, storage }) => {
         if (storage) finished(id, storage.path);
         return {};
       },
-      // What the protocol itself knows leaves as the library says it; the rest, thrown from here, is the caller's to answer.
+      // The library answers its own protocol errors. The caller answers the others, which are thrown from here.
       onResponseError: async (_, error) => {
         if ('status_code' in error && error.status_code === ERRORS.ERR_MAX_SIZE_EXCEEDED.status_code) {
-          throw new M2Error('image.too_large', 'The upload has more bytes than an image may have, or than it said');
+          throw new M2Error(
+            'image.too_large',
+            'The upload has more bytes than an image may have, or than its Upload-Length',
+          );
         }
         if (error === ERRORS.UNSUPPORTED_CREATION_DEFER_LENGTH_EXTENSION) {
-          throw new M2Error('request.invalid', 'An upload must say its Upload-Length when it begins');
+          throw new M2Error('request.invalid', 'An upload must give its Upload-Length when it begins');
         }
         if (error instanceof M2Error || error instanceof StorageError || !('status_code' in error)) throw error;
         return undefined;
@@ -71,20 +74,20 @@ export class Uploads {
     });
   }
 
-  /** `finished` is called when all of an upload is there, before its client is told. */
+  /** `finished` is called when an upload is complete, before its client is told. */
   static async open(directory: string, finished: (imageId: string, path: string) => void): Promise<Uploads> {
     await mkdir(directory, { recursive: true, mode: 0o700 });
     return new Uploads(new UploadStore(directory), finished);
   }
 
-  /** Answers a tus request for one upload. Rejects with what the caller is to answer: nothing was sent then. */
+  /** Answers a tus request for one upload. Rejects with what the caller has to answer; nothing was sent then. */
   async handle(upload: Upload, request: IncomingMessage, response: ServerResponse): Promise<void> {
     this.allowed.set(request, upload);
-    // The library waits for ever for the end of an answer that nobody takes any more.
+    // The library waits for ever for the end of an answer that nobody reads any more.
     await Promise.race([this.tus.handle(request, response), once(response, 'close')]);
   }
 
-  /** Returns when nothing is written any more; the connections have been closed before. */
+  /** Returns when nothing is written any more. The connections must have been closed before. */
   async settled(): Promise<void> {
     await this.store.settled();
   }
@@ -95,19 +98,19 @@ export class Uploads {
     return upload && upload.offset === upload.size ? upload.path : undefined;
   }
 
-  /** How far an upload is that has begun. */
+  /** How far an unfinished upload is. */
   async progressOf(imageId: string): Promise<UploadProgress | undefined> {
     const upload = await this.store.find(imageId);
     return upload && { done: upload.offset, total: upload.size, changedAt: upload.changedAt };
   }
 
-  /** Removes an upload, finished or not; one that is not there is fine. Ends the request that is sending it. */
+  /** Removes an upload, finished or not, and ends the request that sends it. An upload that is not there is fine. */
   async forget(imageId: string): Promise<void> {
     const lock = this.locker.newLock(imageId);
     await lock.lock(new AbortController().signal, () => {});
     try {
       const { directory } = this.store;
-      // The note last: without it nobody finds the file to remove.
+      // The note goes last: without it nobody finds the file.
       for (const name of [imageId, `${imageId}.json`]) await rm(`${directory}/${name}`, { force: true });
     } finally {
       await lock.unlock();

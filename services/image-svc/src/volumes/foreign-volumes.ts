@@ -15,7 +15,7 @@ export function assertForeign(allowed: readonly string[], volume: string): void 
     throw new M2Error('volume.forbidden', `The volume "${volume}" is in no pool that tenants may use`);
 }
 
-/** What the storage says of a foreign volume, in the words of who asked for it: the name is theirs, and so is the choice of another. */
+/** Turns a storage error about a foreign volume into one of the catalogue's codes for the person who named the volume. */
 export function foreignError(error: unknown): unknown {
   if (!(error instanceof StorageError)) return error;
   const { code, message } = error;

@@ -1,4 +1,5 @@
-import { type LabCeph, startCeph } from '@m2/lab';
+import type { LabCeph } from '@m2/lab';
+import type { TestCeph } from '@m2/lab/testing';
 import { RbdClient } from '@m2/rbd';
 import { randomUUID } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
@@ -16,20 +17,20 @@ export interface TestProject {
   key: string;
 }
 
-/** A cluster of its own, projects in it, and the state directory of one iscsi-svc. */
-export class CephGround {
+/** A cluster, projects in it, and the state directory of one iscsi-svc. */
+export class CephGround<Ceph extends TestCeph = TestCeph> {
   private count = 0;
 
   private constructor(
-    readonly ceph: LabCeph,
+    readonly ceph: Ceph,
     /** What the storage service does. */
     readonly rbd: RbdClient,
     readonly directory: string,
   ) {}
 
-  static async open(): Promise<CephGround> {
+  static async open<Ceph extends TestCeph>(start: () => Promise<Ceph>): Promise<CephGround<Ceph>> {
     const directory = await mkdtemp(join(tmpdir(), 'm2-rbd-'));
-    const ceph = await startCeph({ directory: join(directory, 'ceph') });
+    const ceph = await start();
     return new CephGround(ceph, RbdClient.open({ conf: ceph.conf, user: ceph.user }), directory);
   }
 
@@ -64,20 +65,6 @@ export class CephGround {
     return Object.keys((JSON.parse(map) as { blocklist: object }).blocklist);
   }
 
-  /** The OSD hangs: it keeps its connections and answers nothing. */
-  async hang(): Promise<void> {
-    await this.ceph.signalOsd('SIGSTOP');
-  }
-
-  /**
-   * The end of it. A new process, as one that was stopped for as long as its read lease (some 15 s) never serves some placement
-   * groups again: they are "laggy" until a replica answers, and there is none.
-   */
-  async recover(): Promise<void> {
-    await this.ceph.killOsd();
-    await this.ceph.startOsd();
-  }
-
   /** The process ids of the daemons of one iscsi-svc, by their project. */
   async daemons(name = 'iscsi'): Promise<Map<string, number>> {
     const found = new Map<string, number>();
@@ -96,4 +83,16 @@ export class CephGround {
     await this.ceph.stop();
     await rm(this.directory, { recursive: true, force: true });
   }
+}
+
+/** The OSD hangs: it keeps its connections and answers nothing. */
+export const hang = (ceph: LabCeph): Promise<void> => ceph.signalOsd('SIGSTOP');
+
+/**
+ * The end of it. A new process, as one that was stopped for as long as its read lease (some 15 s) never serves some placement groups
+ * again: they are "laggy" until a replica answers, and there is none.
+ */
+export async function recover(ceph: LabCeph): Promise<void> {
+  await ceph.killOsd();
+  await ceph.startOsd();
 }

@@ -1,7 +1,6 @@
-import { type Kit, KIT } from '@m2/service-kit';
+import { type Kit, KIT, Periodic } from '@m2/service-kit';
 import { Inject, Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import type { EventEmitter } from 'node:events';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { PostgresDriver } from 'typeorm/driver/postgres/PostgresDriver.js';
 import type { IscsiConfig } from '../config.js';
 import { CHANNEL } from './export-portals.js';
@@ -19,23 +18,35 @@ interface Listening extends EventEmitter {
  */
 @Injectable()
 export class PortalHost implements OnModuleInit, OnApplicationShutdown {
-  private readonly stopping = new AbortController();
   private readonly listeners: ((exportId: string) => void)[] = [];
-  private working: Promise<unknown> = Promise.resolve();
+  private readonly heartbeat: Periodic;
+  private readonly listening: Periodic;
 
-  constructor(@Inject(KIT) private readonly kit: Kit<IscsiConfig>) {}
+  constructor(@Inject(KIT) private readonly kit: Kit<IscsiConfig>) {
+    this.heartbeat = new Periodic({
+      everyMs: HEARTBEAT_MS,
+      work: () => this.beat(),
+      onError: (err) => kit.log.warn({ err }, 'no heartbeat; it is tried again'),
+    });
+    this.listening = new Periodic({
+      everyMs: RECONNECT_MS,
+      work: (signal) => this.listen(signal),
+      onError: (err) => kit.log.warn({ err }, 'changes of exports are not heard of; it is tried again'),
+    });
+  }
 
   async onModuleInit(): Promise<void> {
     // A host without a cluster has no disk in common with others.
     if (!this.kit.config.cephConf) return;
     await this.beat();
-    this.working = Promise.all([this.keepBeating(), this.keepListening()]);
+    this.heartbeat.start();
+    this.listening.start();
+    this.listening.wake();
   }
 
   /** The targets stay, but nobody is to wait for what this host does not do. */
   async onApplicationShutdown(): Promise<void> {
-    this.stopping.abort();
-    await this.working;
+    await Promise.all([this.heartbeat.stop(), this.listening.stop()]);
     if (!this.kit.config.cephConf) return;
     await this.kit.database
       .query('DELETE FROM portal_hosts WHERE host = $1', [this.kit.config.portalHost])
@@ -54,22 +65,8 @@ export class PortalHost implements OnModuleInit, OnApplicationShutdown {
     );
   }
 
-  private async keepBeating(): Promise<void> {
-    while (await this.pause(HEARTBEAT_MS))
-      await this.beat().catch((error: unknown) => this.kit.log.warn({ err: error }, 'no heartbeat; it is tried again'));
-  }
-
-  private async keepListening(): Promise<void> {
-    do {
-      await this.listen().catch((error: unknown) => {
-        if (!this.stopping.signal.aborted)
-          this.kit.log.warn({ err: error }, 'changes of exports are not heard of; it is tried again');
-      });
-    } while (await this.pause(RECONNECT_MS));
-  }
-
-  /** Ends when its connection does: a connection of its own, as what one listens to belongs to the connection. */
-  private async listen(): Promise<void> {
+  /** Returns when its connection ends or `signal` aborts. It has a connection of its own, because LISTEN belongs to a connection. */
+  private async listen(signal: AbortSignal): Promise<void> {
     const driver = this.kit.database.orm.driver as PostgresDriver;
     const [client, release] = (await driver.obtainMasterConnection()) as [Listening, (broken: boolean) => void];
     const ended = Promise.withResolvers<void>();
@@ -81,17 +78,12 @@ export class PortalHost implements OnModuleInit, OnApplicationShutdown {
         if (host === this.kit.config.portalHost) return;
         for (const listener of this.listeners) listener(exportId);
       });
-      this.stopping.signal.addEventListener('abort', stop);
+      signal.addEventListener('abort', stop);
       await client.query(`LISTEN ${CHANNEL}`);
-      if (!this.stopping.signal.aborted) await ended.promise;
+      if (!signal.aborted) await ended.promise;
     } finally {
-      this.stopping.signal.removeEventListener('abort', stop);
+      signal.removeEventListener('abort', stop);
       release(true);
     }
-  }
-
-  /** False when the service stops. */
-  private pause(milliseconds: number): Promise<boolean> {
-    return delay(milliseconds, true, { signal: this.stopping.signal }).catch(() => false);
   }
 }

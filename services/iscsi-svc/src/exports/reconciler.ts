@@ -1,5 +1,5 @@
 import { exportRestored } from '@m2/contracts';
-import { type Kit, KIT, meter } from '@m2/service-kit';
+import { type Kit, KIT, meter, Periodic } from '@m2/service-kit';
 import { Inject, Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import type { IscsiConfig } from '../config.js';
 import type { Backings, ShownImage } from '../backings/backings.js';
@@ -15,8 +15,7 @@ import { PortalHost } from './portal-host.js';
 /** Makes the target have what it should: at start, when a tgtd or a storage daemon died, when a disk's path was lost, and every now and then. */
 @Injectable()
 export class Reconciler implements OnModuleInit, OnApplicationShutdown {
-  private timer: NodeJS.Timeout | undefined;
-  private round: Promise<void> | undefined;
+  private readonly rounds: Periodic;
   /**
    * Of each project: two that repair the same export would take each other's half-made target for drift, and a project whose
    * storage hangs keeps only itself waiting.
@@ -34,7 +33,13 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
     @Inject(DiskTargets) private readonly disks: DiskTargets,
     @Inject(ExportPortals) private readonly portals: ExportPortals,
     @Inject(PortalHost) private readonly host: PortalHost,
-  ) {}
+  ) {
+    this.rounds = new Periodic({
+      everyMs: kit.config.reconcileSeconds * 1_000,
+      work: () => this.reconcileAll(),
+      onError: (error) => this.logFailure(error),
+    });
+  }
 
   onModuleInit(): void {
     this.targets.onInstanceLost((pool) => {
@@ -46,13 +51,12 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
       void this.inTurn(pool, () => this.restore(pool));
     });
     this.host.onChange((id) => void this.changed(id).catch((error: unknown) => this.logFailure(error)));
-    this.timer = setInterval(() => this.startRound(), this.kit.config.reconcileSeconds * 1_000);
-    this.startRound();
+    this.rounds.start();
+    this.rounds.wake();
   }
 
   async onApplicationShutdown(): Promise<void> {
-    clearInterval(this.timer);
-    await this.round;
+    await this.rounds.stop();
     await this.turns.settled();
     await this.targets.close();
     await this.backings.close();
@@ -64,13 +68,6 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
 
   private logFailure(err: unknown): void {
     this.kit.log.error({ err }, 'reconciling failed; it is tried again');
-  }
-
-  /** None while there is one: where storage hangs a round takes longer than the time to the next. */
-  private startRound(): void {
-    this.round ??= this.reconcileAll()
-      .catch((error: unknown) => this.logFailure(error))
-      .finally(() => (this.round = undefined));
   }
 
   private async reconcileAll(): Promise<void> {

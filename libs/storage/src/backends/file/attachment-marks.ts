@@ -3,9 +3,8 @@ import { join } from 'node:path';
 import { asStorageError } from '../../storage.port.js';
 
 /**
- * Which volumes are to be attached: one empty file each, which is an overlay's mount point too. Looked up by reading
- * the directory, as asking for the file itself would ask a mounted, perhaps hung, disk. Nothing is synced: a power cut
- * detaches everything anyway.
+ * Which volumes should be attached: one empty file each, which is also the mount point of an overlay. Read the directory to find out;
+ * asking for the file itself would ask a mounted disk, which may hang. Nothing is synced: a power cut detaches everything anyway.
  */
 export class AttachmentMarks {
   constructor(readonly directory: string) {}

@@ -1,6 +1,6 @@
 import { StorageError } from '../../storage.port.js';
 
-/** `raw` has all bytes (a reflinked one shares extents with others), `qcow2` is an overlay on another file. */
+/** A `raw` file has all bytes (a reflinked one shares extents with others), a `qcow2` file is an overlay on another file. */
 export type Format = 'raw' | 'qcow2';
 
 export interface GoldenFile {
@@ -10,19 +10,19 @@ export interface GoldenFile {
   path: string;
 }
 
-/** What a disk's writes go to. */
+/** The file that takes a disk's writes. */
 export interface DiskFile {
   kind: 'disk';
   volume: string;
   /** What it was cloned from: see `originId`, or `flat`. */
   origin: string;
-  /** Of overlays of one disk, the greatest is the disk and the others are layers. 0 for a raw disk. */
+  /** Of the overlays of one disk, the one with the greatest number is the disk, and the others are layers. 0 for a raw disk. */
   number: number;
   format: Format;
   path: string;
 }
 
-/** A disk as it was at a moment; nobody writes to it any more. */
+/** The content of a disk at one moment. Nobody writes to it any more. */
 export interface LayerFile {
   kind: 'layer';
   volume: string;
@@ -49,23 +49,23 @@ export interface LeftFile {
 
 export type VolumeFile = GoldenFile | DiskFile | LayerFile | TagFile | LeftFile;
 
-/** A file with content of its own. */
+/** A file with content. */
 export type ContentFile = GoldenFile | DiskFile | LayerFile;
 
-/** How the name of a clone's file says what the clone was made from. */
+/** How the name of a clone's file encodes what the clone was made from. */
 export function originId(file: GoldenFile | LayerFile): string {
   return file.kind === 'golden' ? file.volume : `${file.volume}-${file.number}`;
 }
 
 /**
- * What stands on what, of all files in a directory at one moment. A raw file stands on nothing. An overlay stands on the
- * next older layer of its disk, and where there is none, on what the disk was cloned from.
+ * Which file depends on which, of all files in a directory at one moment. A raw file depends on nothing. An overlay depends on the next
+ * older layer of its disk, and without one on what the disk was cloned from.
  */
 export class Catalog {
   private byVolume: Map<string, string[]> | undefined;
   private readonly known = new Map<string, VolumeFile[]>();
 
-  /** `parse` says what a file's name means. Most calls are about one volume of very many, so nothing is done for the others. */
+  /** `parse` decodes a file's name. Most calls are about one volume of very many, so the others are not decoded. */
   constructor(
     private readonly names: readonly string[],
     private readonly parse: (name: string) => VolumeFile | undefined,
@@ -109,7 +109,7 @@ export class Catalog {
     return this.tags(volume).map((file) => file.tag);
   }
 
-  /** The newest first. A layer that was made flat may have its overlay still; the raw file has the same content. */
+  /** Newest first. The overlay of a layer that was made flat may still be there; the raw file has the same content. */
   layers(volume: string): LayerFile[] {
     const raw = this.files(volume).filter((file) => file.kind === 'layer');
     const overlays = newestFirst(this.files(volume).filter((file) => file.kind === 'disk')).slice(1);
@@ -124,27 +124,27 @@ export class Catalog {
     return this.layers(volume).find((layer) => layer.number === number);
   }
 
-  /** A number that no layer of the disk has, and that is greater than those of all layers that it stands on. */
+  /** A number that no layer of the disk has, greater than those of all layers below. */
   nextNumber(disk: DiskFile): number {
     return Math.max(disk.number, this.layers(disk.volume)[0]?.number ?? 0) + 1;
   }
 
-  /** The file and all that it stands on, itself first. Error `storage.unavailable`: one of them is gone. */
+  /** The file and everything that it depends on, itself first. Error `storage.unavailable`: one of them is gone. */
   chain(file: ContentFile): ContentFile[] {
     return file.kind === 'golden' || file.format === 'raw' ? [file] : [file, ...this.chain(this.below(file))];
   }
 
-  /** The disks, of others, that still need this golden volume or layer. */
+  /** The disks of others that still need this golden volume or layer. */
   users(origin: string): DiskFile[] {
     return this.disks().filter((disk) => disk.origin === origin && this.needsOrigin(disk));
   }
 
-  /** Whether nothing that the disk itself stands on belongs to another volume. */
+  /** Whether the disk depends on its own files only. */
   isFlat(disk: DiskFile): boolean {
     return disk.format === 'raw' ? disk.origin === 'flat' : this.chain(disk).every((it) => it.volume === disk.volume);
   }
 
-  /** Layers that neither the disk nor a tag stands on, and all that an interrupted removal left of a disk. */
+  /** Layers that neither the disk nor a tag needs, and everything that an interrupted removal left of a disk. */
   garbage(volume: string): VolumeFile[] {
     const disk = this.disk(volume);
     const tops = disk ? [disk, ...this.tags(volume).flatMap((tag) => this.tagged(volume, tag.tag) ?? [])] : [];
@@ -152,13 +152,13 @@ export class Catalog {
     const garbage = this.files(volume).filter(({ kind, path }) =>
       kind === 'tag' ? !disk : kind !== 'golden' && kind !== 'partial' && !needed.has(path),
     );
-    // Last what says that the rest is garbage.
+    // The mark that the rest is garbage comes last.
     return garbage.sort((a, b) => Number(a.kind === 'gone') - Number(b.kind === 'gone'));
   }
 
   /**
-   * A reflinked disk could do without its origin at once; it says that it needs it until it is made flat, as everywhere
-   * else. An overlay needs it as long as its oldest layer is one; the disk or a tag may be what stands on that.
+   * A reflinked disk could do without its origin, but counts as needing it until it is made flat, as in all backends. An overlay needs it as
+   * long as its oldest layer is an overlay; the disk or a tag may depend on that layer.
    */
   private needsOrigin(disk: DiskFile): boolean {
     return disk.origin !== 'flat' && (disk.format === 'raw' || this.layers(disk.volume).at(-1)?.format !== 'raw');
@@ -174,7 +174,7 @@ export class Catalog {
     if (found) return found;
     throw new StorageError(
       'storage.unavailable',
-      `What ${file.path} stands on (${origin}) is gone. Restore it from a backup.`,
+      `The file below ${file.path} (${origin}) is gone. Restore it from a backup.`,
     );
   }
 }

@@ -7,8 +7,8 @@ import { Qcow2Layer } from './qcow2-layer.js';
 import { RawLayer } from './raw-layer.js';
 
 /**
- * Reads a file and all that it stands on. They are opened at once, and what is open can be read although another call
- * removes or replaces it: a long copy keeps nobody waiting.
+ * Reads a file and everything below it. All files are opened at once. Open files can be read while another call removes or replaces them,
+ * so a long copy blocks nobody.
  */
 export class ChainReader implements VolumeReader {
   private constructor(
@@ -43,7 +43,7 @@ export class ChainReader implements VolumeReader {
     const older = await this.openTag(since);
     try {
       const common = this.files.findIndex((file) => isSame(file, older.files[0]!));
-      // What stands on the tag's layer is what was written since. A disk that was made flat does not stand on older layers.
+      // The layers above the tag's layer have what was written since. A disk that was made flat has no older layers below it.
       if (common >= 0) yield* merged(this.told(this.layers.slice(0, common)));
       else yield* merged(differences(this, older));
     } finally {
@@ -61,7 +61,7 @@ export class ChainReader implements VolumeReader {
     return closeAll(this.layers);
   }
 
-  /** Reads a range to its place in `buffer`, which begins at `base`. */
+  /** Reads a range into `buffer`, whose first byte is offset `base`. */
   private async fill(
     buffer: Buffer,
     base: number,
@@ -76,7 +76,7 @@ export class ChainReader implements VolumeReader {
     }
   }
 
-  /** What these layers have to say; of what is absent in all of them, nothing. */
+  /** The extents of these layers; ranges that are absent in all of them are left out. */
   private async *told([layer, ...below]: OpenLayer[], offset = 0, end = this.sizeBytes): AsyncIterable<Extent> {
     if (!layer) return;
     for await (const run of layer.runs(offset, end)) {
@@ -94,7 +94,7 @@ async function closeAll(layers: OpenLayer[]): Promise<void> {
   for (const { file } of layers) await file.close();
 }
 
-/** Extents that touch and are alike, as one. */
+/** Joins adjacent extents of the same kind. */
 async function* merged(extents: AsyncIterable<Extent>): AsyncIterable<Extent> {
   let last: Extent | undefined;
   for await (const extent of extents) {

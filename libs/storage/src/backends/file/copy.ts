@@ -3,7 +3,7 @@ import type { LongWork, VolumeReader } from '../../storage.port.js';
 
 const chunk = 2 ** 20;
 
-/** Writes all that `reader` has to the new raw file `target`, holes kept as holes, durably. */
+/** Writes the content of `reader` to the new raw file `target`, durably. Holes stay holes. */
 export async function copyVolume(reader: VolumeReader, target: string, work: LongWork): Promise<void> {
   const total = reader.sizeBytes;
   const file = await open(target, 'wx', 0o600);

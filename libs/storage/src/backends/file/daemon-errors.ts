@@ -1,7 +1,7 @@
 import { StorageDaemonError } from '@m2/storage-daemon';
 import { StorageError } from '../../storage.port.js';
 
-/** Runs what drives the storage daemon, and turns the daemon's errors into the port's. */
+/** Runs a call of the storage daemon, and turns its errors into the port's. */
 export async function mapDaemonErrors<T>(work: () => T | Promise<T>): Promise<T> {
   try {
     return await work();

@@ -4,7 +4,7 @@ const chunk = 2 ** 20;
 const block = 64 * 1024;
 const zeros = Buffer.alloc(block);
 
-/** What differs between two volumes, found by reading all that either has; `data: false` is zeros in the newer. */
+/** The differences between two volumes, found by reading all data of both; `data: false` is zeros in the newer one. */
 export async function* differences(newer: VolumeReader, older: VolumeReader): AsyncIterable<Extent> {
   for await (const at of chunksWithData(newer, older)) {
     const length = Math.min(chunk, newer.sizeBytes - at);
@@ -39,7 +39,7 @@ async function* chunksOf(reader: VolumeReader): AsyncGenerator<number, void> {
   }
 }
 
-/** Zeros where the older volume had not grown to yet. */
+/** The older volume was smaller: it reads as zeros there. */
 async function padded(reader: VolumeReader, at: number, length: number): Promise<Buffer> {
   const there = Math.min(length, Math.max(0, reader.sizeBytes - at));
   const bytes = there > 0 ? await reader.read(at, there) : Buffer.alloc(0);

@@ -11,8 +11,8 @@ import { sizeOf } from './volume-files.js';
 import type { VolumeFiles } from './volume-files.js';
 
 /**
- * Held shared by who opens files by their names, one after the other, and exclusively, for a moment, by who gives another
- * name to, or removes, what others may stand on. Taken after a volume's lock; nobody waits for the daemon under it exclusively.
+ * Shared: for a call that opens files by their names, one after the other. Exclusive, and only for a moment: for a call that renames or
+ * removes a file that others may depend on. Taken after a volume's lock. Nobody waits for the daemon while holding it exclusively.
  */
 export const layout = 'layout';
 
@@ -20,19 +20,19 @@ export interface DiskLayersOptions {
   files: VolumeFiles;
   locks: Locks;
   isAttached(volume: string): Promise<boolean>;
-  /** When it is done, writes of the disk go to its own file, and all its layers are final. */
+  /** When it returns, writes of the disk go to its own file, and none of its layers changes any more. */
   follow(volume: string): Promise<void>;
   open(layer: LayerFile): Promise<VolumeReader>;
 }
 
 /**
- * Tags and flattening: what turns a disk's file into a layer below a new one.
+ * Tags and flattening: the disk's file becomes a layer below a new file.
  *
- * The steps of a tag of an overlay, and why a crash after any of them does no harm:
- * 1. A new, empty overlay gets the next number: it is the disk, and what was the disk is a layer, and below it.
- * 2. The daemon, if it has the disk open, lets writes go to the new file (`follow`). Until then they go to the layer. When
- *    that failed or was interrupted it is done before the next tag, or when the daemon is adopted.
- * 3. The tag's name is written: only now is there a tag.
+ * The steps of a tag of an overlay, and why a crash after any of them is safe:
+ * 1. A new, empty overlay gets the next number. It is the disk, and the former disk is a layer below it.
+ * 2. If the daemon has the disk open, it is told to write to the new file (`follow`). Until then writes go to the layer. After a
+ *    failure or a crash this is done before the next tag, or when the daemon is adopted.
+ * 3. The tag's name is written. Only now does the tag exist.
  */
 export class DiskLayers {
   constructor(private readonly options: DiskLayersOptions) {}
@@ -65,8 +65,8 @@ export class DiskLayers {
   }
 
   /**
-   * The long part has no lock: the disk is tagged, attached and written to meanwhile. What is made flat is its newest layer,
-   * by a raw file that takes the layer's place, and has the same content; so it does not matter what became of the disk.
+   * The long part holds no lock: meanwhile the disk can be tagged, attached and written to. A raw file replaces the newest layer. It has
+   * the same content, so it does not matter what becomes of the disk.
    */
   async flatten(volume: string, work: LongWork): Promise<void> {
     const { files, locks, open } = this.options;
@@ -95,22 +95,22 @@ export class DiskLayers {
     });
   }
 
-  /** Removes a disk with all that it has. The caller has its lock, and has made sure that nobody needs it. */
+  /** Removes a disk with everything that it has. The caller holds its lock, and has made sure that nobody needs it. */
   async remove(volume: string, catalog: Catalog): Promise<void> {
     const { files, locks } = this.options;
     const all = catalog.files(volume).filter((file) => file.kind !== 'golden');
     const disk = catalog.disk(volume);
     const halves = all.filter((file) => file.kind === 'partial');
     if (all.length === halves.length + (disk ? 1 : 0)) return files.remove(all.map((file) => file.path));
-    // At once there is no disk; what a crash leaves then is taken away by the next call or start.
+    // The disk is gone in one step. What a crash leaves after that is removed by the next call or start.
     if (disk) await locks.exclusive(layout, () => files.rename(disk, files.gone(volume)));
     await files.remove(halves.map((file) => file.path));
     await this.tidy(volume);
   }
 
   /**
-   * Takes away what an interrupted call left, and layers that nothing stands on any more; returns what there is then. The
-   * caller has the disk's lock, or is alone.
+   * Removes what an interrupted call left, and layers that nobody needs any more. Returns what is left. The caller holds the disk's lock,
+   * or is alone.
    */
   async tidy(volume: string): Promise<Catalog> {
     const { files, locks } = this.options;
@@ -121,12 +121,12 @@ export class DiskLayers {
     return files.read();
   }
 
-  /** Before anybody uses the directory. Also the halves of volumes that were made, or are whole, all the same. */
+  /** Runs before anybody uses the directory. Removes incomplete volumes, too. */
   async tidyAll(): Promise<void> {
     const { files } = this.options;
     const catalog = await files.read();
     for (const volume of catalog.volumes()) {
-      // A damaged volume must not keep the others away; who uses it meets the error.
+      // A damaged volume must not block the others. Whoever uses it gets the error.
       await this.tidy(volume).catch(() => {});
       if (!(catalog.golden(volume) ?? catalog.disk(volume))) continue;
       const halves = catalog.files(volume).filter((file) => file.kind === 'partial');
@@ -134,7 +134,7 @@ export class DiskLayers {
     }
   }
 
-  /** A layer that shares the extents of the disk, which goes on as it is: the file system does that between two writes. */
+  /** A layer that shares the extents of the disk. The disk does not change: the file system makes the copy between two writes. */
   private async share(catalog: Catalog, disk: DiskFile): Promise<LayerFile> {
     const { files } = this.options;
     const layer = files.layer(disk.volume, catalog.nextNumber(disk));
@@ -157,14 +157,14 @@ export class DiskLayers {
     return { volume, kind: 'layer', number, format: 'qcow2', path: disk.path };
   }
 
-  /** The layer whose content is to be copied; the disk when it is flat, or is so now. */
+  /** The layer whose content has to be copied; the disk itself when it is flat by now. */
   private async layerToFlatten(volume: string): Promise<LayerFile | DiskFile> {
     const { files, isAttached, follow } = this.options;
     const catalog = await this.tidy(volume);
     const disk = catalog.disk(volume) ?? notFound(volume);
     if (catalog.isFlat(disk)) return disk;
     if (disk.format === 'raw') {
-      // A target has it open by its name, which is going to be another.
+      // A target has the file open under its present name, which would change.
       if (await isAttached(volume)) throw attached(volume);
       const flat = files.rawDisk(volume, 'flat');
       await files.rename(disk, flat);

@@ -8,17 +8,17 @@ import { mountsIn, StorageDaemon, unmountLazily } from '@m2/storage-daemon';
 
 const run = promisify(execFile);
 
-/** A place for a test's state directory, and how to get rid of it. */
+/** A directory for a test's state, and how to remove it. */
 export interface TestPlace {
   directory: string;
   fill: { leave(freeBytes: number): Promise<void>; undo(): Promise<void> } | string;
   teardown(): Promise<void>;
 }
 
-/** Mounting a file system of our own needs root. */
+/** Mounting a file system needs root. */
 export const canMount = process.getuid?.() === 0;
 
-/** A directory wherever temporary files are. */
+/** A directory in the directory for temporary files. */
 export async function temporaryPlace(): Promise<TestPlace> {
   const base = await realpath(await mkdtemp(join(tmpdir(), 'm2-file-')));
   const directory = join(base, 'state');
@@ -32,7 +32,7 @@ export async function temporaryPlace(): Promise<TestPlace> {
   };
 }
 
-/** A directory on a file system of its own; root only. The loop device goes with the mount (`-o loop`: autoclear). */
+/** A directory on its own file system; root only. The loop device goes with the mount (`-o loop`: autoclear). */
 export async function loopPlace(type: 'ext4' | 'xfs'): Promise<TestPlace> {
   const base = await realpath(await mkdtemp(join(tmpdir(), `m2-${type}-`)));
   const [medium, mountpoint] = [join(base, 'medium'), join(base, 'mounted')];
@@ -55,7 +55,7 @@ export async function loopPlace(type: 'ext4' | 'xfs'): Promise<TestPlace> {
     directory,
     fill: {
       leave: async (freeBytes) => {
-        // What was removed just before is freed in the background; freezing waits for that.
+        // The file system frees removed files in the background; freezing it waits for that.
         for (const way of ['--freeze', '--unfreeze']) await run('fsfreeze', [way, mountpoint]);
         const { bavail, bsize } = await statfs(mountpoint);
         await run('fallocate', ['-l', String(bavail * bsize - freeBytes), ballast]);
@@ -75,14 +75,14 @@ async function unmount(parent: string, mountpoint: string): Promise<void> {
   }
 }
 
-/** kill -9 to the storage daemon of a state directory. */
+/** Sends SIGKILL to the storage daemon of a state directory. */
 export async function killDaemon(directory: string): Promise<void> {
   const who = await new StorageDaemon(directory).recorded();
   if (!who) throw new Error('no storage daemon is recorded');
   process.kill(who.pid, 'SIGKILL');
 }
 
-/** Whatever a failed test left: the daemon and its mounts. */
+/** What a failed test left: the daemon and its mounts. */
 async function endDaemon(directory: string): Promise<void> {
   await new StorageDaemon(directory).quit();
   await unmountLazily(await mountsIn(join(directory, 'attached')));

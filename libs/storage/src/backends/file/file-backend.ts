@@ -30,14 +30,14 @@ import { info, VolumeMaker } from './volume-maker.js';
 import { assertOrigin, VolumeReaders } from './volume-readers.js';
 
 /**
- * Volumes as files in one directory of one machine, the embedded default.
+ * Volumes as files in one directory of one machine: the default.
  *
- * Where the file system shares extents (XFS, btrfs) a clone is a reflinked raw file, and a target opens that file.
- * Elsewhere it is a qcow2 overlay, and a target opens what the storage daemon shows of it. A clone keeps the format it
- * was made in, so a directory that moved to another file system may hold both.
+ * Where the file system shares extents (XFS, btrfs), a clone is a reflinked raw file, and a target opens that file. Elsewhere it is a qcow2
+ * overlay, and a target opens the raw file that the storage daemon shows. A clone keeps the format that it was made in, so a directory that
+ * was moved to another file system may hold both.
  *
- * The directory is the only state: `volumes/` (see VolumeFiles, Catalog) and `attached/` (see AttachmentMarks). Projects
- * are not kept apart: names of volumes are unique.
+ * The directory is the only state: `volumes/` (see VolumeFiles, Catalog) and `attached/` (see AttachmentMarks). Projects are not separated:
+ * names of volumes are unique.
  */
 export class FileBackend implements StorageBackend {
   readonly name = 'file';
@@ -78,9 +78,8 @@ export class FileBackend implements StorageBackend {
   }
 
   /**
-   * Opens (or begins) a state directory: takes away what interrupted calls left, probes for reflinks, adopts a running
-   * storage daemon or starts one, and puts back what was attached. Errors: `storage.in_use` (by another process),
-   * `storage.misconfigured`, `storage.unavailable`.
+   * Opens or creates a state directory: removes what interrupted calls left, tests whether reflinks work, adopts or starts the storage
+   * daemon, and attaches what was attached. Errors: `storage.in_use` (by another process), `storage.misconfigured`, `storage.unavailable`.
    */
   static async open(options: { directory: string }): Promise<FileBackend> {
     const directory = await makeDirectories(options.directory);
@@ -170,7 +169,7 @@ export class FileBackend implements StorageBackend {
     assertVolumeName(name);
     return this.locks.exclusive(name, async () => {
       const file = (await this.files.read()).disk(name) ?? notFound(name);
-      // The mark first, and it stays when the attach fails: what may be attached is never removed by mistake.
+      // The mark is set first, and stays when the attach fails: what may be attached must not be removed.
       await this.marks.add(name);
       return { type: 'file', path: file.format === 'raw' ? file.path : await this.overlays.attach(name) };
     });
@@ -180,7 +179,7 @@ export class FileBackend implements StorageBackend {
     assertVolumeName(name);
     await this.locks.exclusive(name, async () => {
       if (!(await this.marks.all()).has(name)) return;
-      // The mark last: it is the mount point, and it remembers a detach that was interrupted.
+      // The mark goes last: it is the mount point, and it records a detach that was interrupted.
       if ((await this.files.read()).disk(name)?.format === 'qcow2') await this.overlays.detach(name);
       await this.marks.remove(name);
     });
@@ -190,14 +189,14 @@ export class FileBackend implements StorageBackend {
     return this.readers.open(readable);
   }
 
-  /** There are none. */
+  /** This backend has none. */
   async ensureNoForeign(): Promise<void> {}
 
   copyToForeign(): Promise<void> {
     return Promise.reject(unsupported());
   }
 
-  /** Nothing is kept for a project. */
+  /** This backend keeps nothing for a project. */
   async ensureNoProject(): Promise<void> {}
 
   async list(): Promise<VolumeInfo[]> {
@@ -208,7 +207,7 @@ export class FileBackend implements StorageBackend {
         const file = catalog.golden(volume) ?? catalog.disk(volume);
         infos.push(file ? await info(file, catalog.tagNames(volume)) : await partialInfo(catalog, volume));
       } catch (error) {
-        // Removed, or became what it was to be, since the directory was read.
+        // It was removed or completed since the directory was read.
         if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw asStorageError(error, `read volume ${volume}`);
       }
     }
@@ -216,7 +215,7 @@ export class FileBackend implements StorageBackend {
   }
 
   async health(): Promise<void> {
-    // One probe at a time: on a dead disk each would block one of the few threads that all file calls here share.
+    // One probe at a time: on a dead disk each would block one of the few threads for file calls.
     this.probing ??= probeStorage(this.directory).finally(() => (this.probing = undefined));
     await withDeadline(this.probing, 5_000, `write to ${this.directory}`);
     if (this.cloneFormat === 'qcow2') await this.overlays.health();
@@ -235,8 +234,7 @@ export class FileBackend implements StorageBackend {
   }
 
   /**
-   * Teardown of the machine's services: like `close`, and the daemon and its mounts go too. What is marked as attached
-   * is put back by the next `open`.
+   * For the end of an installation: like `close`, and the daemon and its mounts end, too. The next `open` attaches again what is marked.
    */
   async stop(): Promise<void> {
     await this.overlays.stop();
@@ -261,14 +259,14 @@ export class FileBackend implements StorageBackend {
     });
   }
 
-  /** Disks that `open` put back are told to the first listener, who could not be there before. */
+  /** Disks that `open` attached again are reported to the first listener, which could not register before. */
   private tellLost(disks: string[]): void {
     if (this.lostListeners.length === 0) this.lostEarly.push(...disks);
     for (const listener of this.lostListeners) listener(disks);
   }
 }
 
-/** The real path, as it is compared with the mount table. Only its owner may look in: disks are tenants' data. */
+/** The real path, because it is compared with the mount table. Only its owner may read it: disks are tenants' data. */
 async function makeDirectories(directory: string): Promise<string> {
   try {
     for (const name of ['volumes', 'attached']) await mkdir(join(directory, name), { recursive: true, mode: 0o700 });
@@ -278,7 +276,7 @@ async function makeDirectories(directory: string): Promise<string> {
   }
 }
 
-/** Whatever an abort makes fail on its way, the caller is told its own reason. */
+/** Whatever error the abort caused, the caller gets the signal's reason. */
 async function unlessAborted<T>({ signal }: LongWork, work: () => Promise<T>): Promise<T> {
   try {
     return await work();

@@ -1,6 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 
-/** What one file of a chain says of a range: nothing (what it stands on does), zeros, or data, which is at `at` in the file. */
+/** What one file of a chain has in a range: nothing (look below), zeros, or data at offset `at` of the file. */
 export interface Run {
   offset: number;
   length: number;
@@ -12,6 +12,6 @@ export interface Run {
 export interface OpenLayer {
   readonly file: FileHandle;
   readonly sizeBytes: number;
-  /** From `offset` to `end`, or to the layer's end where that is before: in order, without a gap. */
+  /** From `offset` to `end`, or to the layer's end where that comes first: in order, without gaps. */
   runs(offset: number, end: number): AsyncIterable<Run>;
 }

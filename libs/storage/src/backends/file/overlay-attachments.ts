@@ -17,30 +17,30 @@ import { mapDaemonErrors } from './daemon-errors.js';
 import { nextLayer, overlayDisk, overlayNode, overlayNodes, overlayNodesOf } from './overlay-disk.js';
 import type { OverlayFiles } from './overlay-disk.js';
 
-/** A connection to the daemon, and what it is known to export. */
+/** A connection to the daemon, and what it exports. */
 interface Session {
   qmp: Qmp;
-  /** By volume: the number of its file when it was attached, and those of the files that took its writes since. */
+  /** By volume: the number of its file when it was attached, and the numbers of the files that took its writes since. */
   exported: Map<string, number[]>;
 }
 
 export interface OverlayAttachmentsOptions {
-  /** State directory, an absolute path without symbolic links (it is compared with the mount table). */
+  /** State directory: an absolute path without symbolic links, because it is compared with the mount table. */
   directory: string;
   /** Where the mount points are: one file per attached volume. */
   mountpoints: string;
-  /** The disks that are to be attached, from the state on disk. */
+  /** The disks that should be attached, from the state on disk. */
   wanted(): Promise<string[]>;
-  /** Hands over the files of a disk, which keep their names until `use` is done. */
+  /** Gives the files of a disk to `use`. They keep their names until it is done. */
   withFiles<T>(volume: string, use: (files: OverlayFiles) => Promise<T>): Promise<T>;
   onLost(volumes: string[]): void;
 }
 
 /**
- * Keeps qcow2 overlays visible as raw files, through one storage daemon, and puts them back when it dies.
+ * Shows qcow2 overlays as raw files, through one storage daemon, and mounts them again when it dies.
  *
- * Putting back goes in this order: the old daemon is gone for sure (it holds locks on the overlays), then its dead mounts
- * are taken away (a mount point under a dead mount answers ENOTCONN), then a new daemon mounts, then listeners are told.
+ * The order of a restart: the old daemon is certainly dead (it holds locks on the overlays); its dead mounts are removed (a mount point
+ * under a dead mount answers ENOTCONN); a new daemon mounts the disks; the listeners are told.
  */
 export class OverlayAttachments {
   private readonly daemon: StorageDaemon;
@@ -51,7 +51,7 @@ export class OverlayAttachments {
     this.daemon = new StorageDaemon(options.directory);
   }
 
-  /** Adopts or starts the daemon now, so that no attach pays for it. */
+  /** Adopts or starts the daemon now, so that no attach has to wait for it. */
   async open(): Promise<void> {
     await mapDaemonErrors(() => this.current());
   }
@@ -76,12 +76,15 @@ export class OverlayAttachments {
     });
   }
 
-  /** After the disk got a newer file: has its writes go there, if it is attached. When done, the older ones are final. */
+  /**
+   * After the disk got a newer file: writes go there from now on, if the disk is attached. When it returns, the older files do not change
+   * any more.
+   */
   async follow(volume: string): Promise<void> {
     await mapDaemonErrors(async () => this.followIn(await this.current(), volume));
   }
 
-  /** Of the daemon, not of each disk: one that is damaged is a matter of its node, and no reason to stop all. */
+  /** Checks the daemon and not each disk: a damaged disk is a problem of its node, and no reason to stop all. */
   async health(): Promise<void> {
     await mapDaemonErrors(async () => {
       const { qmp } = await this.current();
@@ -89,7 +92,7 @@ export class OverlayAttachments {
     });
   }
 
-  /** Lets go of the daemon, which goes on. */
+  /** Disconnects from the daemon, which goes on. */
   async close(): Promise<void> {
     this.stopping.abort();
     const session = await this.session?.catch(() => undefined);
@@ -97,7 +100,7 @@ export class OverlayAttachments {
     await session?.qmp.closed;
   }
 
-  /** Ends the daemon and leaves no mount behind. */
+  /** Ends the daemon and removes its mounts. */
   async stop(): Promise<void> {
     await this.close();
     await mapDaemonErrors(async () => {
@@ -110,7 +113,7 @@ export class OverlayAttachments {
     return join(this.options.mountpoints, volume);
   }
 
-  /** The one session, being made by the first who asks; a failed attempt is made again by the next. */
+  /** The only session. The first caller creates it; after a failure the next one tries again. */
   private current(): Promise<Session> {
     if (this.stopping.signal.aborted) {
       return Promise.reject(new StorageError('storage.unavailable', 'The storage backend is closed. Retry.'));
@@ -141,7 +144,7 @@ export class OverlayAttachments {
     }
   }
 
-  /** Makes the daemon's exports those that are wanted; returns the volumes whose old mount, if any, was replaced. */
+  /** Makes the daemon export what is wanted. Returns the volumes whose old mount, if any, was replaced. */
   private async reconcile(session: Session): Promise<string[]> {
     const wanted = await this.options.wanted();
     const mounted = await mountsIn(this.options.mountpoints);
@@ -160,7 +163,7 @@ export class OverlayAttachments {
         await this.add(session, volume);
         replaced.push(volume);
       } catch {
-        // One damaged disk must not keep the others away; who attaches it meets the error.
+        // A damaged disk must not block the others. Whoever attaches it gets the error.
       }
     }
     return replaced;
@@ -173,7 +176,7 @@ export class OverlayAttachments {
         await this.current();
         return;
       } catch {
-        // `health` and every attach meet the same error and report it; here we only go on trying.
+        // `health` and every attach report the same error; this only tries again.
         await pause(wait, undefined, { signal: this.stopping.signal, ref: false }).catch(() => {});
       }
     }
@@ -198,7 +201,7 @@ export class OverlayAttachments {
 
   private async remove({ qmp, exported }: Session, volume: string): Promise<void> {
     await removeDiskExport(qmp, volume);
-    // The first went with its export; the others were opened by themselves.
+    // The first went with its export. The others were opened separately.
     const [, ...later] = exported.get(volume) ?? [];
     exported.delete(volume);
     await removeDiskLayers(
@@ -208,7 +211,7 @@ export class OverlayAttachments {
   }
 }
 
-/** What an adopted daemon exports, after what an interrupted tag or detach left in it is removed. */
+/** What an adopted daemon exports, after removing what an interrupted tag or detach left in it. */
 async function exportedLayers(qmp: Qmp): Promise<Map<string, number[]>> {
   const volumes = await exportedDisks(qmp);
   const nodes = new Set(await nodesNamed(qmp, overlayNodes));
@@ -218,7 +221,7 @@ async function exportedLayers(qmp: Qmp): Promise<Map<string, number[]>> {
     const own = [...nodes].filter((node) => node.startsWith(start));
     own.forEach((node) => nodes.delete(node));
     const layers = own.map((node) => Number(node.slice(start.length))).sort((a, b) => a - b);
-    // One that was opened and not put on its disk can be closed; the disk keeps QEMU from closing the others.
+    // A file that was opened and not yet added to its disk can be closed. QEMU does not close those that a disk uses.
     const last = overlayNode(volume, layers.at(-1) ?? 0);
     if (
       layers.length > 1 &&
@@ -230,7 +233,7 @@ async function exportedLayers(qmp: Qmp): Promise<Map<string, number[]>> {
       layers.pop();
     exported.set(volume, layers);
   }
-  // Of disks that are exported no more. Only the newest can be closed, then the next.
+  // Files of disks that are not exported any more. Only the newest can be closed, then the next.
   const number = (node: string) => Number(node.slice(node.lastIndexOf('-') + 1));
   await removeDiskLayers(
     qmp,

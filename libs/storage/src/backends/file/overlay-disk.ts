@@ -3,7 +3,7 @@ import { writableOverlay } from '@m2/storage-daemon';
 import type { DiskExport, DiskLayer } from '@m2/storage-daemon';
 import type { ContentFile, DiskFile } from './catalog.js';
 
-/** An overlay that is written to, and what it stands on. */
+/** An overlay that takes writes, and what is below it. */
 export interface OverlayFiles {
   disk: DiskFile;
   below: ContentFile[];
@@ -12,11 +12,11 @@ export interface OverlayFiles {
 /**
  * How the daemon opens an overlay.
  *
- * - The exported node passes everything on to the node that has the overlay: when the disk is tagged, it is given another
- *   to pass things on to, and the export does not notice.
- * - Caching: writes go to the host's page cache and are durable after a flush, which is fdatasync of the overlay. So not
- *   `cache.no-flush`; not `cache.direct` either, as the page cache holds the golden volume's blocks once for all its clones.
- * - Every format is said; the name of the backing file in an overlay's header is not used.
+ * - The exported node passes everything to the node that has the overlay. When the disk is tagged, it gets another node to pass
+ *   things to, and the export does not notice.
+ * - Caching: writes go to the host's page cache and are durable after a flush, which is fdatasync of the overlay. So neither
+ *   `cache.no-flush` nor `cache.direct`: the page cache holds the golden volume's blocks once for all of its clones.
+ * - Every format is given explicitly; the name of the backing file in an overlay's header is not used.
  */
 export function overlayDisk({ disk, below }: OverlayFiles, mountpoint: string): DiskExport {
   const overlay = writableOverlay(overlayNode(disk.volume, disk.number), disk.path);
@@ -31,7 +31,7 @@ export function overlayDisk({ disk, below }: OverlayFiles, mountpoint: string): 
   };
 }
 
-/** What takes the writes of a disk, when it is tagged, after its files with the numbers `before`. */
+/** The node that takes the writes of a disk when it is tagged, above its files with the numbers `before`. */
 export function nextLayer({ volume, number, path }: DiskFile, before: readonly number[]): DiskLayer {
   const [below = 0, belowThat] = before.toReversed();
   return {
@@ -43,10 +43,12 @@ export function nextLayer({ volume, number, path }: DiskFile, before: readonly n
   };
 }
 
-/** What the names of all nodes with overlays begin with. */
+/** Prefix of the names of all nodes with overlays. */
 export const overlayNodes = 'overlay-';
 
-/** At most 30 characters, as QEMU allows 31 and the nodes below have one more: 8, 15 and 7, for a million tags of a disk. */
+/**
+ * At most 30 characters: QEMU allows 31, and the names of the nodes below have one more. 8 + 15 + 7 suffice for a million tags of a disk.
+ */
 export function overlayNode(volume: string, number: number): string {
   return `${overlayNodesOf(volume)}${number}`;
 }
@@ -55,7 +57,7 @@ export function overlayNodesOf(volume: string): string {
   return `${overlayNodes}${createHash('sha256').update(volume).digest('hex').slice(0, 15)}-`;
 }
 
-/** What the first overlay of a disk stands on; each other stands on the one before. */
+/** What is below the first overlay of a disk; each other overlay is above the one before. */
 function backingNode(volume: string, number: number): string {
   return `b${overlayNode(volume, number)}`;
 }

@@ -13,9 +13,9 @@ const compressed = 1n << 62n;
 const keptTables = 8;
 
 /**
- * Reads the tables of an overlay that `writeOverlay` began and QEMU went on with (QEMU, docs/interop/qcow2, "Extended L2
- * Entries"): which of its subclusters hold data, and where. So a tag or a disk is read, and what changed since a tag is
- * known, without a process per reader. Not for images from elsewhere: those have compression, encryption, other sizes.
+ * Reads the tables of an overlay that `writeOverlay` created and QEMU wrote to (QEMU, docs/interop/qcow2, "Extended L2 Entries"): which of
+ * its subclusters have data, and where. With it, tags and differences are read without a process per reader. Not for images from elsewhere:
+ * those have compression, encryption, other sizes.
  */
 export class Qcow2Layer implements OpenLayer {
   private readonly tables = new Map<number, Promise<Buffer>>();
@@ -36,7 +36,7 @@ export class Qcow2Layer implements OpenLayer {
         head.readUInt32BE(20) !== clusterBits ||
         (head.readBigUInt64BE(72) & extendedL2) === 0n
       ) {
-        throw new StorageError('storage.unavailable', `${path} is no overlay of M2. Restore it from a backup.`);
+        throw new StorageError('storage.unavailable', `${path} is not an overlay of M2. Restore it from a backup.`);
       }
       const l1 = Buffer.alloc(head.readUInt32BE(36) * 8);
       await readFully(file, l1, 0, l1.length, Number(head.readBigUInt64BE(40)));
@@ -75,7 +75,10 @@ export class Qcow2Layer implements OpenLayer {
       const entry = (Math.floor(at / cluster) % (bytesPerL1Entry / cluster)) * 16;
       const host = table.readBigUInt64BE(entry);
       if (host & compressed)
-        throw new StorageError('storage.unavailable', 'An overlay is compressed, which M2 does not do.');
+        throw new StorageError(
+          'storage.unavailable',
+          'An overlay has compressed clusters, which M2 does not write. Restore it from a backup.',
+        );
       const [zeros, allocated] = [table.readUInt32BE(entry + 8), table.readUInt32BE(entry + 12)];
       const clusterEnd = Math.min(end, (Math.floor(at / cluster) + 1) * cluster);
       if ((zeros | allocated) === 0) {
@@ -93,7 +96,7 @@ export class Qcow2Layer implements OpenLayer {
     }
   }
 
-  /** Tables are read in turn, each 128 KiB for a gibibyte of the disk: a few of them are kept. */
+  /** Tables are read in order; each covers a gibibyte of the disk and takes 128 KiB. A few are cached. */
   private table(at: number): Promise<Buffer> {
     const known = this.tables.get(at);
     if (known) return known;

@@ -1,39 +1,39 @@
 import { open } from 'node:fs/promises';
 
 /**
- * Writes an empty qcow2 overlay: header, refcounts and an empty L1 table. Format: QEMU, docs/interop/qcow2 (sections
- * "Header", "Header extensions", "Refcounts", "Extended L2 Entries"). Written here because a clone is on the hot path:
- * asking a daemon for it costs a job with several round trips, `qemu-img create` a fork.
+ * Writes an empty qcow2 overlay: header, refcounts and an empty L1 table. Format: QEMU, docs/interop/qcow2 (sections "Header", "Header
+ * extensions", "Refcounts", "Extended L2 Entries"). Written here because a clone is on the hot path: a daemon needs a job with several
+ * round trips, `qemu-img create` a fork.
  *
- * Clusters of 128 KiB with extended L2 entries: 32 subclusters of 4 KiB, so a node's first 4 KiB write copies nothing
- * from the golden volume. With plain 64 KiB clusters each such write reads and writes 64 KiB.
+ * Clusters of 128 KiB with extended L2 entries, which means 32 subclusters of 4 KiB: a node's first 4 KiB write copies nothing from the
+ * golden volume. With plain 64 KiB clusters each such write reads and writes 64 KiB.
  */
 export const clusterBits = 17;
 export const extendedL2 = 1n << 4n;
 const cluster = 1 << clusterBits;
-/** 16 bytes per entry of an L2 table, which is a cluster. */
+/** An L2 table is one cluster, with 16 bytes per entry. */
 export const bytesPerL1Entry = (cluster / 16) * cluster;
 const headerLength = 104;
 const backingFormatExtension = 0xe2792aca;
 
 /**
- * What people's tools find behind an overlay; M2 itself says it each time that it opens one. The overlay that a disk gets
- * when it is tagged names none: QEMU puts only such a one on a disk that is in use (see addDiskLayer).
+ * The backing file is for other tools; M2 names it explicitly each time. The overlay of a tag names none: QEMU adds only such an overlay to
+ * a disk that is in use (see addDiskLayer).
  */
 export interface Backing {
   name: string;
   format: 'raw' | 'qcow2';
 }
 
-/** One cluster of L1 entries; larger disks would need a longer table than we write. */
+/** One cluster of L1 entries. Larger disks would need a longer table. */
 export const maxOverlayBytes = (cluster / 8) * bytesPerL1Entry;
 
-/** Where things are: four clusters, each with a reference count of one. */
+/** Offsets of the four clusters, each with a reference count of one. */
 const refcountTable = cluster;
 const refcountBlock = 2 * cluster;
 const l1Table = 3 * cluster;
 
-/** `sizeBytes` is the virtual size; `backing` the file behind it, its name relative to the overlay's directory. */
+/** `sizeBytes` is the virtual size; `backing` is the file below, with a name relative to the overlay's directory. */
 export async function writeOverlay(path: string, sizeBytes: number, backing?: Backing): Promise<void> {
   const file = await open(path, 'wx', 0o600);
   try {
@@ -48,8 +48,8 @@ export async function writeOverlay(path: string, sizeBytes: number, backing?: Ba
 }
 
 /**
- * Makes the disk in an overlay larger, which nobody has open. The L1 table has its full length from the beginning, so
- * this is one write of two fields in one sector: done or not done, whatever happens.
+ * Makes the disk in an overlay larger. Nobody may have it open. The L1 table has its full length from the beginning, so this writes two
+ * fields of one sector, which happens completely or not at all.
  */
 export async function resizeOverlay(path: string, sizeBytes: number): Promise<void> {
   const file = await open(path, 'r+');
@@ -66,7 +66,7 @@ export async function resizeOverlay(path: string, sizeBytes: number): Promise<vo
 }
 
 function header(sizeBytes: number, backing: Backing | undefined): Buffer {
-  const fields = Buffer.alloc(headerLength + 8); // an extension of type 0 ends the list of them
+  const fields = Buffer.alloc(headerLength + 8); // an extension of type 0 ends the list
   fields.writeUInt32BE(0x514649fb, 0); // "QFI\xfb"
   fields.writeUInt32BE(3, 4);
   fields.writeUInt32BE(clusterBits, 20);
@@ -82,7 +82,7 @@ function header(sizeBytes: number, backing: Backing | undefined): Buffer {
 }
 
 function withBacking(fields: Buffer, backing: Backing): Buffer {
-  const extension = Buffer.alloc(16); // the format's name is padded to 8 bytes
+  const extension = Buffer.alloc(16); // the name of the format is padded to 8 bytes
   extension.writeUInt32BE(backingFormatExtension, 0);
   extension.writeUInt32BE(backing.format.length, 4);
   extension.write(backing.format, 8);

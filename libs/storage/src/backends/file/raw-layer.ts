@@ -4,10 +4,10 @@ import { runQemuImg } from '../../qemu-img.js';
 import { StorageError } from '../../storage.port.js';
 import type { OpenLayer, Run } from './layer-file.js';
 
-/** Holes that are shorter count as data: a map of a fragmented file stays small. */
+/** Shorter holes count as data, so that the map of a fragmented file stays small. */
 const shortestHole = 64 * 1024;
 
-/** A raw file, whose holes are told by its file system. */
+/** A raw file. Its file system knows its holes. */
 export class RawLayer implements OpenLayer {
   /** The extents of data, in order. */
   private data: Promise<{ offset: number; end: number }[]> | undefined;
@@ -48,8 +48,8 @@ export class RawLayer implements OpenLayer {
 }
 
 /**
- * Node has no SEEK_HOLE (lseek(2)), and qemu-img has. It opens what we have open, as the file may have been removed since
- * (proc(5), /proc/pid/fd).
+ * Node has no SEEK_HOLE (lseek(2)), but qemu-img uses it. It gets our open file, because the file may have been removed since (proc(5),
+ * /proc/pid/fd).
  */
 async function dataExtents(fd: number, path: string): Promise<{ offset: number; end: number }[]> {
   const extents: { offset: number; end: number }[] = [];
@@ -59,7 +59,7 @@ async function dataExtents(fd: number, path: string): Promise<{ offset: number; 
     { addressSpace: 2 ** 30, fileSize: 0 },
     {
       onOutput: (text) => {
-        // An extent on each line.
+        // One extent per line.
         const lines = (rest + text).split('\n');
         rest = lines.pop() ?? '';
         for (const line of lines) {

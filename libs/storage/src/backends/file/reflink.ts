@@ -4,15 +4,17 @@ import { chmod, copyFile, open, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asStorageError } from '../../storage.port.js';
 
-/** Makes `target` share all extents of `source`, writable, `sizeBytes` long (what is past the source's end reads as zeros). */
+/**
+ * Makes `target` a writable copy of `source` that shares all of its extents, `sizeBytes` long; it reads as zeros after the source's end.
+ */
 export async function reflink(source: string, target: string, sizeBytes: number): Promise<void> {
-  // Forced: without it Node copies every byte, holes included, where the file system cannot share.
+  // FORCE: otherwise Node copies every byte, holes included, where the file system cannot share.
   await copyFile(source, target, constants.COPYFILE_FICLONE_FORCE);
-  await chmod(target, 0o600); // the golden file's read-only mode was copied too
+  await chmod(target, 0o600); // the read-only mode of the golden file was copied, too
   await resizeFile(target, sizeBytes);
 }
 
-/** What is past the old end reads as zeros. */
+/** What is after the old end reads as zeros. */
 export async function resizeFile(path: string, sizeBytes: number): Promise<void> {
   const file = await open(path, 'r+');
   try {
@@ -25,7 +27,7 @@ export async function resizeFile(path: string, sizeBytes: number): Promise<void>
 
 const cannot = new Set(['ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'ENOTTY', 'EINVAL', 'EXDEV']);
 
-/** Whether the file system of `directory` shares extents between files: ext4 and tmpfs do not, XFS and btrfs do. */
+/** Whether the file system of `directory` shares extents between files: XFS and btrfs do, ext4 and tmpfs do not. */
 export async function canReflink(directory: string): Promise<boolean> {
   const source = join(directory, `probe-${randomUUID()}`);
   const target = `${source}-clone`;

@@ -6,17 +6,17 @@ import type { ContentFile, DiskFile, GoldenFile, LayerFile, LeftFile, TagFile, V
 import { qcow2VirtualSize } from '../qcow2-size.js';
 
 /**
- * The directory of volume files. Their names say everything, so no second record can disagree, and a file with content
- * keeps its name, under which QEMU may open it again:
+ * The directory of volume files. The names are the only record, so nothing can contradict them. A file with content keeps its name, because
+ * QEMU may open it again by that name:
  *
  * - `<volume>.golden.raw`
  * - `<volume>.<origin>.raw`: a disk. The origin is a golden volume, a layer (`<volume>-<n>`), or `flat`.
- * - `<volume>.<origin>.qcow2`, and from its first tag on `<volume>.<origin>.<n>.qcow2`: a disk, if it has the greatest
- *   number, or what the disk was at a moment: a layer.
- * - `<volume>.<n>.layer.raw`: a layer with all bytes. See Catalog for what stands on what.
- * - `<volume>.<tag>.<n>.tag`: empty; a layer has a name.
+ * - `<volume>.<origin>.qcow2`, and from its first tag on `<volume>.<origin>.<n>.qcow2`: the disk, if it has the greatest
+ *   number, else a layer, which has the disk's content of an earlier moment.
+ * - `<volume>.<n>.layer.raw`: a layer with all bytes. See Catalog for the dependencies.
+ * - `<volume>.<tag>.<n>.tag`: empty; names a layer.
  * - `<volume>.gone`: a disk that is being removed.
- * - `<volume>.partial`, `<volume>.<n>.partial`: a volume, or a file of it, that is being made.
+ * - `<volume>.partial`, `<volume>.<n>.partial`: a volume, or a file of it, that is being created.
  */
 export class VolumeFiles {
   constructor(readonly directory: string) {}
@@ -51,7 +51,7 @@ export class VolumeFiles {
     return { volume, kind: 'gone', path: join(this.directory, `${volume}.gone`) };
   }
 
-  /** Of a layer's own, as a disk is tagged while one of its layers is being made flat. */
+  /** Layers have their own partial names, because a disk can be tagged while one of its layers is made flat. */
   partialPath(volume: string, layer?: number): string {
     return join(this.directory, layer === undefined ? `${volume}.partial` : `${volume}.${layer}.partial`);
   }
@@ -64,8 +64,8 @@ export class VolumeFiles {
   }
 
   /**
-   * Makes a file under its partial name, and gives it its real name only when its bytes are on disk: after a power cut it
-   * is whole or a partial one. Whatever goes wrong, nothing half-made stays. `publish` may choose the moment of the renaming.
+   * Creates a file under its partial name, and renames it when its bytes are on disk: after a power cut it is complete or still partial.
+   * After an error nothing stays. `publish` may choose the moment of the renaming.
    */
   async create(
     file: GoldenFile | DiskFile | LayerFile,
@@ -104,7 +104,7 @@ export class VolumeFiles {
     }
   }
 
-  /** Durable: a volume that was reported gone does not come back after a power cut. */
+  /** Durable: a volume that was reported as removed does not come back after a power cut. */
   async remove(paths: string[]): Promise<void> {
     try {
       for (const path of paths) await rm(path, { force: true });
@@ -114,7 +114,7 @@ export class VolumeFiles {
     }
   }
 
-  /** What the name of a file in the directory means. */
+  /** Decodes the name of a file in the directory. */
   parse(name: string): VolumeFile | undefined {
     const [volume = '', first = '', ...rest] = name.split('.');
     const path = join(this.directory, name);
@@ -130,7 +130,7 @@ export class VolumeFiles {
     return last === 'raw' && rest[0] === 'layer' ? this.layer(volume, Number(first)) : undefined;
   }
 
-  /** A rename or an unlink is on disk only when its directory is. */
+  /** A rename or an unlink is durable only when its directory is synced. */
   private async sync(): Promise<void> {
     const directory = await open(this.directory, 'r');
     try {

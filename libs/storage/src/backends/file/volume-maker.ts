@@ -20,12 +20,12 @@ export interface VolumeMakerOptions {
   files: VolumeFiles;
   locks: Locks;
   readers: VolumeReaders;
-  /** What clones of raw files are here. */
+  /** The kind of clones that raw files get here. */
   cloneFormat: Format;
   isAttached(disk: string): Promise<boolean>;
 }
 
-/** Makes golden volumes and clones, and disks larger. */
+/** Creates golden volumes and clones, and makes disks larger. */
 export class VolumeMaker {
   constructor(private readonly options: VolumeMakerOptions) {}
 
@@ -40,7 +40,7 @@ export class VolumeMaker {
         return info(file);
       }
       const existing = await info(file);
-      // Work that is resumed after it was done may find its source removed: then there is nothing to compare.
+      // A repeated call may find that its source was removed since. Then there is nothing to compare.
       const size = async () => ('path' in source ? sourceSize(source) : sizeOf(originFile(catalog, source)));
       if ((await size().catch(() => existing.sizeBytes)) !== existing.sizeBytes) throw existsDifferently(golden);
       return existing;
@@ -109,10 +109,7 @@ export class VolumeMaker {
     if (shared !== undefined) work.onProgress?.(shared, shared);
   }
 
-  /**
-   * A clone is being made of what nobody may remove meanwhile. In the order of their names, so that of two calls none can
-   * wait for the other.
-   */
+  /** Locks what the clone is made from, so that nobody removes it. In the order of the names, so that two calls cannot deadlock. */
   private withBoth<T>(disk: string, origin: string, work: () => Promise<T>): Promise<T> {
     const { locks } = this.options;
     return disk < origin

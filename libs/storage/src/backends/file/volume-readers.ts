@@ -7,7 +7,7 @@ import { attached, notFound, noTag } from '../volume-errors.js';
 import type { Locks } from '../locks.js';
 import type { VolumeFiles } from './volume-files.js';
 
-/** Refuses what cannot be a name. Error `storage.bad_name`. */
+/** Refuses what is not a volume name. Error `storage.bad_name`. */
 export function assertOrigin(origin: Origin): void {
   if ('golden' in origin) return assertVolumeName(origin.golden);
   assertVolumeName(origin.disk.name);
@@ -40,7 +40,7 @@ export class VolumeReaders {
     return this.opened((catalog) => catalog.disk(name) ?? notFound(name));
   }
 
-  /** A layer that is there, whether it has a tag or not. */
+  /** A layer that exists, with or without a tag. */
   openLayer({ path, volume }: LayerFile): Promise<ChainReader> {
     return this.opened((catalog) => catalog.layers(volume).find((it) => it.path === path) ?? notFound(volume));
   }

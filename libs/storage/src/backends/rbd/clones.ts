@@ -24,16 +24,16 @@ interface Wish {
   from: SnapRef;
   disk: DiskVolume;
   to: ImageRef;
-  /** Of the disk; that of its origin when not given. */
+  /** Size of the disk; absent: that of its origin. */
   sizeBytes: number | undefined;
 }
 
 /**
  * Disks as copy-on-write clones.
  *
- * A clone of its origin's size is made under its own name, in one call of librbd: nothing is looked at before. Only when
- * that fails is asked what there is, and whether it is whole (`find`). A larger one is made under another name and
- * renamed last, because one of the origin's size would be taken for a disk that was wanted so.
+ * A clone of its origin's size is created under its final name, with one call of librbd and no check before. Only after a failure the
+ * images are looked at (`find`). A larger clone is created under another name and renamed last, because one with the origin's size would
+ * look like a complete disk of that size.
  */
 export class Clones {
   constructor(
@@ -48,20 +48,20 @@ export class Clones {
     const wish = { origin, from: this.places.origin(origin), disk, to: this.places.disk(disk), sizeBytes };
     await this.projects.ensure(disk.project);
     const own = diskKey(disk);
-    // Copying takes long, and nobody has to wait for it who works on the origin.
+    // Copying takes long, and must not block other users of the origin.
     if (ofOthers(wish)) return this.locks.exclusive(own, () => this.make(wish));
     const theirs = 'golden' in origin ? cloneKey(origin.golden) : diskKey(origin.disk);
     if (own === theirs) throw existsDifferently(disk.name);
-    // In the order of their names, so that of two calls none can wait for the other.
+    // In the order of the names, so that two calls cannot deadlock.
     return own < theirs
       ? this.locks.exclusive(own, () => this.locks.shared(theirs, () => this.make(wish)))
       : this.locks.shared(theirs, () => this.locks.exclusive(own, () => this.make(wish)));
   }
 
   private async make(wish: Wish): Promise<VolumeInfo> {
-    // Other services may work on the same disk: then what is there changes between two looks, but not for ever.
+    // Other services may work on the same disk, so what is there may change between two looks, but not for ever.
     for (let attempt = 0; attempt < 5; attempt++) {
-      // Asked for at the same time, where it is not known yet: it costs half as much as the clone.
+      // Queried at the same time where it is not known yet: it costs half as much as the clone.
       const originSize = this.originSize(wish);
       originSize.catch(() => {});
       const made = await this.create(wish, originSize);
@@ -78,7 +78,7 @@ export class Clones {
     throw new StorageError('storage.unavailable', `Volume ${wish.disk.name} changes all the time. Retry.`);
   }
 
-  /** Answers the size of what was made, or why nothing was: of two places, to clone from or to, one is not there. */
+  /** Returns the size of what was created, or which of the two places (of the origin, of the clone) is missing. */
   private async create(wish: Wish, originSize: Promise<number>): Promise<number | 'exists' | 'no place'> {
     const { from, to, sizeBytes } = wish;
     try {
@@ -115,9 +115,9 @@ export class Clones {
   }
 
   /**
-   * The disk, when it is whole. librbd makes a clone in several steps: name, header, parent, and the parent's list of
-   * clones last (librbd/image/CloneRequest.cc). One whose maker was killed between them can be an image without a
-   * parent, all zeros; or one that its parent does not know of, and which would lose it. Neither was ever used.
+   * The disk, when it is complete. librbd creates a clone in several steps: name, header, parent, and last the parent's list of clones
+   * (librbd/image/CloneRequest.cc). After a kill in between, the image may have no parent and be all zeros; or its parent does not know it,
+   * and could be removed. Neither was ever used.
    */
   private async find(to: ImageRef): Promise<ImageInfo | undefined> {
     const found = await unlessMissing(this.rbd.info(to));
@@ -134,16 +134,16 @@ export class Clones {
   }
 }
 
-/** Held by who changes a disk, and, shared, by who clones it. */
+/** Exclusive for a call that changes the disk, shared for a call that clones it. */
 export const diskKey = ({ project, name }: DiskVolume): string => `disk ${project}/${name}`;
 
 /**
- * Whether it comes from a tag of another project's disk. The user of this project may not read there, so that the disk
- * cannot be a clone: it is copied.
+ * Whether the origin is a tag of another project's disk. The user of this project may not read there, so the disk cannot be a clone: it is
+ * copied.
  */
 const ofOthers = ({ origin, disk }: Wish) => 'disk' in origin && origin.disk.project !== disk.project;
 
-/** Error `storage.exists_differently`. Of a disk that was made flat, or copied, nobody knows where it came from. */
+/** Error `storage.exists_differently`. The origin of a flat or copied disk is not known. */
 function compared({ origin, from, disk, sizeBytes }: Wish, found: ImageInfo, originSize?: number): VolumeInfo {
   const wanted = sizeBytes ?? originSize ?? found.sizeBytes;
   if (wanted !== found.sizeBytes || (found.parent && !isSame(found.parent, from, origin))) {
@@ -152,12 +152,12 @@ function compared({ origin, from, disk, sizeBytes }: Wish, found: ImageInfo, ori
   return info(disk, found.sizeBytes, tagsOf(found));
 }
 
-/** All snapshots that a golden image ever had are alike, and one may have been replaced (`Goldens.remove`). */
+/** All snapshots that a golden image ever had are equal, and one may have been replaced (`Goldens.remove`). */
 const isSame = (parent: SnapRef, from: SnapRef, origin: Origin): boolean =>
   spelled({ ...parent, snap: '' }) === spelled({ ...from, snap: '' }) &&
   ('golden' in origin || parent.snap === from.snap);
 
-/** Other snapshots are nobody's tags: librbd's trash, and one that passes while a disk is made flat. */
+/** Other snapshots are not tags: librbd's trash, and a temporary one while a disk is made flat. */
 export const tagsOf = ({ snaps }: ImageInfo): string[] =>
   snaps.filter(({ kind, name }) => kind === 'user' && isTag(name)).map(({ name }) => name);
 

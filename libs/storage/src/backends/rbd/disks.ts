@@ -16,7 +16,7 @@ import {
   untilWatchExpires,
 } from './volumes.js';
 
-/** What is done with disks after they were made. A tag is a snapshot of the disk's image. */
+/** Operations on existing disks. A tag is a snapshot of the disk's image. */
 export class Disks {
   constructor(
     private readonly rbd: RbdClient,
@@ -24,7 +24,7 @@ export class Disks {
     private readonly locks: Locks,
   ) {}
 
-  /** Whoever has the disk open makes the snapshot, between two of its writes, when librbd asks it to. */
+  /** librbd asks whoever has the disk open to make the snapshot, between two writes. */
   tag(disk: DiskVolume, tag: string): Promise<void> {
     return this.locks.exclusive(diskKey(disk), () =>
       unless('exists', this.rbd.snapCreate({ ...this.places.disk(disk), snap: tag })),
@@ -32,8 +32,8 @@ export class Disks {
   }
 
   /**
-   * Nobody in this process clones the tag meanwhile. In another, somebody may between our look and the removal: that clone
-   * is whole, as librbd keeps the snapshot in its trash for it, and until it is gone or flat the disk cannot be removed.
+   * Nobody in this process clones the tag meanwhile. Another process may clone it between our look and the removal. That clone is complete,
+   * because librbd keeps the snapshot in its trash for it; until the clone is gone or flat, the disk cannot be removed.
    */
   untag(disk: DiskVolume, tag: string): Promise<void> {
     return this.locks.exclusive(diskKey(disk), async () => {
@@ -49,20 +49,20 @@ export class Disks {
       const now = await this.rbd.info(ref);
       assertSize(sizeBytes, now.sizeBytes);
       if (sizeBytes === now.sizeBytes) return;
-      // librbd would do it, but no target tells a node that its disk has grown.
+      // librbd could do it, but no target tells a node that its disk has grown.
       if (now.watchers.length > 0) throw inUse(disk.name, isOpen);
       await this.rbd.resize(ref, sizeBytes);
     });
   }
 
-  /** Also while the disk is open: then whoever has it open copies. Whatever else is done with the disk goes on meanwhile. */
+  /** Works while the disk is open: then whoever has it open copies. Other operations on the disk go on meanwhile. */
   flatten(disk: DiskVolume, work: LongWork): Promise<void> {
     return this.locks.exclusive(`flatten ${diskKey(disk)}`, async () => {
       const ref = this.places.disk(disk);
       const { parent, sizeBytes } = await this.rbd.info(ref);
       const progress = new Progress(work, sizeBytes);
       const options = { ...(work.signal && { signal: work.signal }), onProgress: progress.step(0, 1) };
-      // `invalid`: somebody else has made it flat since we looked.
+      // `invalid`: somebody else made it flat since we looked.
       if (parent) await unless('invalid', this.rbd.flatten(ref, options));
       progress.end();
     });
@@ -77,7 +77,7 @@ export class Disks {
     });
   }
 
-  /** librbd removes no image that is open, or has snapshots: most have none, and go at the first try. */
+  /** librbd does not remove an image that is open or has snapshots. Most have none and go at the first attempt. */
   private async removeImage(ref: ImageRef): Promise<void> {
     try {
       return await removeImage(this.rbd, ref);

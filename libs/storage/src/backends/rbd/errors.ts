@@ -15,7 +15,7 @@ const codes: Record<RbdErrorCode, StorageErrorCode> = {
   failed: 'storage.unavailable',
 };
 
-/** Runs a call of the port, and tells its errors in the port's codes. An aborted one is told its own reason. */
+/** Runs a call of the port, and translates its errors to the port's codes. An aborted call rejects with the signal's reason. */
 export async function told<T>(doing: string, work: () => Promise<T>, { signal }: LongWork = {}): Promise<T> {
   try {
     signal?.throwIfAborted();
@@ -33,15 +33,15 @@ function storageError(error: unknown, doing: string): StorageError {
   return new StorageError(code, `Could not ${doing}: ${error.message}`, { cause: error });
 }
 
-/** An I/O context that cannot be made is a pool that is not there: nothing is known of the images that are asked for. */
+/** When the I/O context cannot be created, the pool is missing: nothing is known about the images. */
 const isNoPool = (error: RbdError) => error.code === 'not_found' && error.call === 'rados_ioctx_create';
 
-/** The image, the snapshot or the namespace is not there. */
+/** The image, the snapshot or the namespace does not exist. */
 export const isMissing = (error: unknown): boolean => isRbd(error, 'not_found') && !isNoPool(error as RbdError);
 
 export const isRbd = (error: unknown, code: RbdErrorCode): boolean => error instanceof RbdError && error.code === code;
 
-/** What `work` answers, or undefined when what it is about is not there. */
+/** The result of `work`, or undefined when its object does not exist. */
 export async function unlessMissing<T>(work: Promise<T>): Promise<T | undefined> {
   return work.catch((error: unknown) => {
     if (isMissing(error)) return undefined;
@@ -49,7 +49,7 @@ export async function unlessMissing<T>(work: Promise<T>): Promise<T | undefined>
   });
 }
 
-/** Does `work`, to which this error means that it is done already. */
+/** Runs `work`. This error means that it was done before. */
 export async function unless(code: RbdErrorCode, work: Promise<void>): Promise<void> {
   await work.catch((error: unknown) => {
     if (!isRbd(error, code) || isNoPool(error as RbdError)) throw error;

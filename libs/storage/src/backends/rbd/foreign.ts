@@ -7,10 +7,10 @@ import type { Places } from './names.js';
 import { Progress } from './progress.js';
 import { copyVerified, imageLayout, removeWithSnaps, untilWatchExpires } from './volumes.js';
 
-/** Says in the copy's own metadata which call made it: by its name alone it could be somebody else's. */
+/** Key in the copy's metadata that records which call made it. The name alone does not tell. */
 const marker = 'm2.export';
 
-/** Copies to a volume that M2 does not own from then on. */
+/** Copies to a volume that M2 does not own after that. */
 export async function copyToForeign(
   rbd: RbdClient,
   places: Places,
@@ -51,7 +51,7 @@ export async function ensureNoForeign(rbd: RbdClient, places: Places, foreign: s
     await untilWatchExpires(() => removeWithSnaps(rbd, to));
 }
 
-/** The same for the same call, so that the next one finds what it left. */
+/** The same for the same call, so that the next attempt finds what it left. */
 const partialOf = (to: ImageRef, key: string): ImageRef => ({ ...to, image: `${to.image}.${key.slice(-8)}.partial` });
 
 const isThere = async (rbd: RbdClient, { pool, namespace, image }: ImageRef) =>

@@ -22,10 +22,10 @@ import {
 } from './volumes.js';
 
 /**
- * Golden images: each an image with exactly one snapshot, protected, that disks are cloned from.
+ * Golden images: each is an image with exactly one snapshot, protected, that disks are cloned from.
  *
- * Made under another name, in the order content, snapshot, protection, name: by its name an image is whole. What a
- * call left that was interrupted after the protection is given its name by the next; anything before is made anew.
+ * Created under another name, in the order content, snapshot, protection, name. So an image with its final name is complete. When a call
+ * was interrupted after the protection, the next one only renames; anything earlier is created again.
  */
 export class Goldens {
   /** Sizes never change, and names are never used again. */
@@ -42,7 +42,7 @@ export class Goldens {
       const ref = this.places.golden(golden);
       const existing = await this.find(ref);
       if (existing !== undefined) {
-        // Work that is resumed after it was done may find its source removed: then there is nothing to compare.
+        // A repeated call may find that its source was removed since. Then there is nothing to compare.
         const wanted = await this.sizeOfSource(source).catch(() => existing);
         if (wanted !== existing) throw existsDifferently(golden);
         return info(golden, existing);
@@ -60,7 +60,7 @@ export class Goldens {
     });
   }
 
-  /** What disks are cloned from has this size. Error `not_found`. */
+  /** Size of the disks that are cloned from it. Error `not_found`. */
   async sizeOf(golden: string): Promise<number> {
     const known = this.sizes.get(golden);
     if (known !== undefined) return known;
@@ -83,10 +83,10 @@ export class Goldens {
   }
 
   /**
-   * Looks first, so that one that has clones is left alone. Then the snapshot goes, and that decides: nobody can clone it
-   * any more, and librbd keeps one that was cloned since we looked as a snapshot in the trash, with which the image cannot
-   * be removed. Then the clone has won, and the golden image gets its snapshot back; nobody writes to it, so the new one
-   * has what the old one had. (Unprotecting decides nothing: clones of format 2 do not care for it.)
+   * Looks first, so that an image with clones is left alone. Then removes the snapshot, and that step decides: nobody can clone it after
+   * that. If it was cloned since we looked, librbd keeps it in the trash, and the image cannot be removed. Then the clone has won, and the
+   * golden image gets its snapshot back; nobody writes to the image, so the new snapshot equals the old one. (Unprotecting decides nothing:
+   * clones of format 2 do not need it.)
    */
   private async remove(ref: ImageRef): Promise<void> {
     const found = await unlessMissing(this.rbd.info(ref));
@@ -103,13 +103,13 @@ export class Goldens {
     }
   }
 
-  /** The size of a golden image that is there, after completing what an interrupted call left of it. */
+  /** The size of an existing golden image, after completing what an interrupted call left of it. */
   private async find(ref: ImageRef): Promise<number | undefined> {
     const { isThere, partials } = await imagesOf(this.rbd, ref);
     if (isThere) {
       const found = await unlessMissing(this.rbd.info(ref));
       if (found) {
-        if (!isProtected(found)) await this.protect(ref); // its removal was interrupted; by its name it is whole
+        if (!isProtected(found)) await this.protect(ref); // its removal was interrupted; its name says that it is complete
         return found.sizeBytes;
       }
       await removeImage(this.rbd, ref); // its removal was interrupted after it had begun
@@ -117,17 +117,17 @@ export class Goldens {
     for (const partial of partials) {
       const found = await unlessMissing(this.rbd.info(partial));
       if (found && isProtected(found)) {
-        // Or its maker does, or another service, at this moment.
+        // The call that creates it, or another service, does the same at this moment.
         await unless('not_found', unless('exists', this.rbd.rename(partial, ref.image)));
         return found.sizeBytes;
       }
-      // Somebody at work on it has it open; so seems who died a moment ago, and then a later call removes it.
+      // Somebody who works on it has it open. A client that died a moment ago seems to, as well; then a later call removes it.
       await unless('busy', removeWithSnaps(this.rbd, partial));
     }
     return undefined;
   }
 
-  /** False: another service has made it; or it took ours for abandoned, between two of its steps, and removed it. */
+  /** False: another service has created it; or it took ours for abandoned, between two steps, and removed it. */
   private async make(
     ref: ImageRef,
     source: GoldenSource,
@@ -176,7 +176,7 @@ export class Goldens {
     const options = { ...(work.signal && { signal: work.signal }), onProgress: progress.step(0, 1) };
     if (!('path' in source)) return copyVerified(this.rbd, this.sourceRef(source), to, image, options);
     if (source.format === 'raw') return this.rbd.importFile(source.path, to, image, options);
-    // qemu-img could write to the cluster itself; but it reads what tenants made, and must not have a key to anything.
+    // qemu-img could write to the cluster directly. But it reads tenants' files, and must not have a key.
     const raw = `${source.path}.${to.image}.raw`;
     try {
       await writeGolden(source, raw, { ...work, onProgress: progress.step(0, 0.5) });
@@ -187,11 +187,11 @@ export class Goldens {
   }
 }
 
-/** Held by who clones a golden image, shared, and by who removes it. */
+/** Shared for a call that clones a golden image, exclusive for a call that removes it. */
 export const cloneKey = (golden: string): string => `clone ${golden}`;
 const makeKey = (golden: string) => `make ${golden}`;
 
-/** Whether the one snapshot is there as it should be. */
+/** Whether it has exactly the one snapshot. */
 export const isProtected = ({ snaps }: ImageInfo): boolean =>
   snaps.some((snap) => snap.name === goldenSnap && snap.protected);
 

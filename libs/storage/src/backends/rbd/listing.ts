@@ -6,7 +6,7 @@ import { isProtected } from './goldens.js';
 import { volumeOf } from './names.js';
 import type { Places } from './names.js';
 
-/** Images opened at a time; each takes a thread of the client's, which others need too. */
+/** Images opened at a time. Each takes a thread of the client's, which other calls need, too. */
 const atOnce = 16;
 
 interface Found {
@@ -15,7 +15,7 @@ interface Found {
   partial: boolean;
 }
 
-/** Every volume of ours, once: half-made only where nothing whole has its name. */
+/** All volumes of this installation, each once: as partial only when there is no complete one. */
 export async function listVolumes(rbd: RbdClient, places: Places): Promise<VolumeInfo[]> {
   const namespaces = await rbd.namespaceList(places.diskPool);
   const images = await Promise.all([
@@ -50,7 +50,7 @@ async function describe(rbd: RbdClient, { ref, disk, partial }: Found): Promise<
     const kind = partial || (project === null && !isGolden) ? 'partial' : isGolden ? 'golden' : 'disk';
     return [{ name, project, kind, sizeBytes: info.sizeBytes, tags: kind === 'disk' ? tagsOf(info) : [] }];
   }
-  // Either it was removed since the list was read, or its making or its removal was interrupted: then the list still has it.
+  // Either it was removed since the list was read, or its creation or removal was interrupted: then the list still has it.
   const isThere = (await rbd.list(ref.pool, ref.namespace)).some((image) => image.name === ref.image);
   return isThere ? [{ name, project, kind: 'partial', sizeBytes: 0, tags: [] }] : [];
 }

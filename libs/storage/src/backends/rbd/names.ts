@@ -7,8 +7,8 @@ import type { DiskVolume, Origin, Readable } from '../../storage.port.js';
 export const goldenSnap = 'golden';
 
 /**
- * Where volumes are: golden images in the image pool's default namespace, disks in the disk pool, in a namespace that is
- * called as their project. An image is called as its volume, or `partialName` while it is made.
+ * Where volumes are: golden images in the image pool's default namespace, disks in the disk pool, in a namespace with the project's name.
+ * An image has the volume's name, or `partialName` while it is created.
  */
 export class Places {
   constructor(
@@ -34,8 +34,8 @@ export class Places {
   }
 
   /**
-   * A volume that M2 does not own, `pool[/namespace]/image`, and `@snap` where one may be named. Those of M2 have no name
-   * here: by one, a tenant could read what belongs to another. Error `storage.bad_name`.
+   * A volume that M2 does not own, `pool[/namespace]/image`, with `@snap` where that is allowed. Names of M2's own volumes are refused:
+   * with one, a tenant could read what belongs to another. Error `storage.bad_name`.
    */
   foreign(name: string, options: { snap: boolean }): SourceRef {
     const part = '[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}';
@@ -50,17 +50,17 @@ export class Places {
   }
 }
 
-/** As people write it. */
+/** The form that people write. */
 export const spelled = ({ pool, namespace, image, snap }: SourceRef): string =>
   [pool, namespace, image].filter(Boolean).join('/') + (snap === undefined ? '' : `@${snap}`);
 
 /**
- * The name of an image that is being made. No two calls have the same: one that was interrupted, or that goes on after a
- * long pause, never touches what a later one makes.
+ * The name of an image that is being created. It is unique for each call: an interrupted call, or one that goes on after a long pause,
+ * never touches what a later one creates.
  */
 export const partialName = (image: string): string => `${image}.${randomBytes(4).toString('hex')}.partial`;
 
-/** The volume that an image is, or is to become; undefined when it is not one of ours. */
+/** The volume that an image is, or will be; undefined when it is not one of ours. */
 export function volumeOf(image: string): { volume: string; partial: boolean } | undefined {
   const volume = image.replace(/\.[0-9a-f]{8}\.partial$/, '');
   return passes(() => assertVolumeName(volume)) ? { volume, partial: volume !== image } : undefined;
@@ -77,7 +77,7 @@ function passes(check: () => void): boolean {
   }
 }
 
-/** Refuses what cannot be a name. Error `storage.bad_name`. */
+/** Refuses what is not a volume name. Error `storage.bad_name`. */
 export function assertDisk({ project, name }: DiskVolume): void {
   assertProject(project);
   assertVolumeName(name);
@@ -94,7 +94,7 @@ export function assertReadable(readable: Readable): void {
   else assertDisk(readable.disk);
 }
 
-/** It becomes a namespace and a part of capabilities, where a comma or a blank would grant more. */
+/** The project becomes a namespace and a part of capabilities, where a comma or a blank would grant more. */
 export function assertProject(project: string): void {
   if (!/^[0-9a-z][0-9a-z-]{0,62}$/.test(project)) {
     throw new StorageError('storage.bad_name', `${JSON.stringify(project)} is not a project's id. Use its UUID.`);

@@ -3,17 +3,17 @@ import { isRbd, unless } from './errors.js';
 import type { Places } from './names.js';
 
 /**
- * What a project has apart from its volumes: an RBD namespace for its disks, and the cephx user whom targets open them as,
- * who can do nothing outside. Made with its first disk.
+ * What a project has beside its volumes: an RBD namespace for its disks, and a cephx user that targets open them as, which can do nothing
+ * outside. Created with the first disk.
  */
 export class Projects {
-  /** Those that are there: they stay as long as the project has disks. */
+  /** Those that are known to exist. They stay as long as the project has disks. */
   private readonly made = new Map<string, Promise<void>>();
 
   constructor(
     private readonly rbd: RbdClient,
     private readonly places: Places,
-    /** The service's own user, which may manage users whose name begins with its own. */
+    /** The service's own user. It may manage users whose name begins with its own. */
     private readonly serviceUser: string,
   ) {}
 
@@ -33,8 +33,8 @@ export class Projects {
   }
 
   /**
-   * For a namespace that is there and takes no images: librbd was killed between the two steps of making or removing it
-   * (librbd/api/Namespace.cc). One that has images refuses to be removed, and is as it should be.
+   * For a namespace that exists and takes no images: librbd was killed between the two steps of creating or removing it
+   * (librbd/api/Namespace.cc). One that has images is complete, and refuses to be removed.
    */
   async remake(project: string): Promise<void> {
     this.made.delete(project);
@@ -42,7 +42,7 @@ export class Projects {
     await this.ensure(project);
   }
 
-  /** The namespace first, as that is what refuses while there are disks, and they need their user. Error `busy`. */
+  /** The namespace first, because it refuses while there are disks, and they need their user. Error `busy`. */
   async ensureNo(project: string): Promise<void> {
     this.made.delete(project);
     await unless('not_found', this.rbd.namespaceRemove(this.places.diskPool, project));
@@ -59,10 +59,10 @@ export class Projects {
     const osd = `profile rbd pool=${diskPool} namespace=${project}, profile rbd-read-only pool=${imagePool}`;
     const user = { entity: `client.${this.user(project)}`, caps: ['mon', 'profile rbd', 'osd', osd] };
     try {
-      // The answer has the user's key, which nobody here needs.
+      // The answer has the user's key, which is not needed here.
       await this.rbd.monCommand({ prefix: 'auth get-or-create', ...user });
     } catch (error) {
-      // There is one with other capabilities: of an earlier version, or after the pools were changed.
+      // The user has other capabilities: those of an earlier version, or from before the pools were changed.
       if (!isRbd(error, 'invalid')) throw error;
       await this.rbd.monCommand({ prefix: 'auth caps', ...user });
     }

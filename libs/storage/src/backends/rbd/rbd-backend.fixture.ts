@@ -1,4 +1,4 @@
-import { type LabCeph, startCeph } from '@m2/lab';
+import type { TestCeph } from '@m2/lab/testing';
 import { RbdClient } from '@m2/rbd';
 import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -12,9 +12,9 @@ import type { RbdBackendOptions } from './rbd-backend.js';
 
 const run = promisify(execFile);
 
-/** A cluster of its own, and who uses it. */
-export class CephGround {
-  /** Does what the service's user may, beside the backend. */
+/** A Ceph cluster for a test, and access to it as several users. */
+export class CephGround<Ceph extends TestCeph = TestCeph> {
+  /** Does what the service's user may do, beside the backend. */
   readonly rbd: RbdClient;
   private readonly tenants = new Map<string, Promise<RbdClient>>();
   private readonly backends: RbdBackend[] = [];
@@ -22,14 +22,14 @@ export class CephGround {
 
   private constructor(
     private readonly directory: string,
-    readonly ceph: LabCeph,
+    readonly ceph: Ceph,
   ) {
     this.rbd = RbdClient.open({ conf: ceph.conf, user: ceph.user });
   }
 
-  static async open(): Promise<CephGround> {
+  static async open<Ceph extends TestCeph>(start: () => Promise<Ceph>): Promise<CephGround<Ceph>> {
     const directory = await mkdtemp(join(tmpdir(), 'm2-rbd-'));
-    return new CephGround(directory, await startCeph({ directory: join(directory, 'ceph') }));
+    return new CephGround(directory, await start());
   }
 
   async backend(options?: RbdBackendOptions): Promise<RbdBackend> {
@@ -39,7 +39,7 @@ export class CephGround {
     return backend;
   }
 
-  /** kill -9 to the processes that talk to the cluster for the backends, in the middle of whatever they do. */
+  /** Sends SIGKILL to the processes that talk to the cluster for the backends, whatever they are doing. */
   async killChildren(): Promise<void> {
     const children = await readFile(`/proc/self/task/${process.pid}/children`, 'utf8');
     const tenants = await Promise.all(this.tenants.values());
@@ -52,7 +52,7 @@ export class CephGround {
     }
   }
 
-  /** The cluster as a project's user sees it. The key goes from the cluster to a keyring, as a target's would. */
+  /** Access to the cluster as a project's user. The key goes from the cluster to a keyring, as a target gets it. */
   tenant(user: string): Promise<RbdClient> {
     let tenant = this.tenants.get(user);
     if (!tenant) this.tenants.set(user, (tenant = this.openTenant(user)));
@@ -79,7 +79,7 @@ export class CephGround {
     return join(this.directory, name);
   }
 
-  /** Volumes that other people make and read with Ceph's own tool. */
+  /** Volumes that other people create and read with Ceph's own tool. */
   get foreign(): ForeignVolumes {
     const freeName = () => `${this.ceph.imagePool}/theirs-${(this.count += 1)}`;
     return {
@@ -104,7 +104,7 @@ export class CephGround {
     return (await run('rbd', ['--conf', this.ceph.conf, '--id', this.ceph.user, ...args])).stdout;
   }
 
-  /** Works on objects of disks as the administrator, to make what a killed client leaves. */
+  /** Changes objects of disks as the administrator, to make what a killed client leaves. */
   async rados(namespace: string, ...args: string[]): Promise<void> {
     const { adminConf, diskPool } = this.ceph;
     await run('rados', ['--conf', adminConf, '--pool', diskPool, '--namespace', namespace, ...args]);

@@ -28,7 +28,7 @@ export interface RbdBackendOptions {
   /** Absolute path of ceph.conf, which names the keyring. */
   conf: string;
   /**
-   * The service's cephx user without "client.": `profile rbd` in both pools, and it manages the users of projects,
+   * The service's cephx user without "client.". It needs `profile rbd` in both pools, and manages the users of projects,
    * `client.<user>.<project>`.
    */
   user: string;
@@ -41,12 +41,11 @@ const healthDeadlineMs = 5_000;
 /**
  * Volumes as RBD images of a Ceph cluster, Pacific or later; see `Places` for where they are.
  *
- * The cluster is the only state, and several services may use the same pools at once: what decides between two of them is
- * always one step that the cluster makes whole or not (a name that is taken, a snapshot that goes). The locks in this
- * process only spare its own calls from meeting there.
+ * The cluster is the only state, and several services may use the same pools at once. Between two of them, one atomic step of the cluster
+ * always decides: a name that is taken, a snapshot that is removed. The locks in this process only keep its own calls apart.
  *
- * Each request to the cluster has a deadline (`RbdClient`). Calls for one volume take turns, so that with a cluster that is
- * away the last of several waits for as many deadlines.
+ * Each request to the cluster has a deadline (`RbdClient`). Calls for one volume wait for each other, so when the cluster is down the last
+ * of several waits for as many deadlines.
  */
 export class RbdBackend implements StorageBackend {
   readonly name = 'rbd';
@@ -68,7 +67,7 @@ export class RbdBackend implements StorageBackend {
     this.disks = new Disks(this.rbd, this.places, locks);
   }
 
-  /** Asks nothing of the cluster: a service starts without it, and says so by `health`. */
+  /** Needs no cluster: the service starts without it, and reports that by `health`. */
   static async open(options: RbdBackendOptions): Promise<RbdBackend> {
     return new RbdBackend(options);
   }
@@ -118,14 +117,14 @@ export class RbdBackend implements StorageBackend {
     await told(`remove ${disk.name}`, () => this.disks.remove(disk));
   }
 
-  /** Fences nobody: the target does, which knows whether the client that holds the image's lock is its own and dead. */
+  /** Fences no client. The target does that, because it knows whether the client that holds the image's lock is its own and dead. */
   async ensureAttached(disk: DiskVolume): Promise<BackingStore> {
     assertDisk(disk);
     const { pool, namespace, image } = await told(`attach ${disk.name}`, () => this.disks.assertThere(disk));
     return { type: 'rbd', pool, namespace, image, user: this.projects.user(disk.project) };
   }
 
-  /** Nothing: an image is where it is, and who opens it may do so. */
+  /** Does nothing: an image needs no attaching. */
   async ensureDetached(disk: DiskVolume): Promise<void> {
     assertDisk(disk);
   }
@@ -155,19 +154,19 @@ export class RbdBackend implements StorageBackend {
   }
 
   async health(): Promise<void> {
-    // One look at a time. It has longer than we wait: at the deadline of a call its whole connection could be replaced.
+    // One probe at a time. It gets more time than we wait, because at a call's deadline the whole connection could be replaced.
     this.probing ??= this.probe().finally(() => (this.probing = undefined));
     await withDeadline(this.probing, healthDeadlineMs, 'read from the Ceph cluster');
   }
 
-  /** No process of ours stands behind attached disks. */
+  /** Attached disks need no process of ours. */
   onAttachmentsLost(): void {}
 
   async close(): Promise<void> {
     await this.rbd.close();
   }
 
-  /** Asks an OSD of each pool for something that is not there: reading is all that a full cluster can, and it must go on removing. */
+  /** Asks an OSD of each pool for an object that does not exist: a full cluster can only read, and must still be able to remove. */
   private probe(): Promise<unknown> {
     const { imagePool, diskPool } = this.places;
     const pools = [imagePool, diskPool].map((pool) => this.rbd.namespaceExists(pool, 'm2-health'));

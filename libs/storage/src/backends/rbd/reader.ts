@@ -4,10 +4,10 @@ import type { Extent, VolumeReader } from '../../storage.port.js';
 import { told } from './errors.js';
 import { spelled } from './names.js';
 
-/** Differences are asked for in parts, so that a volume of many objects costs no more memory than a small one. */
+/** Differences are read in parts, so that a large volume needs no more memory than a small one. */
 const windowBytes = 64 * 2 ** 30;
 
-/** An open image or snapshot. It is watched, so nobody removes it; of a tag that is removed nothing is read any more. */
+/** An open image or snapshot. An open image is watched, so nobody removes it; reading a removed tag fails. */
 export class RbdReader implements VolumeReader {
   private constructor(
     private readonly handle: ImageHandle,
@@ -26,7 +26,7 @@ export class RbdReader implements VolumeReader {
     if (since !== undefined) assertTag(since);
     for (let offset = 0; offset < this.sizeBytes; offset += windowBytes) {
       const window = { offset, length: Math.min(windowBytes, this.sizeBytes - offset) };
-      // The object map tells which objects there are, or differ, without any of them being looked at.
+      // The object map tells which objects exist, or differ, without looking at any of them.
       const objects = runs(await this.diff({ wholeObject: true, range: window }, since));
       if (since === undefined) yield* objects.filter(({ data }) => data).flatMap((run) => this.clipped(run));
       else for (const run of objects) yield* await this.differences(run, since);
@@ -46,7 +46,7 @@ export class RbdReader implements VolumeReader {
     return told(`close ${this.name}`, () => this.handle.close());
   }
 
-  /** What differs within objects that do. */
+  /** Differences within the objects that differ. */
   private async differences(run: Extent, since: string): Promise<Extent[]> {
     const ranges = this.clipped(run);
     const found = await Promise.all(ranges.map((range) => this.diff({ range }, since)));
@@ -58,14 +58,14 @@ export class RbdReader implements VolumeReader {
     return told(`compare ${this.name}`, () => this.handle.diff(from));
   }
 
-  /** Of the last object only what lies in the volume; nothing of one that lies behind it. */
+  /** Of the last object only the part in the volume; nothing of an object after that. */
   private clipped({ offset, length, data }: Extent): Extent[] {
     const end = Math.min(offset + length, this.sizeBytes);
     return end > offset ? [{ offset, length: end - offset, data }] : [];
   }
 }
 
-/** Joins what is adjacent and alike. */
+/** Joins adjacent extents of the same kind. */
 function runs(extents: RbdExtent[]): Extent[] {
   const joined: Extent[] = [];
   for (const { offset, length, exists } of extents) {

@@ -4,17 +4,17 @@ import { StorageError } from '../../storage.port.js';
 import { hasClones, inUse, isMissing, isRbd, notFound, unless, unlessMissing } from './errors.js';
 import { partialName, spelled, volumeOf } from './names.js';
 
-/** Copy-on-write moves whole objects: 200 random writes of 4 KiB cost 528 MiB with the usual 4 MiB, 179 MiB with these. */
+/** Copy-on-write copies whole objects: 200 random writes of 4 KiB cost 528 MiB with the usual 4 MiB, and 179 MiB with 1 MiB. */
 const objectBytes = 2 ** 20;
-/** Object-map and fast-diff: whoever removes, copies or compares a sparse image asks for the objects that there are only. */
+/** Object-map and fast-diff: removing, copying and comparing a sparse image touches existing objects only. */
 const features: Feature[] = ['layering', 'exclusive-lock', 'object-map', 'fast-diff'];
 
-/** How golden images and copies are laid out. */
+/** Layout of golden images and copies. */
 export const imageLayout: ImageOptions = { objectBytes, features };
-/** And disks: with deep-flatten, a disk that is made flat takes its tags along, which else would hold on to its origin. */
+/** Layout of disks: with deep-flatten, flattening a disk flattens its tags, too. Otherwise they would keep depending on the origin. */
 export const diskLayout: ImageOptions = { objectBytes, features: [...features, 'deep-flatten'] };
 
-/** What an object map can hold (cls_rbd_types.h, MAX_OBJECT_MAP_OBJECT_COUNT). */
+/** The most objects of an object map (cls_rbd_types.h, MAX_OBJECT_MAP_OBJECT_COUNT). */
 const maxBytes = 256_000_000 * objectBytes;
 
 /** Error `storage.bad_size`. */
@@ -27,10 +27,10 @@ export function assertSize(sizeBytes: number, least: number): void {
   }
 }
 
-/** How long a client that died still counts as one that has its images open: Ceph's osd_client_watch_timeout, and some. */
+/** How long a dead client still counts as having its images open: Ceph's osd_client_watch_timeout, and a little more. */
 const watchTimeoutMs = 40_000;
 
-/** Repeats `attempt` while somebody has the image open who may be dead. */
+/** Repeats `attempt` while a client that may be dead has the image open. */
 export async function untilWatchExpires<T>(attempt: () => Promise<T>): Promise<T> {
   for (const deadline = Date.now() + watchTimeoutMs; ; await pause(500)) {
     try {
@@ -41,7 +41,7 @@ export async function untilWatchExpires<T>(attempt: () => Promise<T>): Promise<T
   }
 }
 
-/** The images of a pool and namespace that are, or are to become, this volume. */
+/** The images of a pool and namespace that are, or will be, this volume. */
 export async function imagesOf(rbd: RbdClient, volume: ImageRef): Promise<{ isThere: boolean; partials: ImageRef[] }> {
   const names = (await rbd.list(volume.pool, volume.namespace)).map(({ name }) => name);
   const partials = names.filter((name) => name !== volume.image && volumeOf(name)?.volume === volume.image);
@@ -49,8 +49,8 @@ export async function imagesOf(rbd: RbdClient, volume: ImageRef): Promise<{ isTh
 }
 
 /**
- * Makes an image under a name of its own and renames it last: by its name it is whole, or not there. What fails is removed.
- * Error `exists`: somebody else has made it meanwhile.
+ * Creates an image under a unique name and renames it last, so an image with its final name is complete. After an error it is removed.
+ * Error `exists`: somebody else created it meanwhile.
  */
 export async function makeWhole(
   rbd: RbdClient,
@@ -62,7 +62,7 @@ export async function makeWhole(
     await make(partial);
     await rbd.rename(partial, ref.image);
   } catch (error) {
-    // What cannot be removed now is found by the next call for this volume, and in the list.
+    // What cannot be removed now is found by the next call for this volume, and is in the list.
     await removeWithSnaps(rbd, partial).catch(() => {});
     throw error;
   }
@@ -74,7 +74,7 @@ export async function assertNoClones(rbd: RbdClient, ref: SourceRef): Promise<vo
   if (clones[0]) throw inUse(spelled(ref), hasClones(clones.length, spelled(clones[0])));
 }
 
-/** Removes an image and its snapshots, which have no clones. Error `busy`: somebody has it open. */
+/** Removes an image and its snapshots, which must have no clones. Error `busy`: somebody has it open. */
 export async function removeWithSnaps(rbd: RbdClient, ref: ImageRef): Promise<void> {
   const info = await unlessMissing(rbd.info(ref));
   if (info) await removeSnaps(rbd, ref, info);
@@ -82,8 +82,8 @@ export async function removeWithSnaps(rbd: RbdClient, ref: ImageRef): Promise<vo
 }
 
 /**
- * Removes an image without snapshots, or what an interrupted call left of one: some of its objects, or nothing but its name,
- * which librbd then tells to be missing and lists all the same. Errors as `RbdClient.remove`, without `not_found`.
+ * Removes an image without snapshots, or what an interrupted call left of it: some of its objects, or only its name, which librbd reports
+ * as missing and still lists. Errors as `RbdClient.remove`, without `not_found`.
  */
 export async function removeImage(rbd: RbdClient, ref: ImageRef): Promise<void> {
   for (let attempt = 1; attempt <= 3; attempt++) {
@@ -105,8 +105,8 @@ export async function removeSnaps(rbd: RbdClient, ref: ImageRef, info: ImageInfo
 }
 
 /**
- * Copies an image or a snapshot, and makes sure that a snapshot was there all the time: once it is removed librbd reads
- * zeros from it, and says nothing.
+ * Copies an image or a snapshot, and makes sure that the snapshot existed all the time: from a removed one librbd reads zeros, without an
+ * error.
  */
 export async function copyVerified(
   rbd: RbdClient,

@@ -6,9 +6,9 @@ import { silenceMs } from './zfs-command.js';
 import type { ZfsCommand } from './zfs-command.js';
 
 /**
- * Copies what a snapshot holds to the new dataset and snapshot `target`, which depends on nothing: what was shared is
- * copied, holes are not, and each block is checked on the way. Whatever goes wrong, `target` is not there.
- * Progress ends before the end: the caller has more to do. Errors: those of `zfs`, the reason of an aborted signal.
+ * Copies the content of a snapshot to the new dataset and snapshot `target`, which depends on nothing. Shared blocks are copied, holes are
+ * not, and each block's checksum is verified on the way. After an error `target` does not exist. Progress stops before 100 %, because the
+ * caller has more to do. Errors: those of `zfs`, the reason of an aborted signal.
  */
 export async function copySnapshot(zfs: ZfsCommand, source: Source, target: string, work: LongWork): Promise<void> {
   work.signal?.throwIfAborted();
@@ -36,7 +36,7 @@ export async function copySnapshot(zfs: ZfsCommand, source: Source, target: stri
     const received = await failureOf(receiver.ended());
     silent.signal.throwIfAborted();
     work.signal?.throwIfAborted();
-    // The receiver's broken pipe is no reason, and its early end of stream is none when the sender failed.
+    // When the sender failed, its error is the reason, and not the receiver's broken pipe or early end of stream.
     const failure = piped instanceof StorageError ? piped : (received ?? piped);
     if (failure) throw asStorageError(failure, `copy ${source.snapshot}`);
   } catch (error) {
@@ -48,12 +48,12 @@ export async function copySnapshot(zfs: ZfsCommand, source: Source, target: stri
   }
 }
 
-/** Removes a dataset with all that is below it, or a snapshot. Error `storage.in_use`: they have clones, or it is open. */
+/** Removes a dataset with everything below it, or a snapshot. Error `storage.in_use`: they have clones, or it is open. */
 export async function ensureNone(zfs: ZfsCommand, path: string): Promise<void> {
   await unlessAbsent(zfs.run('destroy', '-r', path));
 }
 
-/** Removes a dataset that nothing is below of. Error `storage.in_use`. */
+/** Removes a dataset that has nothing below it. Error `storage.in_use`. */
 export async function ensureNoEmpty(zfs: ZfsCommand, path: string): Promise<void> {
   await unlessAbsent(zfs.run('destroy', path));
 }

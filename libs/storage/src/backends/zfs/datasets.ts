@@ -9,20 +9,19 @@ import type { ZfsCommand } from './zfs-command.js';
 
 export const goldenSnapshot = 'golden';
 
-/** Snapshots that are no tags, made for one call or for one reader: no tag has a hyphen. */
+/** Snapshots that are not tags, made for one call or one reader. Tags have no hyphen. */
 export const flatSnapshot = 'm2-flat';
 export const readerSnapshot = 'm2-read-';
 
 /**
  * The datasets of a backend below `root`:
  *
- * - `golden/<volume>`, whole when it has its snapshot with a size: `zfs snapshot -o` makes both in one commit
+ * - `golden/<volume>`, complete when it has its snapshot with a size: `zfs snapshot -o` makes both in one commit
  * - `disks/<project>/<volume>`, a clone, and after `ensureFlat` `disks/<project>/<volume>.flat` (see DiskState)
  * - `readers/<uuid>`, a clone of what is being read: snapshots cannot be mounted everywhere
  * - `health`, for probes
  *
- * There is no other record. The file may be shorter than its volume: what is missing reads as zeros, and is added before
- * anybody writes.
+ * There is no other record. The file may be shorter than its volume: the rest reads as zeros, and is added before anybody writes.
  */
 export class Datasets {
   constructor(
@@ -69,7 +68,7 @@ export class Datasets {
     return join(this.directory(path), 'disk.raw');
   }
 
-  /** Those of `paths` that there are. */
+  /** Those of `paths` that exist. */
   async look(...paths: string[]): Promise<Map<string, Dataset>> {
     const found = new Map<string, Dataset>();
     const lines = await this.zfs.list('name,origin,mounted,m2:size,m2:attached', ...paths);
@@ -113,7 +112,7 @@ export class Datasets {
     return [...(await this.look(this.root)).values()].flatMap(({ path, origin }) => (origin ? [{ path, origin }] : []));
   }
 
-  /** Every volume, half-made ones included. */
+  /** Every volume, partial ones included. */
   async infos(): Promise<VolumeInfo[]> {
     const infos: VolumeInfo[] = [];
     const all = await this.look(`${this.root}/golden`, `${this.root}/disks`);

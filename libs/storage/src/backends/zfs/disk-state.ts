@@ -1,14 +1,14 @@
 import type { Dataset, Source } from './dataset.js';
 
 /**
- * What the datasets of a disk say of it. `<volume>` is a clone. `ensureFlat` copies it to `<volume>.flat`, which is the
- * disk from the moment on when it has its size: one commit, with nothing to rename (and what has clones cannot be
- * replaced by its copy). `<volume>` then stays for as long as there are tags in it.
+ * The state of a disk, from its datasets. `<volume>` is a clone. `ensureFlat` copies it to `<volume>.flat`, which is the disk as soon as it
+ * has its size: one commit, with nothing to rename (a dataset with clones cannot be replaced by its copy). `<volume>` then stays for as
+ * long as it has tags.
  */
 export interface DiskState {
-  /** Where its data is; undefined: there is no such disk. */
+  /** The dataset with its data; undefined: there is no such disk. */
   current: Dataset | undefined;
-  /** The clone that a flat disk was, with the tags of that time. */
+  /** The clone that a flat disk was, with the tags from before. */
   keeper: Dataset | undefined;
   /** What an interrupted call left. */
   partial: Dataset[];
@@ -31,7 +31,7 @@ function tagsOf(dataset: Dataset | undefined): [tag: string, source: Source][] {
   );
 }
 
-/** Whether nothing but what one call or one reader needed is kept in it. */
+/** Whether it keeps nothing but what one call or one reader needed. */
 export function hasNoTags(dataset: Dataset): boolean {
   return tagsOf(dataset).length === 0;
 }

@@ -9,9 +9,8 @@ import { hasNoTags } from './disk-state.js';
 import type { ZfsCommand } from './zfs-command.js';
 
 /**
- * Makes a disk independent by a copy that takes its place (see DiskState). `zfs promote` would not do: it turns the
- * dependency around, and the golden volume would be the clone. Callers hold the disk's lock; nobody has it attached, so
- * nothing is written to it meanwhile.
+ * Makes a disk independent by a copy that takes its place (see DiskState). `zfs promote` would not do: it reverses the dependency, and the
+ * golden volume would become the clone. Callers hold the disk's lock. Nobody has it attached, so nothing is written to it meanwhile.
  */
 export async function flatten(zfs: ZfsCommand, datasets: Datasets, disk: DiskVolume, work: LongWork): Promise<void> {
   work.signal?.throwIfAborted();
@@ -35,7 +34,7 @@ async function copyClone(zfs: ZfsCommand, path: string, sizeBytes: number, work:
     await ensureNone(zfs, snapshot);
     await zfs.run('snapshot', snapshot);
     await copySnapshot(zfs, { snapshot, sizeBytes }, `${flat}@${moment}`, work);
-    // From here on it is the disk.
+    // From here on the copy is the disk.
     await zfs.run('set', `m2:size=${sizeBytes}`, flat);
   } catch (error) {
     await ensureNone(zfs, flat).catch(() => undefined);
@@ -44,13 +43,13 @@ async function copyClone(zfs: ZfsCommand, path: string, sizeBytes: number, work:
   }
 }
 
-/** What a disk was before it was made flat goes with the last tag in it. */
+/** The clone that a flat disk was is removed with its last tag. */
 export async function settleKeeper(zfs: ZfsCommand, keeper: Dataset): Promise<void> {
   if (hasNoTags(keeper)) await ensureNone(zfs, keeper.path);
   else if (keeper.snapshots.has(moment)) await ensureNone(zfs, `${keeper.path}@${moment}`);
 }
 
-/** A reader's snapshot of a disk without tags would keep what the disk was cloned from in use. */
+/** A reader's snapshot of a disk without tags would keep its origin in use. */
 function assertNotRead({ path, snapshots }: Dataset): void {
   if ([...snapshots.keys()].some((snapshot) => snapshot.startsWith(readerSnapshot))) {
     throw new StorageError('storage.in_use', `${path} is being read. Retry when that is done.`);

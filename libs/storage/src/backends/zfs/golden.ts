@@ -10,7 +10,7 @@ import type { ZfsCommand } from './zfs-command.js';
 
 export type OwnSource = Exclude<GoldenSource, { foreign: string }>;
 
-/** Finds or makes a golden volume; returns its size in bytes. Callers hold its lock. */
+/** Finds or creates a golden volume; returns its size in bytes. Callers hold its lock. */
 export async function makeGolden(
   zfs: ZfsCommand,
   datasets: Datasets,
@@ -22,7 +22,7 @@ export async function makeGolden(
   const existing = (await datasets.look(path)).get(path);
   const existingBytes = existing?.snapshots.get(goldenSnapshot);
   if (existingBytes !== undefined) {
-    // An operation that is resumed after its import may have deleted the source: then there is nothing to compare.
+    // An operation that is repeated after its import may have deleted the source. Then there is nothing to compare.
     const bytes = await sizeOf(datasets, source).catch(() => existingBytes);
     if (bytes !== existingBytes) throw existsDifferently(golden);
     return existingBytes;
@@ -59,7 +59,7 @@ async function importFile(
     ...work,
     onProgress: (done, total) => work.onProgress?.(Math.min(done, total - 1), total),
   });
-  // Nobody can write to the snapshot; its clones are written to by the user that the target is.
+  // Nobody can write to the snapshot. Its clones are written to by the user that the target runs as.
   await chmod(datasets.file(path), 0o600);
   await zfs.run('snapshot', '-o', `m2:size=${sizeBytes}`, `${path}@${goldenSnapshot}`);
 }

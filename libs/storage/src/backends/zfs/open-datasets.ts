@@ -10,9 +10,8 @@ export interface Owner {
 }
 
 /**
- * Begins or finds a backend's datasets, takes them for this process (`own`, by a directory), and removes what calls and
- * readers of a killed one left. Half-made volumes stay: they are listed.
- * Errors: `storage.misconfigured`, and those of `own` and `zfs`.
+ * Creates or finds a backend's datasets, takes them for this process (`own`, by a directory), and removes what calls and readers of a
+ * killed process left. Partial volumes stay, because they are listed. Errors: `storage.misconfigured`, and those of `own` and `zfs`.
  */
 export async function openDatasets(
   zfs: ZfsCommand,
@@ -20,7 +19,7 @@ export async function openDatasets(
   own: (directory: string) => Promise<Owner>,
 ): Promise<{ datasets: Datasets; owner: Owner }> {
   const datasets = new Datasets(zfs, root, await mountpointOf(zfs, root));
-  // Not mounted: zfs-fuse deadlocks on mount points that it has in a file system of its own.
+  // Not mounted: zfs-fuse deadlocks on mount points in one of its own file systems.
   for (const path of datasets.containers) await zfs.run('create', '-p', '-o', 'canmount=off', path);
   await zfs.run('create', '-p', datasets.health);
   const health = (await datasets.look(datasets.health)).get(datasets.health);
@@ -36,7 +35,7 @@ export async function openDatasets(
 }
 
 async function mountpointOf(zfs: ZfsCommand, root: string): Promise<string> {
-  // Its name becomes an argument: no option, no snapshot.
+  // The name becomes an argument: it must not be an option or a snapshot.
   if (!/^[a-zA-Z][\w.:-]*(\/[\w.:-]+)*$/.test(root)) throw misconfigured(root, 'is no name of a dataset');
   const output = await zfs.run('get', '-H', '-o', 'value', 'type,mountpoint', root).catch((error: unknown) => {
     if (error instanceof StorageError && error.code === 'storage.not_found')
@@ -51,7 +50,7 @@ async function mountpointOf(zfs: ZfsCommand, root: string): Promise<string> {
 
 async function sweep(zfs: ZfsCommand, datasets: Datasets): Promise<void> {
   const all = await datasets.look(datasets.root);
-  // The readers' clones first, as their snapshots are in use by them.
+  // The readers' clones first, because they use the snapshots.
   for (const path of all.keys()) {
     if (path.startsWith(datasets.reader(''))) await leftIfInUse(ensureNone(zfs, path));
   }
@@ -67,7 +66,7 @@ async function sweep(zfs: ZfsCommand, datasets: Datasets): Promise<void> {
   }
 }
 
-/** What somebody still reads is left for the next time, and is no reason not to start. */
+/** What somebody still reads is left for the next start, and is no reason to fail. */
 async function leftIfInUse(removed: Promise<void>): Promise<void> {
   try {
     await removed;

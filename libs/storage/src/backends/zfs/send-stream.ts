@@ -2,29 +2,29 @@ import { StorageError } from '../../storage.port.js';
 import type { Extent } from '../../storage.port.js';
 
 /**
- * The records of a `zfs send` stream, `dmu_replay_record_t` of OpenZFS' include/sys/zfs_ioctl.h: 312 bytes in the byte
- * order of the machine that sends, after some of them a payload. Without options `zfs send` uses no others.
+ * The records of a `zfs send` stream, `dmu_replay_record_t` of OpenZFS' include/sys/zfs_ioctl.h: 312 bytes in the byte order of the sending
+ * machine, some followed by a payload. Without options `zfs send` uses no others.
  */
 const recordBytes = 312;
 const types = { begin: 0, object: 1, freeObjects: 2, write: 3, free: 4, end: 5, spill: 7 };
 const magic = 0x2f5bacbacn;
 
-/** `DMU_OT_PLAIN_FILE_CONTENTS` of include/sys/dmu.h: all else are directories and the file system's own tables. */
+/** `DMU_OT_PLAIN_FILE_CONTENTS` of include/sys/dmu.h. All other types are directories and the file system's own tables. */
 const fileContents = 19;
 
 /** "To the end of the file and beyond." */
 const unbounded = 2n ** 64n - 1n;
 
 /**
- * What a stream says about the content of the one file of a dataset: of a whole stream where it holds data, of an
- * incremental one what was written and what became a hole (and perhaps holes that there were). In order, neighbours
- * joined, within `sizeBytes`. Error `storage.unavailable`: this is no such stream.
+ * What a stream says about the content of the one file of a dataset: for a whole stream where it has data, for an incremental one what was
+ * written and what became a hole (and perhaps holes that were there before). In order, adjacent ones joined, within `sizeBytes`. Error
+ * `storage.unavailable`: this is not such a stream.
  */
 export async function* sentExtents(stream: AsyncIterable<Buffer>, sizeBytes: number): AsyncGenerator<Extent, void> {
   let last: Extent | undefined;
   let tail: number | undefined;
   for await (const { offset, length, data } of fileRecords(stream)) {
-    // Said of a file's end before all that is in it.
+    // A file's end can be announced before the rest of its content.
     if (length === unbounded) {
       tail = offset;
       continue;
@@ -79,7 +79,7 @@ async function* records(stream: AsyncIterable<Buffer>): AsyncGenerator<Buffer, v
     let at = Math.min(skip, chunk.length);
     skip -= at;
     if (skip > 0) continue;
-    // What is left of a record and what is left to skip are never there together.
+    // The rest of a record and the rest to skip never occur together.
     const bytes = rest.length > 0 ? Buffer.concat([rest, chunk.subarray(at)]) : chunk;
     while (at + recordBytes <= bytes.length) {
       const record = bytes.subarray(at, at + recordBytes);

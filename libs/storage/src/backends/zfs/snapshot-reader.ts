@@ -17,8 +17,8 @@ interface ReaderOptions {
 }
 
 /**
- * Reads a snapshot through a clone of it, which is its own and goes with it: `.zfs/snapshot`, the other way, is not there
- * on zfs-fuse. Where data is comes from a send stream: FUSE has no SEEK_DATA, and no file system says what changed.
+ * Reads a snapshot through a clone that goes with the reader: zfs-fuse does not have the other way, `.zfs/snapshot`. A send stream tells
+ * where data is: FUSE has no SEEK_DATA, and no file system tells what changed.
  */
 export class SnapshotReader implements VolumeReader {
   private closed: Promise<void> | undefined;
@@ -63,7 +63,7 @@ export class SnapshotReader implements VolumeReader {
       yield* sentExtents(this.zfs.send('-i', older, snapshot), sizeBytes);
       return;
     }
-    // The disk was made flat since: to the pool the two have nothing in common, so everything may differ.
+    // The disk was made flat since. The pool sees nothing in common between the two, so everything may differ.
     let end = 0;
     for await (const extent of this.extents()) {
       if (extent.offset > end) yield { offset: end, length: extent.offset - end, data: false };

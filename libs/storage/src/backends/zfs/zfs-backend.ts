@@ -29,17 +29,17 @@ import { SnapshotReader } from './snapshot-reader.js';
 import { ZfsCommand } from './zfs-command.js';
 
 /**
- * Volumes as raw files, each in a dataset of its own below one dataset: a clone is `zfs clone`, a tag is `zfs snapshot`.
- * The datasets and their user properties are the only record (see Datasets). Block size, compression and quota are the
- * dataset's, as the administrator set them. On Linux it works for root only, who alone may mount.
+ * Volumes as raw files, each in its own dataset below one dataset: a clone is `zfs clone`, a tag is `zfs snapshot`. The datasets and their
+ * user properties are the only record (see Datasets). Record size, compression and quota are the dataset's, as the administrator set them.
+ * On Linux only root can use it, because only root may mount.
  *
- * Each change is one command of `zfs`, and so one commit of the pool: it is done or not. What happens to one volume
- * happens in turn; between a volume and its clones ZFS itself sees to it, and says that there are dependent clones.
+ * Each change is one command of `zfs`, and so one commit of the pool, done or not. Operations on one volume wait for each other. Between a
+ * volume and its clones ZFS itself decides, and says that there are dependent clones.
  */
 export class ZfsBackend implements StorageBackend {
   readonly name = 'zfs';
   private readonly locks = new Locks();
-  /** Those that are known to have their dataset. */
+  /** The projects that are known to have their dataset. */
   private readonly projects = new Set<string>();
   private probing: Promise<void> | undefined;
 
@@ -50,8 +50,8 @@ export class ZfsBackend implements StorageBackend {
   ) {}
 
   /**
-   * Opens (or begins) what is below `dataset`, and removes what a killed predecessor's calls left there.
-   * Errors: `storage.misconfigured`, `storage.in_use` (by another process), and those of `zfs`.
+   * Opens or creates what is below `dataset`, and removes what calls of a killed process left there. Errors: `storage.misconfigured`,
+   * `storage.in_use` (by another process), and those of `zfs`.
    */
   static async open(options: { dataset: string }): Promise<ZfsBackend> {
     const zfs = new ZfsCommand();
@@ -74,7 +74,7 @@ export class ZfsBackend implements StorageBackend {
     return this.exclusive(disk, async () => {
       const { current, partial, tags } = await this.datasets.disk(disk);
       const from = await this.datasets.source(origin).catch((error: unknown) => {
-        // What a flat disk came from may be gone.
+        // The origin of a flat disk may be gone.
         if (current && !current.origin) return undefined;
         throw error;
       });
@@ -140,7 +140,7 @@ export class ZfsBackend implements StorageBackend {
       const { current, keeper, partial } = await this.datasets.disk(disk);
       if (current?.attached) throw attached(disk.name);
       if (current && keeper) await this.assertNoClones(disk.name, [current, keeper]);
-      // The flat one last: without it the clone that it once was would be the disk again.
+      // The flat dataset last: without it the former clone would become the disk again.
       for (const dataset of [...partial, keeper, current]) if (dataset) await ensureNone(this.zfs, dataset.path);
     });
   }
@@ -148,7 +148,7 @@ export class ZfsBackend implements StorageBackend {
   async ensureAttached(disk: DiskVolume): Promise<BackingStore> {
     return this.exclusive(disk, async () => {
       const found = await this.found(disk);
-      // The mark first, and it stays when the rest fails: what may be attached is never removed by mistake.
+      // The mark is set first, and stays when the rest fails: what may be attached must not be removed.
       if (!found.attached) await this.zfs.run('set', 'm2:attached=on', found.path);
       if (!found.mounted) await this.zfs.run('mount', found.path);
       const path = this.datasets.file(found.path);
@@ -179,7 +179,7 @@ export class ZfsBackend implements StorageBackend {
     });
   }
 
-  /** There are none. */
+  /** This backend has none. */
   async ensureNoForeign(): Promise<void> {}
 
   async copyToForeign(): Promise<void> {
@@ -199,14 +199,14 @@ export class ZfsBackend implements StorageBackend {
   }
 
   async health(): Promise<void> {
-    // One probe at a time: on a dead pool each would block one of the few threads that all file calls here share.
+    // One probe at a time: on a dead pool each would block one of the few threads for file calls.
     const directory = this.datasets.directory(this.datasets.health);
     this.probing ??= probeStorage(directory).finally(() => (this.probing = undefined));
     await withDeadline(this.probing, 5_000, `write to ${directory}`);
     await this.zfs.run('list', '-H', '-o', 'name', this.datasets.root);
   }
 
-  /** Never: nothing stands behind an attached volume but the file system, and when that is gone, so is this machine. */
+  /** Never happens: an attached volume needs only the file system, and when that is gone, so is this machine. */
   onAttachmentsLost(): void {}
 
   close(): Promise<void> {
@@ -233,7 +233,7 @@ export class ZfsBackend implements StorageBackend {
     return SnapshotReader.open(this.zfs, this.datasets, source, { older, temporary });
   }
 
-  /** `zfs destroy` looks for itself, but only at one of them: the other may be gone by then. */
+  /** `zfs destroy` checks for itself, but only one of the two: the other may be gone by then. */
   private async assertNoClones(disk: string, of: Dataset[]): Promise<void> {
     const paths = new Set(of.map(({ path }) => path));
     const clone = (await this.datasets.clones()).find(({ origin }) => paths.has(origin.split('@')[0] ?? ''));
@@ -261,7 +261,7 @@ function assertSize(sizeBytes: number, least: number): void {
   }
 }
 
-/** Makes a disk's file as long as the disk is. */
+/** Makes a disk's file as long as the disk. */
 async function grow(path: string, sizeBytes: number): Promise<void> {
   if ((await stat(path)).size === sizeBytes) return;
   const file = await open(path, 'r+');

@@ -7,10 +7,10 @@ import { zfsError } from './zfs-errors.js';
 const deadlineMs = 30_000;
 const busyMs = 5_000;
 
-/** A stream that stands still for so long is given up. */
+/** A stream that stands still for this long is ended. */
 export const silenceMs = 60_000;
 
-/** Messages are read, so they are in English; services may have no PATH to the administrator's programs. */
+/** Messages are parsed, so they must be English. A service's PATH may lack the administrator's programs. */
 const env = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' };
 
 interface Outcome {
@@ -20,8 +20,8 @@ interface Outcome {
 }
 
 /**
- * The program `zfs`, a process for each command: the C library below it has no stable interface, and its ioctls change
- * from release to release. A command takes 10 to 40 ms, most of it the pool's own commit.
+ * The program `zfs`, one process per command: the C library below it has no stable interface, and its ioctls change from release to
+ * release. A command takes 10 to 40 ms, most of it the pool's own commit.
  */
 export class ZfsCommand {
   private last: Promise<unknown> = Promise.resolve();
@@ -29,8 +29,8 @@ export class ZfsCommand {
   /**
    * Runs one command and returns its output. Errors: those of `zfsError`, `storage.timeout` after 30 s.
    *
-   * One at a time: a pool commits changes of its datasets one after the other anyway, and zfs-fuse that mounts and
-   * unmounts for several commands at once ends in a deadlock of its daemon.
+   * One at a time: a pool commits changes one after the other anyway, and the daemon of zfs-fuse deadlocks when it mounts and unmounts for
+   * several commands at once.
    */
   async run(...args: string[]): Promise<string> {
     const { ok, stdout, stderr } = await this.patient(args);
@@ -38,7 +38,7 @@ export class ZfsCommand {
     return stdout;
   }
 
-  /** Datasets and snapshots below `datasets`, those that there are, a line each with its columns between tabs. */
+  /** Datasets and snapshots below `datasets`, as far as they exist: one per line, columns separated by tabs. */
   async list(columns: string, ...datasets: string[]): Promise<string[]> {
     const args = ['list', '-H', '-r', '-t', 'filesystem,snapshot', '-o', columns, ...datasets];
     const { ok, stdout, stderr } = await this.patient(args);
@@ -47,7 +47,7 @@ export class ZfsCommand {
     return lines(stdout);
   }
 
-  /** What `zfs send` writes; who reads it may stop at any time. Errors: those of `zfsError`, `storage.timeout`. */
+  /** Returns what `zfs send` writes; the reader may stop at any time. Errors: those of `zfsError`, `storage.timeout`. */
   async *send(...args: string[]): AsyncGenerator<Buffer, void> {
     const sender = spawn('zfs', ['send', ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
     const ended = endOf(sender, ['send', ...args]);
@@ -60,15 +60,15 @@ export class ZfsCommand {
       }
       await ended;
     } finally {
-      // No signal: with zfs-fuse it is the daemon that writes, and only a broken pipe ends that.
+      // No signal: with zfs-fuse the daemon writes, and only a broken pipe stops it.
       sender.stdout.destroy();
       await gone(sender, ended);
     }
   }
 
   /**
-   * `zfs receive` of a new dataset with that snapshot, which stays unmounted. Of a stream that ends early nothing stays.
-   * `ended` waits for the end of the process after that of `stdin`; errors: those of `zfsError`, `storage.timeout`.
+   * `zfs receive` of a new dataset with that snapshot, which stays unmounted. A stream that ends early leaves nothing. `ended` waits for
+   * the end of the process after that of `stdin`; errors: those of `zfsError`, `storage.timeout`.
    */
   receive(snapshot: string): { stdin: Writable; ended(): Promise<void> } {
     const args = ['receive', '-u', snapshot];
@@ -80,10 +80,7 @@ export class ZfsCommand {
     };
   }
 
-  /**
-   * A dataset that was just unmounted, or that was just sent, is busy for some milliseconds more. That somebody has a
-   * file of it open is said in other words, at once.
-   */
+  /** A dataset that was just unmounted or sent is busy for some milliseconds. An open file is reported with other words, and at once. */
   private async patient(args: string[]): Promise<Outcome> {
     for (const begun = Date.now(); ; await pause(20)) {
       const outcome = await this.inTurn(() => execute(args, begun + deadlineMs - Date.now()));
@@ -98,7 +95,7 @@ export class ZfsCommand {
   }
 }
 
-/** Rejects when there is no such program, or no answer in time; the time of those before it in the queue counts. */
+/** Rejects when the program is missing, or does not answer in time; time in the queue counts. */
 function execute(args: string[], timeout: number): Promise<Outcome> {
   const options = { env, timeout: Math.max(1, timeout), killSignal: 'SIGKILL', maxBuffer: 2 ** 28 } as const;
   return new Promise((resolve, reject) => {
@@ -112,7 +109,7 @@ function execute(args: string[], timeout: number): Promise<Outcome> {
   });
 }
 
-/** Settles when the process and its pipes are gone; rejects with `zfsError` unless it ended well. */
+/** Settles when the process and its pipes are gone; rejects with `zfsError` unless the exit status is 0. */
 function endOf(child: ChildProcess & { stderr: Readable }, args: string[]): Promise<void> {
   let said = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -124,7 +121,7 @@ function endOf(child: ChildProcess & { stderr: Readable }, args: string[]): Prom
       status === 0 ? resolve() : reject(zfsError(args, said || `it ended with ${signal ?? status}`)),
     );
   });
-  // Whoever stops early does not look at it.
+  // A reader that stops early does not look at it.
   ended.catch(() => undefined);
   return ended;
 }

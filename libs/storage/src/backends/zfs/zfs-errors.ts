@@ -2,8 +2,8 @@ import { StorageError } from '../../storage.port.js';
 import type { StorageErrorCode } from '../../storage.port.js';
 
 /**
- * What the messages of `zfs` mean; it has no other way to say what went wrong (its exit status is 1, or 2 for a usage
- * that it does not know). The words have been the same in Solaris, in zfs-fuse and in OpenZFS.
+ * What the messages of `zfs` mean; it has no other way to say what went wrong (its exit status is 1, or 2 for an unknown usage). The words
+ * have been the same in Solaris, in zfs-fuse and in OpenZFS.
  */
 const meanings: [words: RegExp, code: StorageErrorCode, advice: string][] = [
   [
@@ -23,7 +23,7 @@ const meanings: [words: RegExp, code: StorageErrorCode, advice: string][] = [
   [/permission denied/i, 'storage.misconfigured', 'Run image-svc as root: on Linux only root mounts datasets.'],
 ];
 
-/** The port's error for a `zfs` command that failed with these words on standard error. */
+/** The port's error for a `zfs` command that failed with this message on standard error. */
 export function zfsError(args: readonly string[], stderr: string): StorageError {
   const [, code, advice] = meanings.find(([words]) => words.test(stderr)) ?? [
     undefined,

@@ -16,10 +16,10 @@ const poolPrefix = 'm2test';
 /** A pool in a file, with one dataset for a backend. */
 export interface ZfsPool {
   dataset: string;
-  /** Changes the pool behind the backend's back; returns the output. */
+  /** Changes the pool without the backend; returns the output. */
   zfs(...args: string[]): Promise<string>;
   fill: { leave(freeBytes: number): Promise<void>; undo(): Promise<void> };
-  /** kill -9 to the daemon that is the file system, and the pool on a new one: a power cut. */
+  /** Sends SIGKILL to the daemon that is the file system, and imports the pool with a new one: a power cut. */
   powerCut(): Promise<void>;
   destroy(): Promise<void>;
 }
@@ -35,8 +35,8 @@ export async function whyNoZfs(): Promise<string | undefined> {
 }
 
 /**
- * Waits until no other test has zfs-fuse: its socket (/var/run/zfs/zfs_socket) is one for the machine. Call it where no
- * test's time runs. The lock is the kernel's, and ends with this process if not before.
+ * Waits until no other test uses zfs-fuse: its socket (/var/run/zfs/zfs_socket) exists once per machine. Call it where no test's timeout
+ * runs. The lock is the kernel's, and ends with this process at the latest.
  */
 export async function zfsFuseTurn(): Promise<() => Promise<void>> {
   const holder = spawn('flock', [lockFile, 'cat'], { stdio: ['pipe', 'pipe', 'inherit'] });
@@ -53,7 +53,7 @@ export async function zfsFuseTurn(): Promise<() => Promise<void>> {
 export async function startZfsPool(): Promise<ZfsPool> {
   const base = await realpath(await mkdtemp(join(tmpdir(), 'm2-zfs-')));
   const [medium, mountpoint] = [join(base, 'medium'), join(base, 'mounted')];
-  // Names of pools are one for the machine, too.
+  // Names of pools are unique on a machine, too.
   const pool = `${poolPrefix}${process.pid}`;
   const dataset = `${pool}/m2`;
   const zfs = (...args: string[]) => run('zfs', ...args);
@@ -75,8 +75,8 @@ export async function startZfsPool(): Promise<ZfsPool> {
     await mkdir(mountpoint);
     await run('truncate', '-s', '1G', medium);
     daemon = await startDaemon();
-    // Nothing of it in the machine's list of pools (`cachefile`). Only volumes are mounted: zfs-fuse deadlocks on mount
-    // points in its own file systems.
+    // Keeps the pool out of the machine's list (`cachefile`). Only volumes are mounted: zfs-fuse deadlocks on mount points in its own file
+    // systems.
     const options = ['-o', 'cachefile=none', '-O', 'canmount=off', '-O', 'atime=off', '-m', mountpoint];
     await run('zpool', 'create', ...options, pool, medium);
     await zfs('create', '-o', 'canmount=off', dataset);
@@ -116,7 +116,7 @@ async function startDaemon(): Promise<ChildProcess> {
   return daemon;
 }
 
-/** That of a test that was killed: we have the turn, so it is nobody's. Its arguments say that it was a test's. */
+/** Left by a test that was killed: we hold the lock, so nobody uses it. Its arguments show that it belongs to a test. */
 async function endLeftDaemon(): Promise<void> {
   for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
     const [program, ...args] = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0');
@@ -127,7 +127,7 @@ async function endLeftDaemon(): Promise<void> {
   }
 }
 
-/** Mounts of a daemon that is gone are left, and answer nothing. */
+/** Mounts of a dead daemon stay, and do not answer. */
 async function unmountDead(which: (mount: { source: string; path: string }) => boolean): Promise<void> {
   const mounts = (await readFile('/proc/self/mounts', 'utf8')).split('\n').map((line) => {
     const [source = '', path = ''] = line.split(' ');
@@ -144,7 +144,7 @@ function answers(): Promise<boolean> {
 }
 
 async function available(zfs: ZfsPool['zfs'], dataset: string): Promise<number> {
-  // `-p`, for numbers that are not rounded: `get` has it everywhere.
+  // `-p`: numbers are not rounded. `get` supports it everywhere.
   return Number((await zfs('get', '-H', '-p', '-o', 'value', 'available', dataset)).trim());
 }
 
