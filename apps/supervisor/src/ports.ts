@@ -21,8 +21,8 @@ const wantedPorts = (settings: Settings): WantedPort[] => {
 };
 
 /**
- * Refuses to start when a port is not ours to have. The portals are not looked at: a tgtd of the last start may still serve there, and
- * iscsi-svc passes over a port that is taken.
+ * Refuses to start when a port is taken. Portals are not checked: a tgtd of the last start may still serve there, and iscsi-svc skips
+ * ports that are taken.
  * Throws `supervisor.port_taken` with the port, what it is for and who has it; `supervisor.bad_option` for an address that is not ours.
  */
 export async function checkPorts(settings: Settings): Promise<void> {
@@ -46,8 +46,8 @@ export async function checkPorts(settings: Settings): Promise<void> {
 }
 
 /**
- * A base port whose whole range is free right now, portals included. It is chosen below the range from which the kernel
- * takes the ports of outgoing connections, so that none of those gets in between; by chance, so that two who ask get two answers.
+ * A base port whose whole range is free now, portals included. It lies below the range that the kernel uses for outgoing connections,
+ * so that none of them takes a port meanwhile. It is random, so that two callers get different ones.
  */
 export async function findFreeBasePort(): Promise<number> {
   const [low] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8').split(/\s+/).map(Number) as [number];
@@ -91,7 +91,7 @@ function portHolder(port: number): string | undefined {
       if (readdirSync(`/proc/${pid}/fd`).some((fd) => sockets.has(safeReadlink(`/proc/${pid}/fd/${fd}`))))
         return `${readFileSync(`/proc/${pid}/comm`, 'utf8').trim()} (process ${pid})`;
     } catch {
-      // It ended, or it is another user's.
+      // The process ended, or belongs to another user.
     }
   }
   return undefined;

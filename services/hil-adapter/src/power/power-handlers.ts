@@ -1,7 +1,7 @@
 import { M2Error, powerBoot, powerOff, powerShow, powerTurnedOff, powerTurnedOn, type RequestOf } from '@m2/contracts';
 import { Answers, type Effect, Handles, type Kit, KIT } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
-import { type HeldNode, NodeStore } from '../nodes/node-store.js';
+import { Controller, Inject } from '@nestjs/common';
+import { type NodeRow, NodeStore } from '../nodes/node-store.js';
 import type { DriverRegistry } from '../driver-registry.js';
 import type { BmcAddress, PowerDriver, PowerState } from './power.port.js';
 
@@ -12,7 +12,7 @@ export type PowerDrivers = DriverRegistry<BmcAddress['driver'], PowerDriver>;
 const showMs = 8_000;
 
 /** Powers the nodes of those who hold them. */
-@Injectable()
+@Controller()
 export class PowerHandlers {
   constructor(
     @Inject(KIT) private readonly kit: Kit,
@@ -36,16 +36,16 @@ export class PowerHandlers {
     const row = await this.nodes.row(effect, nodeId);
     if (row.holder !== holder)
       throw new M2Error('node.busy', `The node "${row.name}" is not held by provision ${holder}`);
-    const begun = row.power_effect === effect.key;
+    const begun = row.powerEffect === effect.key;
     const isOurs = begun && (await this.look(row, effect)) === 'on';
     if (!isOurs) await this.bootNow(row, effect);
     return effect.commit(async (_sql, emit) => {
-      emit(powerTurnedOn, eventOf(row, holder), { entity: nodeId, project: row.holder_project });
+      emit(powerTurnedOn, eventOf(row, holder), { entity: nodeId, project: row.holderProject });
       return {};
     });
   }
 
-  private async bootNow(row: HeldNode, effect: Effect): Promise<void> {
+  private async bootNow(row: NodeRow, effect: Effect): Promise<void> {
     let begun = false;
     try {
       await this.driverOf(row).bootFromNetwork(this.nodes.bmcOf(row), {
@@ -61,7 +61,7 @@ export class PowerHandlers {
     }
   }
 
-  private async look(row: HeldNode, effect: Effect): Promise<PowerState> {
+  private async look(row: NodeRow, effect: Effect): Promise<PowerState> {
     try {
       return await this.driverOf(row).state(this.nodes.bmcOf(row), { deadlineMs: effect.remainingMs });
     } catch (error) {
@@ -83,12 +83,12 @@ export class PowerHandlers {
     return effect.commit(async (sql, emit) => {
       if (!held) return {};
       await sql.query('UPDATE nodes SET power_effect = NULL WHERE id = $1', [nodeId]);
-      emit(powerTurnedOff, eventOf(row, holder), { entity: nodeId, project: row.holder_project });
+      emit(powerTurnedOff, eventOf(row, holder), { entity: nodeId, project: row.holderProject });
       return {};
     });
   }
 
-  private driverOf({ bmc }: HeldNode): PowerDriver {
+  private driverOf({ bmc }: NodeRow): PowerDriver {
     return this.drivers.of(bmc.driver);
   }
 }
@@ -100,7 +100,7 @@ function mayBeOn(error: unknown): M2Error {
 }
 
 /** Tenants read what became of their operations: they know the node by its name, and are not told where its BMC is. */
-function named(row: HeldNode, error: unknown): M2Error {
+function named(row: NodeRow, error: unknown): M2Error {
   const { code, detail, about } = M2Error.from(error);
   const { address, port } = row.bmc;
   const hidden = detail
@@ -109,9 +109,9 @@ function named(row: HeldNode, error: unknown): M2Error {
   return new M2Error(code, hidden, about, { cause: error });
 }
 
-const eventOf = (row: HeldNode, holder: string) => ({
+const eventOf = (row: NodeRow, holder: string) => ({
   id: row.id,
   name: row.name,
-  project: row.holder_project!,
+  project: row.holderProject!,
   holder,
 });

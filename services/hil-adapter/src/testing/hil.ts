@@ -2,6 +2,7 @@ import { type Call, type InputOf, nodeRegister, nodeReserve, type ReplyOf } from
 import type { ServiceDefinition } from '@m2/service-kit';
 import { openGround } from '@m2/service-kit/testing';
 import { Module } from '@nestjs/common';
+import { TypeOrmModule } from '@nestjs/typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { hilConfig } from '../config.js';
 import { DriverRegistry } from '../driver-registry.js';
@@ -97,11 +98,10 @@ export async function openHil() {
   const networks = new RecordedNetworks();
 
   @Module({
+    imports: [TypeOrmModule.forFeature([NodeEntity])],
+    controllers: [NodeHandlers, PowerHandlers, NetworkHandlers],
     providers: [
       NodeStore,
-      NodeHandlers,
-      PowerHandlers,
-      NetworkHandlers,
       { provide: POWER_DRIVERS, useValue: new DriverRegistry('BMCs', { ipmi: power }) },
       { provide: NETWORK_DRIVERS, useValue: new DriverRegistry('switches', { flat: networks }) },
     ],

@@ -1,10 +1,9 @@
-import { type Disk, diskFlatten, diskFlattened, M2Error, type RequestOf, shown } from '@m2/contracts';
-import { type Effect, Handles, isConnectionError, type Kit, KIT, type Session } from '@m2/service-kit';
+import { type Disk, diskFlattened, M2Error, shown } from '@m2/contracts';
+import { isConnectionError, type Kit, KIT, type Session } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { Background, sparsely } from '../background/background.js';
 import type { StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
-import { DiskStore, toDisk } from './disk-store.js';
 import { TagRemover } from './tag-remover.js';
 
 interface Row {
@@ -23,7 +22,6 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
 
   constructor(
     @Inject(KIT) private readonly kit: Kit,
-    @Inject(DiskStore) private readonly disks: DiskStore,
     @Inject(TagRemover) private readonly tags: TagRemover,
     @Inject(STORAGE) private readonly storage: StorageBackend,
   ) {
@@ -50,19 +48,6 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
   /** Returns when this replica does not flatten the disk any more. The disk is whole, and still a clone. */
   stop(disk: string): Promise<void> {
     return this.background.stop(disk);
-  }
-
-  @Handles(diskFlatten)
-  async request({ diskId, project }: RequestOf<typeof diskFlatten>, effect: Effect): Promise<Disk> {
-    const flattening = { progress: null, error: null };
-    const disk = await effect.commit(async (sql) => {
-      const row = await this.disks.ready(sql, diskId, project);
-      if (row.depth === 0) return toDisk(row);
-      await sql.query('UPDATE disks SET flattening = $2 WHERE id = $1', [diskId, JSON.stringify(flattening)]);
-      return toDisk({ ...row, flattening });
-    });
-    if (disk.flattening) this.start(diskId);
-    return disk;
   }
 
   private async due(): Promise<string[]> {

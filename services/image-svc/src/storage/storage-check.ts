@@ -1,6 +1,6 @@
 import { type Finding, storageCheck, storageRepair, storageRepaired, type RequestOf } from '@m2/contracts';
 import { Answers, type Effect, Handles, type Kit, KIT, meter, Periodic, type Sql } from '@m2/service-kit';
-import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
+import { type BeforeApplicationShutdown, Controller, Inject, type OnModuleInit } from '@nestjs/common';
 import type { StorageBackend, VolumeInfo } from '@m2/storage';
 import { STORAGE } from './storage.token.js';
 import type { ImageConfig } from '../config.js';
@@ -33,7 +33,7 @@ type Difference = Omit<Finding, 'firstSeenAt' | 'repairableAt'>;
 /**
  * Compares the storage with the database. Logs differences every ten minutes, explains them on request, and repairs them only on request.
  */
-@Injectable()
+@Controller()
 export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
   private readonly rounds: Periodic;
   private readonly gauge = meter().createGauge('m2_storage_findings', {

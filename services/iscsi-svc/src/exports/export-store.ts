@@ -2,7 +2,8 @@ import { M2Error } from '@m2/contracts';
 import { type Kit, KIT, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import { randomBytes } from 'node:crypto';
-import { LessThan } from 'typeorm';
+import { InjectRepository } from '@nestjs/typeorm';
+import { LessThan, type Repository } from 'typeorm';
 import type { IscsiConfig } from '../config.js';
 import type { BackingStore } from '../backings/rbd-disk.js';
 import type { Portal } from '../targets/target.port.js';
@@ -10,36 +11,29 @@ import type { DiskSpec } from './disk-targets.js';
 import { ExportEntity, toExport } from './export.entity.js';
 import { PORTALS_OF_EXPORT } from './export-portals.js';
 
-export interface ExportRow {
-  id: string;
-  project: string;
-  disk: string;
-  iqn: string;
-  initiator: string;
-  backing: BackingStore;
-  chap_user: string;
-  chap_secret: Buffer;
-  portals: Portal[];
-  state: 'creating' | 'ready' | 'deleting';
-  created_at: Date;
-}
+/** An export with the portals that it has on all hosts. */
+export type ExportRow = ExportEntity & { portals: Portal[] };
 
 /** An export, seen by one of its hosts. */
-export interface HostRow extends ExportRow {
-  begun: boolean;
-}
-
-const columns = `id, project, disk, iqn, initiator, backing, chap_user, chap_secret, state, created_at,
-  ${PORTALS_OF_EXPORT} AS portals`;
+export type HostRow = ExportRow & { begun: boolean };
 
 @Injectable()
 export class ExportStore {
-  constructor(@Inject(KIT) private readonly kit: Kit<IscsiConfig>) {}
+  /** Those of `ExportEntity` and of `ExportRow`, in statements on `exports`. */
+  readonly columns: string;
+  private readonly withPortals: string;
 
+  constructor(
+    @Inject(KIT) private readonly kit: Kit<IscsiConfig>,
+    @InjectRepository(ExportEntity) private readonly repository: Repository<ExportEntity>,
+  ) {
+    this.columns = kit.database.columns(ExportEntity, 'exports');
+    this.withPortals = `${this.columns}, ${PORTALS_OF_EXPORT} AS portals`;
+  }
+
+  /** Plain SQL: on the connection of the command, and the portals come with it. */
   async row(sql: Sql, id: string): Promise<ExportRow | undefined> {
-    const [row] = await sql.query<ExportRow & Record<string, unknown>>(`SELECT ${columns} FROM exports WHERE id = $1`, [
-      id,
-    ]);
+    const [row] = await sql.query<ExportRow>(`SELECT ${this.withPortals} FROM exports WHERE id = $1`, [id]);
     return row;
   }
 
@@ -51,7 +45,7 @@ export class ExportStore {
   }
 
   async list(filter: { project: string; cursor?: string | undefined; limit: number }) {
-    const entities = await this.kit.database.orm.getRepository(ExportEntity).find({
+    const entities = await this.repository.find({
       where: { project: filter.project, ...(filter.cursor && { id: LessThan(filter.cursor) }) },
       order: { id: 'DESC' },
       take: filter.limit + 1,
@@ -69,10 +63,10 @@ export class ExportStore {
    * All that this host has to do with: what it has a target of, or is about to, and what every host exports. `begun`: this
    * host has recorded that it makes its target.
    */
-  ofHost(only: { project?: string; id?: string } = {}): Promise<(HostRow & Record<string, unknown>)[]> {
+  ofHost(only: { project?: string; id?: string } = {}): Promise<HostRow[]> {
     const { portalHost, cephConf } = this.kit.config;
     return this.kit.database.query(
-      `SELECT ${columns}, own.host IS NOT NULL AS begun
+      `SELECT ${this.withPortals}, own.host IS NOT NULL AS begun
        FROM exports LEFT JOIN export_portals own ON own.export = id AND own.host = $1
        WHERE (own.host IS NOT NULL OR backing ->> 'type' = 'rbd' AND $2)
          AND ($3::uuid IS NULL OR project = $3) AND ($4::uuid IS NULL OR id = $4)`,
@@ -95,9 +89,9 @@ export class ExportStore {
   }
 
   /** What is to be made of it, with the secret opened. */
-  specOf(row: ExportRow): DiskSpec {
-    const secret = this.kit.secrets.open(row.chap_secret, `chap ${row.id}`);
-    const { project: pool, iqn, backing, initiator, chap_user: user } = row;
+  specOf(row: ExportEntity): DiskSpec {
+    const secret = this.kit.secrets.open(row.chapSecret, `chap ${row.id}`);
+    const { project: pool, iqn, backing, initiator, chapUser: user } = row;
     return { pool, iqn, backing, initiator, chap: { user, secret } };
   }
 
@@ -120,17 +114,5 @@ export class ExportStore {
   }
 }
 
-export const toReply = (row: ExportRow) => ({
-  id: row.id,
-  project: row.project,
-  disk: row.disk,
-  iqn: row.iqn,
-  lun: 1 as const,
-  initiator: row.initiator,
-  portals: row.portals,
-  state: row.state,
-  createdAt: row.created_at.toISOString(),
-});
-
 /** Whether every host exports it: a disk in the cluster is the same everywhere, a file is on one machine. */
-export const isShared = ({ backing }: ExportRow): boolean => backing.type === 'rbd';
+export const isShared = ({ backing }: ExportEntity): boolean => backing.type === 'rbd';

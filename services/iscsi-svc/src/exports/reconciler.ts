@@ -1,5 +1,5 @@
-import { diskReattached, exportRestored } from '@m2/contracts';
-import { Consumes, type Kit, KIT, meter, Periodic, type ReceivedEvent, type Sql } from '@m2/service-kit';
+import { exportRestored } from '@m2/contracts';
+import { type Kit, KIT, meter, Periodic } from '@m2/service-kit';
 import { Inject, Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import type { IscsiConfig } from '../config.js';
 import type { Backings, ShownImage } from '../backings/backings.js';
@@ -7,7 +7,8 @@ import type { ObservedExport, TargetDriver } from '../targets/target.port.js';
 import { Turns } from '../turns.js';
 import { BACKINGS, DiskTargets, TARGETS } from './disk-targets.js';
 import { ExportPortals } from './export-portals.js';
-import { type ExportRow, ExportStore, type HostRow } from './export-store.js';
+import type { ExportEntity } from './export.entity.js';
+import { ExportStore, type HostRow } from './export-store.js';
 import { OrphanWatch } from './orphan-watch.js';
 import { PortalHost } from './portal-host.js';
 
@@ -125,7 +126,7 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
   }
 
   /** Also an export that is just being made: its target may be lost between its making and the record of it. */
-  private async putBack({ id: rowId }: Pick<ExportRow, 'id'>): Promise<void> {
+  private async putBack({ id: rowId }: Pick<ExportEntity, 'id'>): Promise<void> {
     try {
       const row = await this.exports.row(this.kit.database, rowId);
       const begun = row && (await this.portals.begin(rowId));
@@ -164,7 +165,7 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
     }
   }
 
-  private async closeOrphans(project: string, rows: ExportRow[], images: ShownImage[]): Promise<void> {
+  private async closeOrphans(project: string, rows: ExportEntity[], images: ShownImage[]): Promise<void> {
     const explained = new Set(rows.map(({ backing }) => this.backings.path(project, backing)));
     const orphans = images.map(({ path }) => path).filter((path) => !explained.has(path));
     for (const orphan of this.orphanImages.overdue(project, orphans)) {
@@ -176,24 +177,16 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
     }
   }
 
-  /** The file is a new one at the same path; a LUN that holds the old one open serves nothing but errors. */
-  @Consumes({ durable: 'iscsi-reattached', of: diskReattached })
-  async reopen(events: ReceivedEvent[], sql: Sql): Promise<void> {
-    const disks = events.map(({ data }) => data['id']);
-    const rows = await sql.query<{ id: string; project: string }>(
-      `SELECT id, project FROM exports WHERE disk = ANY($1) AND state <> 'deleting'`,
-      [disks],
-    );
+  /** Makes these exports' targets open their files anew. */
+  reopen(rows: Pick<ExportEntity, 'id' | 'project'>[]): void {
     // Not removed first: with a tenant's last target goes its portal, the only one that its node knows.
     for (const row of rows) void this.inTurn(row.project, () => this.putBack(row));
   }
 }
 
 /** Compares all that the target shows; the CHAP secret it does not show. */
-function drifted(row: ExportRow, path: string, target: ObservedExport | undefined): boolean {
+function drifted(row: ExportEntity, path: string, target: ObservedExport | undefined): boolean {
   if (!target) return true;
   const same = (list: string[], only: string) => list.length === 1 && list[0] === only;
-  return (
-    target.backingPath !== path || !same(target.initiators, row.initiator) || !same(target.accounts, row.chap_user)
-  );
+  return target.backingPath !== path || !same(target.initiators, row.initiator) || !same(target.accounts, row.chapUser);
 }

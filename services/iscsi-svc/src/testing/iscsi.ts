@@ -2,6 +2,7 @@ import type { Call, exportCreate, InputOf, ReplyOf } from '@m2/contracts';
 import type { ServiceDefinition } from '@m2/service-kit';
 import { openGround } from '@m2/service-kit/testing';
 import { Module } from '@nestjs/common';
+import { TypeOrmModule } from '@nestjs/typeorm';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { iscsiConfig } from '../config.js';
 import { ExportEntity } from '../exports/export.entity.js';
@@ -11,6 +12,7 @@ import { Backings } from '../backings/backings.js';
 import { ExportPortals } from '../exports/export-portals.js';
 import { ExportStore } from '../exports/export-store.js';
 import { PortalHost } from '../exports/portal-host.js';
+import { ReattachedDisks } from '../exports/reattached-disks.js';
 import { Reconciler } from '../exports/reconciler.js';
 import { Iscsi1795000000003, IscsiHosts1795100000003 } from '../migrations.js';
 import {
@@ -100,9 +102,10 @@ function definitionWith({ targets, backings }: Hardware): ServiceDefinition<type
     { provide: TARGETS, useValue: targets },
     { provide: BACKINGS, useValue: backings },
   ];
-  const services = [ExportStore, ExportHandlers, ExportPortals, DiskTargets, PortalHost, Reconciler];
+  const controllers = [ExportHandlers, ReattachedDisks];
+  const services = [ExportStore, ExportPortals, DiskTargets, PortalHost, Reconciler];
 
-  @Module({ providers: [...services, ...hardware] })
+  @Module({ imports: [TypeOrmModule.forFeature([ExportEntity])], controllers, providers: [...services, ...hardware] })
   class TestModule {}
   return {
     name: 'iscsi',
