@@ -1,8 +1,10 @@
 import { bootConfigCreate, bootConfigShow } from '@m2/contracts';
-import { openGround, until } from '@m2/service-kit/testing';
+import { openGround, startPostgres, until, useTestRun } from '@m2/service-kit/testing';
 import { fork } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { percentile, round } from './numbers.js';
@@ -23,7 +25,13 @@ const warmRounds = 3;
 const rounds = 9;
 const bareSubject = 'm2.bench.bare';
 
-const ground = await openGround();
+const directory = mkdtempSync(join(tmpdir(), 'm2-bench-'));
+// PostgreSQL may run as another user, and its directory is below this one.
+chmodSync(directory, 0o711);
+useTestRun(directory);
+// PostgreSQL's process does not keep this one alive while it stops.
+const awake = setInterval(() => {}, 1_000);
+const ground = await openGround(await startPostgres());
 const child = fork(join(import.meta.dirname, 'calls/service.js'), {
   env: {
     ...process.env,
@@ -76,6 +84,8 @@ try {
   child.kill('SIGTERM');
   if (child.exitCode === null) await once(child, 'exit');
   await ground.close();
+  clearInterval(awake);
+  rmSync(directory, { recursive: true, force: true });
 }
 
 /** Sends `messages` of them, a few at once. */

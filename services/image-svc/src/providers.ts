@@ -20,6 +20,7 @@ import { LineageHandler } from './images/lineage.js';
 import { Staging } from './images/staging.js';
 import { QuotaHandlers } from './quotas/quota-handlers.js';
 import { StorageCheck } from './storage/storage-check.js';
+import { StorageHandlers } from './storage/storage-handlers.js';
 import { TransferDoor } from './transfers/transfer-door.js';
 import { TransferHandlers } from './transfers/transfer-handlers.js';
 
@@ -34,7 +35,7 @@ export const controllers = [
   AttachmentHandlers,
   ProjectEnd,
   QuotaHandlers,
-  StorageCheck,
+  StorageHandlers,
   TransferHandlers,
 ];
 
@@ -53,4 +54,5 @@ export const providers = [
   Flattener,
   AttachmentKeeper,
   Housekeeping,
+  StorageCheck,
 ];
