@@ -11,6 +11,7 @@ import {
   type OperationStep,
 } from '@m2/contracts';
 import { currentTraceparent, type Database, type Kit, newestFirst, type Sql, violatesUnique } from '@m2/service-kit';
+import { channel } from 'node:diagnostics_channel';
 import type { Commission } from './commission.js';
 import { LostOperation, type StepRow } from './journal.js';
 import type { SagaRegistry } from './registry.js';
@@ -67,6 +68,12 @@ const stepsJson = `
   (SELECT coalesce(jsonb_agg(jsonb_build_object('name', s.name, 'state', s.state, 'attempts', s.attempts, 'startedAt', s.started_at,
      'endedAt', s.ended_at, 'progress', s.progress, 'error', s.error) ORDER BY s.position), '[]')
    FROM operation_steps s WHERE s.operation = o.id) AS steps`;
+
+/**
+ * `{ kind, operation, phase }`: `accepted`, `turned-back` or `ended` is on record, and nothing else was done since. Synchronous, as
+ * `m2:operation:step` is.
+ */
+const operationChannel = channel('m2:operation');
 
 /** The operations' tables. Every change of an operation's state goes with its events in one transaction. */
 export class OperationStore {
@@ -137,6 +144,7 @@ export class OperationStore {
         );
         return row;
       });
+      operationChannel.publish({ kind: operation.kind, operation: operation.id, phase: 'accepted' });
       const steps = saga.steps.map(({ name }) => {
         const { reply, ...step } = newStep(name);
         return { ...step, progress: null };
@@ -267,6 +275,7 @@ export class OperationStore {
       [operation.id, operation.fence, JSON.stringify(error)],
     );
     if (!row) throw new LostOperation(`Another runner has operation ${operation.id}`);
+    operationChannel.publish({ kind: operation.kind, operation: operation.id, phase: 'turned-back' });
     return Number(row.fence);
   }
 
@@ -294,6 +303,7 @@ export class OperationStore {
         { entity: id, project },
       );
     });
+    operationChannel.publish({ kind: operation.kind, operation: operation.id, phase: 'ended' });
   }
 
   private readonly progressSaved = new Map<string, number>();
