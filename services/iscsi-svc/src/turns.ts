@@ -1,4 +1,4 @@
-/** Runs works of one key one after the other, and those of different keys side by side. */
+/** Runs work with the same key one after the other, and with different keys at the same time. */
 export class Turns {
   /** The end of the queue of each key. */
   private readonly queues = new Map<string, Promise<unknown>>();
@@ -14,7 +14,7 @@ export class Turns {
     }
   }
 
-  /** Resolves when all that was under way is done, well or not. */
+  /** Resolves when everything that is queued now is done, with or without an error. */
   async settled(): Promise<void> {
     await Promise.all(this.queues.values());
   }

@@ -57,7 +57,7 @@ export class NodeStore {
     return entities.length > filter.limit ? { items, next: items.at(-1)!.name } : { items };
   }
 
-  /** The row, plain: the hot path. Throws M2Error `node.not_found`. */
+  /** Plain SQL, because it is on the hot path. Throws M2Error `node.not_found`. */
   async row(sql: Sql, id: string): Promise<HeldNode> {
     const [row] = await sql.query<HeldNode & Record<string, unknown>>('SELECT * FROM nodes WHERE id = $1', [id]);
     if (!row) throw new M2Error('node.not_found', `There is no node ${id}`);

@@ -9,20 +9,20 @@ import type { RbdBacking } from './rbd-disk.js';
 
 const MiB = 2 ** 20;
 
-/** A project as the storage service sets it up: a namespace, and a user who may use nothing else. */
+/** A project as image-svc creates it: a namespace, and a user who may use nothing else. */
 export interface TestProject {
   id: string;
   user: string;
   key: string;
 }
 
-/** A cluster of its own, projects in it, and the state directory of one iscsi-svc. */
+/** A cluster with projects, and the state directory of one iscsi-svc. */
 export class CephGround {
   private count = 0;
 
   private constructor(
     readonly ceph: LabCeph,
-    /** What the storage service does. */
+    /** What image-svc does. */
     readonly rbd: RbdClient,
     readonly directory: string,
   ) {}
@@ -57,7 +57,7 @@ export class CephGround {
     return { type: 'rbd', ...ref, user: project.user };
   }
 
-  /** The addresses that are shut out of the cluster. */
+  /** The blocklisted addresses. */
   async fenced(): Promise<string[]> {
     // `osd blocklist ls` adds a sentence to its JSON.
     const map = await this.ceph.ceph('osd', 'dump', '--format', 'json');
@@ -70,21 +70,21 @@ export class CephGround {
   }
 
   /**
-   * The end of it. A new process, as one that was stopped for as long as its read lease (some 15 s) never serves some placement
-   * groups again: they are "laggy" until a replica answers, and there is none.
+   * Ends that with a new process: an OSD that was stopped for as long as its read lease (some 15 s) never serves some placement groups
+   * again. They are "laggy" until a replica answers, and there is none.
    */
   async recover(): Promise<void> {
     await this.ceph.killOsd();
     await this.ceph.startOsd();
   }
 
-  /** The process ids of the daemons of one iscsi-svc, by their project. */
+  /** The process ids of the daemons of one iscsi-svc, by project. */
   async daemons(name = 'iscsi'): Promise<Map<string, number>> {
     const found = new Map<string, number>();
     const directory = join(this.directory, name);
     for (const entry of await readdir(directory)) {
       const read = (file: string) => readFile(join(directory, entry, file), 'utf8');
-      // One that ends while we look is gone.
+      // A daemon that ends while we look does not count.
       const [project, record] = await Promise.all([read('project'), read('daemon.json')]).catch(() => []);
       if (project && record) found.set(project, (JSON.parse(record) as { pid: number }).pid);
     }

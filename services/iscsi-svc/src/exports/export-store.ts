@@ -24,7 +24,7 @@ export interface ExportRow {
   created_at: Date;
 }
 
-/** An export, seen by one of its hosts. */
+/** An export, from the view of one of its hosts. */
 export interface HostRow extends ExportRow {
   begun: boolean;
 }
@@ -43,7 +43,7 @@ export class ExportStore {
     return row;
   }
 
-  /** One export of a project; that of another is not there. Throws M2Error `export.not_found`. */
+  /** An export of a project. Throws M2Error `export.not_found`, also for another project's. */
   async find(id: string, project: string): Promise<ExportRow> {
     const row = await this.row(this.kit.database, id);
     if (!row || row.project !== project) throw new M2Error('export.not_found', `There is no export ${id}`);
@@ -66,8 +66,8 @@ export class ExportStore {
   }
 
   /**
-   * All that this host has to do with: what it has a target of, or is about to, and what every host exports. `begun`: this
-   * host has recorded that it makes its target.
+   * All exports that concern this host: those with a target of its own, existing or soon, and those that every host exports. `begun`: this
+   * host has recorded that it creates its target.
    */
   ofHost(only: { project?: string; id?: string } = {}): Promise<(HostRow & Record<string, unknown>)[]> {
     const { portalHost, cephConf } = this.kit.config;
@@ -85,7 +85,7 @@ export class ExportStore {
     return rows.length > 0;
   }
 
-  /** What the exports of a project open, whatever their state. */
+  /** What the exports of a project open, in any state. */
   async backings(project: string): Promise<BackingStore[]> {
     const rows = await this.kit.database.query<{ backing: BackingStore }>(
       'SELECT backing FROM exports WHERE project = $1',
@@ -94,7 +94,7 @@ export class ExportStore {
     return rows.map(({ backing }) => backing);
   }
 
-  /** What is to be made of it, with the secret opened. */
+  /** What a target is made from, with the secret decrypted. */
   specOf(row: ExportRow): DiskSpec {
     const secret = this.kit.secrets.open(row.chap_secret, `chap ${row.id}`);
     const { project: pool, iqn, backing, initiator, chap_user: user } = row;
@@ -102,8 +102,8 @@ export class ExportStore {
   }
 
   /**
-   * CHAP user and secret of an export, new: 96 random bits, what RFC 7143 section 12.1.3 asks for at least. In hexadecimal, because the
-   * secret goes through boot scripts, where a dash or a blank would mean something.
+   * A new CHAP user and secret: 96 random bits, the minimum of RFC 7143 section 12.1.3. In hexadecimal, because the secret goes through
+   * boot scripts, where a dash or a blank would have a meaning.
    */
   newChap(id: string): { user: string; sealed: Buffer } {
     const secret = randomBytes(12).toString('hex');

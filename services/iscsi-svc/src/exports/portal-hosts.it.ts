@@ -122,7 +122,8 @@ it('is exported by the others when a host cannot, also when that is the one that
   try {
     const disks: Exported[] = [];
     // Who is asked is NATS's choice; in the end it is the one that cannot.
-    const wasAsked = () => iscsi.log.some((line) => line.includes('only other hosts could export this disk'));
+    const wasAsked = () =>
+      iscsi.log.some((line) => line.includes('this host could not export the disk; other hosts do'));
     while (!wasAsked()) disks.push(...(await Promise.all(Array.from({ length: 4 }, exported))));
     for (const disk of disks) await until('the others export it', async () => (await logins(disk)).length === 2);
     for (const disk of disks) await iscsi.tell(exportDelete, disk);
