@@ -75,6 +75,16 @@ module.exports = {
       },
     },
     {
+      name: 'the-saga-engine-knows-no-service',
+      comment:
+        'It runs lists of steps. What they are about, and who asks for them, is the business of who gives it the lists.',
+      severity: 'error',
+      from: { path: '^libs/saga/' },
+      to: {
+        path: '^(services|apps|lab|e2e|faults|bench)/|^@m2/(?!(contracts|service-kit)(/|$))|^node_modules/(@nestjs|fastify)/|^(@nestjs/|fastify$)',
+      },
+    },
+    {
       name: 'no-lab-in-the-product',
       comment: 'The lab makes what a real site has. A product that needs it works nowhere else.',
       severity: 'error',

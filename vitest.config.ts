@@ -12,6 +12,7 @@ const alias = Object.fromEntries([
   ['@m2/service-kit/testing', `${root}libs/service-kit/src/testing/index.ts`],
   ['@m2/storage/testing', `${root}libs/storage/src/testing/index.ts`],
   ['@m2/storage/drivers', `${root}libs/storage/src/drivers.ts`],
+  ['@m2/saga/testing', `${root}libs/saga/src/testing/index.ts`],
   ...[...packages, ['lab', 'lab'], ['e2e', 'e2e'], ['faults', 'faults'], ['bench', 'bench']].map(([name, dir]) => [
     `@m2/${name}`,
     `${root}${dir}/src/index.ts`,

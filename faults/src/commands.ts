@@ -1,5 +1,5 @@
 import type { Call } from '@m2/contracts';
-import type { CallSpec, SagaState, Step } from '../../services/api-gateway/src/operations/saga.js';
+import type { CallSpec, SagaState, Step } from '@m2/saga';
 
 /** A command has come; it is done and about to go on record; it is on record and not answered yet. */
 export const phases = ['begin', 'acted', 'end'] as const;

@@ -1,6 +1,6 @@
 import type { Operation, OperationKind } from '@m2/contracts';
 import { expect } from 'vitest';
-import type { Step } from '../../services/api-gateway/src/operations/saga.js';
+import type { Step } from '@m2/saga';
 import { sagas } from '../../services/api-gateway/src/sagas/index.js';
 import { happened, once } from './events.js';
 import { type Hands, handsOf, tidy } from './hands.js';

@@ -1,4 +1,4 @@
-import type { Step } from '../../services/api-gateway/src/operations/saga.js';
+import type { Step } from '@m2/saga';
 import { sagas } from '../../services/api-gateway/src/sagas/index.js';
 import { once } from './events.js';
 

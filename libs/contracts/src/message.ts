@@ -72,7 +72,7 @@ export const headers = {
   effect: 'm2-effect',
   /** Grows with every runner that takes the operation over; a service refuses an older one. */
   fence: 'm2-fence',
-  /** Milliseconds since the epoch after which nobody waits for the answer. */
+  /** Milliseconds from the sending until nobody waits for the answer: a time span, because hosts' clocks differ. */
   deadline: 'm2-deadline',
   project: 'm2-project',
   traceparent: 'traceparent',

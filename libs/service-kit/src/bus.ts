@@ -120,10 +120,9 @@ export class Bus {
       const meta = headers();
       const traceparent = currentTraceparent();
       if (traceparent) meta.set(names.traceparent, traceparent);
-      meta.set(names.deadline, String(Date.now() + options.deadlineMs));
       if (options.effect) meta.set(names.effect, options.effect);
       if (options.fence !== undefined) meta.set(names.fence, String(options.fence));
-      const reply = await this.send(call, JSON.stringify(input), Date.now() + options.deadlineMs, meta);
+      const reply = await this.send(call, JSON.stringify(input), performance.now() + options.deadlineMs, meta);
       if (!reply.ok) throw M2Error.fromValue(reply.error);
       return call.reply.parse(reply.value) as ReplyOf<C>;
     });
@@ -132,13 +131,14 @@ export class Bus {
   private async send(call: Call, payload: string, until: number, headers: MsgHdrs): Promise<Answer> {
     const lost = Promise.withResolvers<never>();
     this.underWay.set(lost.reject, call.service);
-    const timeout = Math.max(1, until - Date.now());
+    const timeout = Math.max(1, Math.round(until - performance.now()));
+    headers.set(names.deadline, String(timeout));
     try {
       if (this.away) throw new Error('NATS is away');
       const asked = this.connection.request(call.subject, payload, { timeout, headers });
       return answer.parse((await Promise.race([asked, lost.promise])).json());
     } catch (error) {
-      if (error instanceof AskAgain && Date.now() < until) return await this.send(call, payload, until, headers);
+      if (error instanceof AskAgain && performance.now() < until) return await this.send(call, payload, until, headers);
       const cause = error instanceof RequestError ? (error.cause ?? error) : error;
       if (cause instanceof NoRespondersError || (error instanceof RequestError && error.isNoResponders()))
         throw new M2Error('service.unavailable', `The ${call.service} service is not there`, undefined, { cause });

@@ -32,7 +32,13 @@ beforeEach(async () => {
 });
 
 const run = <T>(key: string, handler: (effect: Effect) => Promise<T>, { fence = 1, forMs = 10_000 } = {}) =>
-  runEffect(database, diskDetach, { key, fence, deadline: Date.now() + forMs }, () => void (woken += 1), handler);
+  runEffect(
+    database,
+    diskDetach,
+    { key, fence, deadline: performance.now() + forMs },
+    () => void (woken += 1),
+    handler,
+  );
 
 /** Makes a thing, and says how often it was asked to. */
 const maker = (name: string) => {

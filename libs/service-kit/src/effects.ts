@@ -94,14 +94,14 @@ export class Effect implements Sql {
     private readonly session: Session,
     private readonly call: Call,
     readonly key: string,
-    /** Milliseconds since the epoch after which nobody waits for the answer. */
-    readonly deadline: number,
+    /** The moment of `performance.now()` after which nobody waits for the answer. */
+    private readonly deadline: number,
     private readonly onEvents: () => void,
   ) {}
 
   /** Milliseconds that are left, never less than 1. A little less than the asker waits: what went wrong is to be told, not guessed. */
   get remainingMs(): number {
-    return Math.max(1, this.deadline - answerMs - Date.now());
+    return Math.max(1, this.deadline - answerMs - performance.now());
   }
 
   /** Reads on the effect's own connection: a handler that asks the pool for another one may wait for its like for ever. */
@@ -130,6 +130,7 @@ export class Effect implements Sql {
 export interface EffectHeaders {
   key: string;
   fence: number;
+  /** The moment of `performance.now()` after which nobody waits for the answer. */
   deadline: number;
 }
 
@@ -152,7 +153,7 @@ export async function runEffect<T>(
         lock,
         operation === 'direct' ? key : operation,
         fence,
-        Math.max(1, deadline - Date.now()),
+        Math.max(1, Math.ceil(deadline - performance.now())),
       ])
       .catch((error: unknown) => {
         // 55P03: another message of this step is still at work.

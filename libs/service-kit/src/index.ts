@@ -7,6 +7,7 @@ export type { ReceivedEvent } from './inbox.js';
 export { type Logger, makeLog } from './log.js';
 export { NestLog } from './nest-log.js';
 export { Periodic } from './periodic.js';
+export { newestFirst } from './paging.js';
 export type { ReadinessCheck } from './ops-server.js';
 export { SecretBox } from './secret-box.js';
 export { type Kit, KIT, runService, type ServiceDefinition } from './service.js';

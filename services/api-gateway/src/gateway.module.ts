@@ -1,3 +1,5 @@
+import { Runner } from '@m2/saga';
+import { KIT, type Kit } from '@m2/service-kit';
 import { Module } from '@nestjs/common';
 import { APP_GUARD, APP_INTERCEPTOR } from '@nestjs/core';
 import { AccessController } from './access/access.controller.js';
@@ -6,6 +8,7 @@ import { Tokens } from './access/tokens.js';
 import { DisksController } from './disks/disks.controller.js';
 import { TagsController } from './disks/tags.controller.js';
 import { DescriptionController } from './door/description.controller.js';
+import type { GatewayConfig } from './config.js';
 import { Audit } from './events/audit.js';
 import { EventsController } from './events/events.controller.js';
 import { ImagesController } from './images/images.controller.js';
@@ -13,11 +16,11 @@ import { NodesController } from './nodes/nodes.controller.js';
 import { IdempotencyInterceptor } from './operations/idempotency.js';
 import { Live } from './operations/live.js';
 import { OperationsController } from './operations/operations.controller.js';
-import { Runner } from './operations/runner.js';
 import { Projects } from './projects/projects.js';
 import { ProjectsController } from './projects/projects.controller.js';
 import { Provisions } from './provisions/provisions.js';
 import { ProvisionsController } from './provisions/provisions.controller.js';
+import { sagas } from './sagas/index.js';
 import { StorageController } from './storage/storage.controller.js';
 import { TransfersController } from './transfers/transfers.controller.js';
 
@@ -40,7 +43,17 @@ import { TransfersController } from './transfers/transfers.controller.js';
     Tokens,
     Projects,
     Live,
-    Runner,
+    {
+      provide: Runner,
+      useFactory: (kit: Kit<GatewayConfig>, live: Live) =>
+        new Runner(kit, {
+          sagas,
+          instance: kit.config.instance,
+          concurrency: kit.config.concurrency,
+          changed: (operation) => live.changed(operation),
+        }),
+      inject: [KIT, Live],
+    },
     Provisions,
     Audit,
     { provide: APP_GUARD, useClass: AccessGuard },

@@ -1,10 +1,9 @@
 import { M2Error, type Role, type Token, tokenCreated, tokenRevoked } from '@m2/contracts';
-import { type Kit, KIT } from '@m2/service-kit';
+import { type Kit, KIT, newestFirst } from '@m2/service-kit';
 import { Inject, Injectable, type OnModuleInit } from '@nestjs/common';
 import { createHash, randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import type { GatewayConfig } from '../config.js';
-import { newestFirst } from '../door/paging.js';
 import type { Actor } from './actor.js';
 
 interface Row {

@@ -6,7 +6,7 @@ import { ask } from '../door/ask.js';
 import { By, Given, In, type Input, Serve } from '../door/serve.js';
 import type { Commission } from '../operations/commission.js';
 import { readyImage } from '../images/find-image.js';
-import { Runner } from '../operations/runner.js';
+import { Runner } from '@m2/saga';
 import type { DiskCreateInput } from '../sagas/disk-create.js';
 import type { DiskDeleteInput } from '../sagas/disk-delete.js';
 import type { DiskFlattenInput } from '../sagas/disk-flatten.js';

@@ -5,7 +5,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { ask } from '../door/ask.js';
 import { By, Given, In, type Input, Serve } from '../door/serve.js';
 import type { Commission } from '../operations/commission.js';
-import { Runner } from '../operations/runner.js';
+import { Runner } from '@m2/saga';
 import type { DiskRollbackInput } from '../sagas/disk-rollback.js';
 import type { DiskTagInput } from '../sagas/disk-tag.js';
 import type { DiskUntagInput } from '../sagas/disk-untag.js';

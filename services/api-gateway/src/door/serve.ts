@@ -12,7 +12,8 @@ import { RouteConfig } from '@nestjs/platform-fastify';
 import { createHash } from 'node:crypto';
 import type { z } from 'zod';
 import type { Actor } from '../access/actor.js';
-import type { Commission, Idempotency } from '../operations/commission.js';
+import type { Idempotency } from '@m2/saga';
+import type { Commission } from '../operations/commission.js';
 import type { M2Request } from './request.js';
 
 export const ROUTE = Symbol('m2 route');

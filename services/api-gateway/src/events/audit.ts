@@ -3,7 +3,7 @@ import { Consumes, type Kit, KIT, type ReceivedEvent, type Sql } from '@m2/servi
 import { Inject, Injectable } from '@nestjs/common';
 import { EventEmitter, on } from 'node:events';
 import { M2Error } from '@m2/contracts';
-import { Runner } from '../operations/runner.js';
+import { Runner } from '@m2/saga';
 
 interface Row {
   id: string;

@@ -5,7 +5,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { ask } from '../door/ask.js';
 import { By, Given, In, type Input, Serve } from '../door/serve.js';
 import type { Commission } from '../operations/commission.js';
-import { Runner } from '../operations/runner.js';
+import { Runner } from '@m2/saga';
 import { Projects } from '../projects/projects.js';
 import type { ImageDeleteInput } from '../sagas/image-delete.js';
 import type { ImageExportInput } from '../sagas/image-export.js';

@@ -4,7 +4,7 @@ import { Reflector } from '@nestjs/core';
 import { catchError, type Observable, of } from 'rxjs';
 import type { M2Request } from '../door/request.js';
 import { idempotencyOf, ROUTE } from '../door/serve.js';
-import { Runner } from './runner.js';
+import { Runner } from '@m2/saga';
 
 /**
  * A request that was accepted before under its Idempotency-Key is answered with its operation, before anything is looked up: what it named

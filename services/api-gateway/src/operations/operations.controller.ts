@@ -6,7 +6,7 @@ import { sendStream, wantsStream } from '../door/event-stream.js';
 import { Given, type Input, Serve, Who } from '../door/serve.js';
 import { Projects } from '../projects/projects.js';
 import { Live } from './live.js';
-import { Runner } from './runner.js';
+import { Runner } from '@m2/saga';
 
 /** A change that nobody told of (a message was lost) is seen after this time. */
 const pollMs = 2_000;

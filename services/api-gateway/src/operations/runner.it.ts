@@ -1,11 +1,11 @@
 import { diskCreate, imageImport, operationEnded } from '@m2/contracts';
+import { Journal, LostOperation, newStep, type OperationRow, OperationStore } from '@m2/saga';
 import { until } from '@m2/service-kit/testing';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openGateway, type OperationBody, type TestGateway } from '../testing/gateway.js';
 import { diskCreateSaga } from '../sagas/disk-create.js';
-import { Journal, LostOperation } from './journal.js';
-import { newStep, type OperationRow, OperationStore } from './store.js';
+import { sagas } from '../sagas/index.js';
 
 let gateway: TestGateway;
 let project: { id: string };
@@ -147,7 +147,7 @@ describe('operations for which there is no room', () => {
 describe('the store of operations', () => {
   const actor = { token: uuidv7(), name: 'test', role: 'admin' as const, project: null };
   const create = async () => {
-    const store = new OperationStore(gateway.kit);
+    const store = new OperationStore(gateway.kit, sagas);
     const input = { disk: uuidv7(), name: 'x', from: { kind: 'image', image: image.id } };
     const operation = {
       id: uuidv7(),

@@ -8,7 +8,7 @@ import { ask } from '../door/ask.js';
 import { By, Given, In, type Input, Serve } from '../door/serve.js';
 import type { Commission } from '../operations/commission.js';
 import { readyImage } from '../images/find-image.js';
-import { Runner } from '../operations/runner.js';
+import { Runner } from '@m2/saga';
 import type { DeprovisionInput } from '../sagas/deprovision.js';
 import type { ProvisionInput } from '../sagas/provision.js';
 import { Provisions, toProvision } from './provisions.js';

@@ -1,7 +1,6 @@
 import { M2Error, type Project, type Provision } from '@m2/contracts';
-import { type Kit, KIT, type Sql, violatesUnique } from '@m2/service-kit';
+import { type Kit, KIT, newestFirst, type Sql, violatesUnique } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
-import { newestFirst } from '../door/paging.js';
 import type { ProvisionInput } from '../sagas/provision.js';
 
 export interface ProvisionRow {

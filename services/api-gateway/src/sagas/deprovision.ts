@@ -7,7 +7,7 @@ import {
   nodeRelease,
   powerOff,
 } from '@m2/contracts';
-import { defineSaga, type SagaState, send } from '../operations/saga.js';
+import { defineSaga, type SagaState, send } from '@m2/saga';
 
 export interface DeprovisionInput {
   provision: string;

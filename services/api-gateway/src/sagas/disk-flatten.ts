@@ -1,5 +1,5 @@
 import { type Disk, diskFlatten, diskShow } from '@m2/contracts';
-import { defineSaga, send, shownProgress, whatFailed } from '../operations/saga.js';
+import { defineSaga, send, shownProgress, whatFailed } from '@m2/saga';
 
 export interface DiskFlattenInput {
   disk: string;

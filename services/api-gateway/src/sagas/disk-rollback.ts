@@ -1,5 +1,5 @@
 import { diskRollback } from '@m2/contracts';
-import { defineSaga, send } from '../operations/saga.js';
+import { defineSaga, send } from '@m2/saga';
 
 export interface DiskRollbackInput {
   disk: string;

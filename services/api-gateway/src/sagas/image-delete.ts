@@ -1,5 +1,5 @@
 import { imageDelete } from '@m2/contracts';
-import { defineSaga, send } from '../operations/saga.js';
+import { defineSaga, send } from '@m2/saga';
 
 export interface ImageDeleteInput {
   image: string;

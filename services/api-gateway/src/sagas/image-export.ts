@@ -1,5 +1,5 @@
 import { type ImageExport, imageExportCancel, imageExportShow, imageExportStart } from '@m2/contracts';
-import { defineSaga, send, shownProgress, whatFailed } from '../operations/saga.js';
+import { defineSaga, send, shownProgress, whatFailed } from '@m2/saga';
 
 export interface ImageExportInput {
   exportId: string;

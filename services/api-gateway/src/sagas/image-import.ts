@@ -1,5 +1,5 @@
 import { type Image, imageDelete, imageImport, imageShow, type InputOf } from '@m2/contracts';
-import { defineSaga, send, shownProgress, whatFailed } from '../operations/saga.js';
+import { defineSaga, send, shownProgress, whatFailed } from '@m2/saga';
 
 export type ImageImportInput = Omit<InputOf<typeof imageImport>, 'project'>;
 

@@ -1,5 +1,5 @@
 import { imageUpdate, type InputOf } from '@m2/contracts';
-import { defineSaga, send } from '../operations/saga.js';
+import { defineSaga, send } from '@m2/saga';
 
 export type ImageUpdateInput = Omit<InputOf<typeof imageUpdate>, 'project' | 'imageId'> & { image: string };
 

@@ -1,5 +1,4 @@
-import type { OperationKind } from '@m2/contracts';
-import type { Saga } from '../operations/saga.js';
+import type { SagaRegistry } from '@m2/saga';
 import { deprovisionSaga } from './deprovision.js';
 import { diskCreateSaga } from './disk-create.js';
 import { diskDeleteSaga } from './disk-delete.js';
@@ -16,7 +15,7 @@ import { imageUpdateSaga } from './image-update.js';
 import { provisionSaga } from './provision.js';
 
 /** A kind without a saga does not compile. */
-export const sagas: Record<OperationKind, Saga<never>> = {
+export const sagas: SagaRegistry = {
   provision: provisionSaga,
   deprovision: deprovisionSaga,
   'disk.create': diskCreateSaga,

@@ -16,7 +16,7 @@ import {
   powerOff,
   type BootConfig,
 } from '@m2/contracts';
-import { defineSaga, type SagaState, send } from '../operations/saga.js';
+import { defineSaga, type SagaState, send } from '@m2/saga';
 
 export interface ProvisionInput {
   provision: string;

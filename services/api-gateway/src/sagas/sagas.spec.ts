@@ -1,6 +1,6 @@
 import { type Call, diskDelete, type Operation } from '@m2/contracts';
 import { describe, expect, it } from 'vitest';
-import type { Saga, SagaState, Step } from '../operations/saga.js';
+import type { Saga, SagaState, Step } from '@m2/saga';
 import { sagas } from './index.js';
 
 /** Says yes to everything that it is asked for, so that every step can say what it would send. */

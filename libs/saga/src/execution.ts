@@ -1,9 +1,9 @@
 import { type ErrorValue, M2Error, type OperationState, shown, type StepState } from '@m2/contracts';
 import { type Bus, contextOf, inSpan, type Logger, type meter, SpanKind } from '@m2/service-kit';
 import { channel } from 'node:diagnostics_channel';
-import { setTimeout as pause } from 'node:timers/promises';
 import { type Journal, LostOperation, type StepRow } from './journal.js';
-import type { CallSpec, Look, Saga, SagaState, Step } from './saga.js';
+import { pause } from './pause.js';
+import type { CallSpec, Saga, SagaState, Step, WaitOutcome } from './saga.js';
 import type { OperationRow, OperationStore } from './store.js';
 
 /**
@@ -259,8 +259,8 @@ export class Execution {
   /** A look that fails for now is no answer; the next one may be. As in `send`, time without the service does not count. */
   private async look(
     ask: () => Promise<unknown>,
-    read: (reply: unknown) => Look,
-  ): Promise<Look | 'nobody there' | undefined> {
+    read: (reply: unknown) => WaitOutcome,
+  ): Promise<WaitOutcome | 'nobody there' | undefined> {
     try {
       return read(await ask());
     } catch (error) {
@@ -283,7 +283,7 @@ export class Execution {
     const timer = new AbortController();
     const signals = [timer.signal, this.stopping.signal, ...(direction === 'do' ? [this.cancelling.signal] : [])];
     try {
-      await Promise.race([pause(ms, undefined, { signal: AbortSignal.any(signals) }), ...(earlier ? [earlier] : [])]);
+      await Promise.race([pause(ms, AbortSignal.any(signals)), ...(earlier ? [earlier] : [])]);
     } catch {
       this.stopping.signal.throwIfAborted();
       this.cancelling.signal.throwIfAborted();

@@ -34,12 +34,12 @@ export interface CallSpec {
 export const send = <C extends Call>(call: C, input: InputOf<C>): CallSpec => ({ call, input });
 
 /** What a look at a long-running thing says: it is done (with what to remember), it failed, or how far it is. */
-export type Look = { done: unknown } | { failed: ErrorValue } | { progress: Progress | null };
+export type WaitOutcome = { done: unknown } | { failed: ErrorValue } | { progress: Progress | null };
 
 type Progress = { done: number; total: number | null; text: string };
 
 /** What a service says of a long piece of work that failed, as the step's failure. */
-export const whatFailed = (error: z.infer<typeof fields.errorValue> | null): Look => {
+export const whatFailed = (error: z.infer<typeof fields.errorValue> | null): WaitOutcome => {
   const { code, detail, about } = M2Error.fromValue((error ?? { code: 'internal', detail: 'It failed' }) as ErrorValue);
   return { failed: { code, detail, ...(about && { about }) } };
 };
@@ -50,7 +50,7 @@ export const shownProgress = (progress: z.infer<typeof workProgress> | null): Pr
 
 export interface Wait<Input> {
   query(state: SagaState<Input>): CallSpec;
-  look(reply: unknown): Look;
+  look(reply: unknown): WaitOutcome;
   /** Polling is the fallback: an event wakes the step earlier. */
   everyMs: number;
   /** What a wait that is over its deadline ends with. */

@@ -10,11 +10,10 @@ import {
   type OperationState,
   type OperationStep,
 } from '@m2/contracts';
-import { currentTraceparent, type Database, type Kit, type Sql, violatesUnique } from '@m2/service-kit';
-import type { Actor } from '../access/actor.js';
-import { newestFirst } from '../door/paging.js';
-import { sagas } from '../sagas/index.js';
+import { currentTraceparent, type Database, type Kit, newestFirst, type Sql, violatesUnique } from '@m2/service-kit';
+import type { Commission } from './commission.js';
 import { LostOperation, type StepRow } from './journal.js';
+import type { SagaRegistry } from './registry.js';
 import type { Saga, SagaState } from './saga.js';
 
 export const leaseSeconds = 15;
@@ -39,9 +38,8 @@ export interface NewOperation {
   kind: OperationKind;
   input: object;
   about: Record<string, string>;
-  actor: Actor;
-  /** `hash` is of the request, so that the same key with another request is found out. */
-  idempotency: { key: string; hash: Buffer } | undefined;
+  actor: Commission['actor'];
+  idempotency: Commission['idempotency'];
 }
 
 interface DbOperation {
@@ -73,9 +71,17 @@ const stepsJson = `
 /** The operations' tables. Every change of an operation's state goes with its events in one transaction. */
 export class OperationStore {
   private readonly database: Database;
+  /** What has no way back is not stopped halfway: there would be no state to go back to. */
+  private readonly notCancellable: OperationKind[];
 
-  constructor(private readonly kit: Kit) {
+  constructor(
+    private readonly kit: Kit,
+    sagas: SagaRegistry,
+  ) {
     this.database = kit.database;
+    this.notCancellable = operationKinds.filter(
+      (kind) => sagas[kind].forwardOnly || !sagas[kind].steps.some(({ undo }) => undo),
+    );
   }
 
   /**
@@ -135,7 +141,7 @@ export class OperationStore {
         const { reply, ...step } = newStep(name);
         return { ...step, progress: null };
       });
-      return { operation: toOperation({ ...result, steps }), row: runner ? toRow(result) : null };
+      return { operation: toOperation({ ...result, steps }, this.notCancellable), row: runner ? toRow(result) : null };
     } catch (error) {
       if (!violatesUnique(error, 'operations_idempotency') || !operation.idempotency) throw error;
     }
@@ -159,7 +165,7 @@ export class OperationStore {
       throw new M2Error('idempotency.conflict', `The key "${key}" was used for operation ${row.id}`, {
         operation: row.id,
       });
-    return toOperation(row);
+    return toOperation(row, this.notCancellable);
   }
 
   async show(id: string): Promise<Operation> {
@@ -167,7 +173,7 @@ export class OperationStore {
       id,
     ]);
     if (!row) throw new M2Error('operation.not_found', `There is no operation ${id}`);
-    return toOperation(row);
+    return toOperation(row, this.notCancellable);
   }
 
   async list(filter: {
@@ -190,7 +196,10 @@ export class OperationStore {
         filter.limit + 1,
       ],
     );
-    return newestFirst.page(rows.map(toOperation), filter.limit);
+    return newestFirst.page(
+      rows.map((row) => toOperation(row, this.notCancellable)),
+      filter.limit,
+    );
   }
 
   /** Takes over operations that nobody runs, at most `count`; each with a new fence. */
@@ -306,7 +315,7 @@ export class OperationStore {
   async requestCancel(id: string): Promise<void> {
     const rows = await this.database.query<{ id: string }>(
       `UPDATE operations SET cancel_requested = true WHERE id = $1 AND state = 'running' AND kind <> ALL($2) RETURNING id`,
-      [id, notCancellable],
+      [id, this.notCancellable],
     );
     if (rows.length > 0) return;
     const { state, kind } = await this.show(id);
@@ -325,11 +334,6 @@ export class OperationStore {
       throw new M2Error('operation.not_resumable', `Operation ${id} is ${(await this.show(id)).state}`);
   }
 }
-
-/** What has no way back is not stopped halfway: there would be no state to go back to. */
-const notCancellable: OperationKind[] = operationKinds.filter(
-  (kind) => sagas[kind].forwardOnly || !sagas[kind].steps.some(({ undo }) => undo),
-);
 
 export const newStep = (name: string): StepRow => ({
   name,
@@ -357,7 +361,7 @@ const toRow = (row: DbOperation): OperationRow => ({
 
 const iso = (value: Date | string | null) => (value === null ? null : new Date(value).toISOString());
 
-const toOperation = (row: DbOperation): Operation => ({
+const toOperation = (row: DbOperation, notCancellable: OperationKind[]): Operation => ({
   id: row.id,
   project: row.project,
   kind: row.kind,

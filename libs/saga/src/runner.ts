@@ -1,21 +1,27 @@
 import type { Operation, OperationKind } from '@m2/contracts';
-import { type Kit, KIT, meter, type Session, type Sql } from '@m2/service-kit';
-import { Inject, Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
+import { type Kit, meter, type Session, type Sql } from '@m2/service-kit';
 import { v7 as uuidv7 } from 'uuid';
-import type { GatewayConfig } from '../config.js';
 import type { Commission } from './commission.js';
-import { sagas } from '../sagas/index.js';
 import { Execution } from './execution.js';
 import { Journal, type StepRow } from './journal.js';
-import { Live } from './live.js';
+import type { SagaRegistry } from './registry.js';
 import { newStep, type OperationRow, OperationStore } from './store.js';
 
 /** How often leases are renewed, and abandoned operations looked for. */
 const heartbeatMs = 3_000;
 
-/** Runs operations: those accepted here at once, those of dead replicas when their lease is over. */
-@Injectable()
-export class Runner implements OnModuleInit, OnApplicationShutdown {
+export interface RunnerOptions {
+  sagas: SagaRegistry;
+  /** Name of this replica; one that comes back under its name takes its own operations up at once. */
+  instance: string;
+  /** Operations that this replica works on at the same time. */
+  concurrency: number;
+  /** Tells whoever watches that the operation changed. */
+  changed(operation: string): void;
+}
+
+/** Runs operations: those accepted here at once, those of dead replicas when their lease is over. A provider of a Nest module. */
+export class Runner {
   readonly store: OperationStore;
   private readonly journal: Journal;
   private readonly executions = new Map<string, { execution: Execution; fence: () => number; done: Promise<void> }>();
@@ -34,10 +40,10 @@ export class Runner implements OnModuleInit, OnApplicationShutdown {
   private readonly concerned = new Map<string, Execution>();
 
   constructor(
-    @Inject(KIT) private readonly kit: Kit<GatewayConfig>,
-    @Inject(Live) private readonly live: Live,
+    private readonly kit: Kit,
+    private readonly options: RunnerOptions,
   ) {
-    this.store = new OperationStore(kit);
+    this.store = new OperationStore(kit, options.sagas);
     this.journal = new Journal(kit.database);
   }
 
@@ -52,7 +58,7 @@ export class Runner implements OnModuleInit, OnApplicationShutdown {
    * that name is dead, and need not wait for its leases.
    */
   private async takeUpEarlierLife(): Promise<void> {
-    const { instance } = this.kit.config;
+    const { instance } = this.options;
     const session = await this.kit.database.session();
     const [lock] = await session.query<{ mine: boolean }>(
       'SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS mine',
@@ -91,8 +97,8 @@ export class Runner implements OnModuleInit, OnApplicationShutdown {
     also?: (sql: Sql, operation: string) => Promise<void>,
   ): Promise<Operation> {
     const operation = { id: uuidv7(), project: project.id, kind, input, about, actor, idempotency };
-    const saga = sagas[operation.kind];
-    const runner = this.hasRoom() ? this.kit.config.instance : null;
+    const saga = this.options.sagas[operation.kind];
+    const runner = this.hasRoom() ? this.options.instance : null;
     if (!runner) this.backlog = true;
     // It takes its room before it is on record: of many that come at once, each would find the same room.
     if (runner) this.accepting += 1;
@@ -148,16 +154,16 @@ export class Runner implements OnModuleInit, OnApplicationShutdown {
       }
     }
     do {
-      const room = this.kit.config.concurrency - this.busy();
+      const room = this.options.concurrency - this.busy();
       if (room <= 0) return;
-      const claimed = await this.store.claim(this.kit.config.instance, room);
+      const claimed = await this.store.claim(this.options.instance, room);
       for (const { row, steps } of claimed) this.execute(row, steps);
       this.backlog = claimed.length === room;
     } while (this.backlog && !this.stopped);
   }
 
   private hasRoom(): boolean {
-    return !this.stopped && this.busy() < this.kit.config.concurrency;
+    return !this.stopped && this.busy() < this.options.concurrency;
   }
 
   /** Operations that take room. Those that only wait take none: else a few uploads that never come would stop everybody's operations. */
@@ -172,13 +178,13 @@ export class Runner implements OnModuleInit, OnApplicationShutdown {
       journal: this.journal,
       store: this.store,
       log: this.kit.log,
-      changed: (id: string) => this.live.changed(id),
+      changed: this.options.changed,
       waits: () => {
         if (this.backlog) this.wake();
       },
       seconds: this.seconds,
     };
-    const execution = new Execution(parts, sagas[row.kind], row, steps);
+    const execution = new Execution(parts, this.options.sagas[row.kind], row, steps);
     const ids = Object.values(row.about);
     for (const id of ids) this.concerned.set(id, execution);
     const done = execution.run().finally(() => {

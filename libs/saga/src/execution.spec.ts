@@ -4,7 +4,6 @@ import type { Execution } from './execution.js';
 import { defineSaga } from './saga.js';
 import { step, World } from './testing/world.js';
 
-vi.mock('node:timers/promises', () => import('./testing/virtual-pause.js'));
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
