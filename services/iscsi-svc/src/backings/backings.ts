@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readdir, realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TargetError } from '../targets/target.port.js';
-import { Turns } from '../turns.js';
+import { Locks } from '@m2/locks';
 import { CephCluster } from './ceph-cluster.js';
 import { DiskRecords } from './disk-records.js';
 import { ProjectDaemon } from './project-daemon.js';
@@ -34,7 +34,7 @@ export interface ShownImage {
  */
 export class Backings {
   private readonly projects = new Map<string, ProjectDaemon>();
-  private readonly turns = new Turns();
+  private readonly locks = new Locks();
   private readonly lostListeners: ((pool: string) => void)[] = [];
 
   private constructor(
@@ -86,7 +86,7 @@ export class Backings {
   async observe(pool: string): Promise<ShownImage[]> {
     const daemon = this.projects.get(pool);
     if (!daemon) return [];
-    return this.turns.take(pool, async () => {
+    return this.locks.exclusive(pool, async () => {
       // One that cannot be taken over now does not block the others. Whoever wants a disk of it gets the error, and it is tried again.
       await daemon.adopt().catch(() => undefined);
       return (await daemon.disks()).map((backing) => ({ backing, path: this.path(pool, backing) }));
@@ -101,7 +101,7 @@ export class Backings {
   /** Disconnects from the daemons. The files stay: they survive a restart of the service. */
   async close(): Promise<void> {
     this.lostListeners.length = 0;
-    await this.turns.settled();
+    await this.locks.settled();
     await Promise.all([...this.projects.values()].map((daemon) => daemon.close()));
     await this.cluster?.close();
   }
@@ -133,7 +133,7 @@ export class Backings {
 
   private async inTurn(pool: string, backing: RbdBacking, work: () => Promise<void>): Promise<void> {
     try {
-      await this.turns.take(pool, work);
+      await this.locks.exclusive(pool, work);
     } catch (error) {
       if (!(error instanceof StorageDaemonError) && !(error instanceof RbdError)) throw error;
       throw new TargetError('target.no_backing', `the image ${spelled(backing)} cannot be opened: ${error.message}`, {

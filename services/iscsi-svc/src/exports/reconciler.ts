@@ -4,7 +4,7 @@ import { Inject, Injectable, type OnApplicationShutdown, type OnModuleInit } fro
 import type { IscsiConfig } from '../config.js';
 import type { Backings, ShownImage } from '../backings/backings.js';
 import type { ObservedExport, TargetDriver } from '../targets/target.port.js';
-import { Turns } from '../turns.js';
+import { Locks } from '@m2/locks';
 import { BACKINGS, DiskTargets, TARGETS } from './disk-targets.js';
 import { ExportPortals } from './export-portals.js';
 import { type ExportRow, ExportStore, type HostRow } from './export-store.js';
@@ -19,10 +19,10 @@ import { PortalHost } from './portal-host.js';
 export class Reconciler implements OnModuleInit, OnApplicationShutdown {
   private readonly rounds: Periodic;
   /**
-   * One queue per project: two repairs of the same export would take each other's unfinished target for drift. A project whose storage
+   * One lock per project: two repairs of the same export would take each other's unfinished target for drift. A project whose storage
    * hangs blocks only itself.
    */
-  private readonly turns = new Turns();
+  private readonly locks = new Locks();
   private readonly orphanTargets = new OrphanWatch();
   private readonly orphanImages = new OrphanWatch();
   private readonly repairs = meter().createCounter('m2_export_repairs', { description: 'Exports that were put back' });
@@ -59,13 +59,13 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
 
   async onApplicationShutdown(): Promise<void> {
     await this.rounds.stop();
-    await this.turns.settled();
+    await this.locks.settled();
     await this.targets.close();
     await this.backings.close();
   }
 
   private inTurn(project: string, work: () => Promise<void>): Promise<void> {
-    return this.turns.take(project, work).catch((error: unknown) => this.logFailure(error));
+    return this.locks.exclusive(project, work).catch((error: unknown) => this.logFailure(error));
   }
 
   private logFailure(err: unknown): void {

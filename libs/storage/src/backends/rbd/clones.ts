@@ -1,5 +1,5 @@
 import type { ImageInfo, ImageRef, RbdClient, SnapRef } from '@m2/rbd';
-import type { Locks } from '../locks.js';
+import type { Locks } from '@m2/locks';
 import { StorageError } from '../../storage.port.js';
 import type { DiskVolume, Origin, VolumeInfo } from '../../storage.port.js';
 import { existsDifferently, isMissing, isRbd, notFound, unless, unlessMissing } from './errors.js';

@@ -1,5 +1,5 @@
 import type { ImageRef, RbdClient } from '@m2/rbd';
-import type { Locks } from '../locks.js';
+import type { Locks } from '@m2/locks';
 import type { DiskVolume, LongWork } from '../../storage.port.js';
 import { diskKey } from './clones.js';
 import { inUse, isOpen, isRbd, notFound, unless, unlessMissing } from './errors.js';

@@ -2,7 +2,7 @@ import type { ImageInfo, ImageRef, RbdClient, SourceRef } from '@m2/rbd';
 import { rm } from 'node:fs/promises';
 import { sourceSize, writeGolden } from '../image-file.js';
 import type { ImageFile } from '../image-file.js';
-import type { Locks } from '../locks.js';
+import type { Locks } from '@m2/locks';
 import type { GoldenSource, LongWork, VolumeInfo } from '../../storage.port.js';
 import { existsDifferently, inUse, isMissing, isOpen, isRbd, notFound, unless, unlessMissing } from './errors.js';
 import { goldenSnap, spelled } from './names.js';

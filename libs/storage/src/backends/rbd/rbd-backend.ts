@@ -1,6 +1,6 @@
 import { RbdClient } from '@m2/rbd';
 import { withDeadline } from '../deadline.js';
-import { Locks } from '../locks.js';
+import { Locks } from '@m2/locks';
 import { assertTag, assertVolumeName } from '../../storage.port.js';
 import type {
   BackingStore,

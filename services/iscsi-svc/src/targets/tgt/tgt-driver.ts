@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { Turns } from '../../turns.js';
+import { Locks } from '@m2/locks';
 import { TargetError, type ExportSpec, type ObservedExport, type Portal, type TargetDriver } from '../target.port.js';
 import { checkIqn, checkSpec } from './export-values.js';
 import { holdsFile, openFiles } from './backing-file.js';
@@ -17,8 +17,8 @@ import { stopAllTgtd, TgtPool, type TgtConfig } from './tgt-pool.js';
 
 /** Exports files through tgtd (package tgt): one process per pool, controlled over its management socket. */
 export class TgtDriver implements TargetDriver {
-  /** One queue per pool. */
-  private readonly turns = new Turns();
+  /** One lock per pool. */
+  private readonly locks = new Locks();
   /** Digests of the secrets that this process gave to each tgtd, which does not show them. */
   private readonly secrets = new WeakMap<TgtInstance, Map<string, string>>();
   /** The exports that each pool should have: while its tgtd is dead, nothing else tells whether any is left. */
@@ -91,7 +91,7 @@ export class TgtDriver implements TargetDriver {
   }
 
   async close(): Promise<void> {
-    await this.turns.settled();
+    await this.locks.settled();
     await this.pool.close();
   }
 
@@ -175,7 +175,7 @@ export class TgtDriver implements TargetDriver {
   }
 
   private inTurn<Result>(pool: string, work: () => Promise<Result>): Promise<Result> {
-    return this.turns.take(pool, () =>
+    return this.locks.exclusive(pool, () =>
       work().catch(async (error: unknown) => {
         if (error instanceof TargetError && error.code === 'target.unreachable') await this.endHung(pool);
         throw error;
