@@ -53,7 +53,7 @@ async function write(path: string, byte: number): Promise<void> {
   }
 }
 
-/** What the image itself holds, as another client reads it. */
+/** The content of the image as another client reads it. */
 async function firstByte(disk: RbdBacking): Promise<number> {
   const image = await ground.rbd.openImage(disk, { readOnly: true });
   try {
@@ -63,7 +63,7 @@ async function firstByte(disk: RbdBacking): Promise<number> {
   }
 }
 
-/** A cluster on a busy machine takes a while until it is itself again. */
+/** A cluster on a busy machine needs a while to recover. */
 const afterOutage = <T>(work: () => Promise<T>) => vi.waitFor(work, { timeout: 90_000, interval: 100 });
 
 const ownersOf = async (disk: RbdBacking) => (await ground.rbd.lockOwners(disk)).map(({ address }) => address);
@@ -184,7 +184,7 @@ describe('the daemon of a project', () => {
     await backings.close();
     await crash(project);
     backings = await ground.backings();
-    // Its dead mount is gone, so that whoever compares what a target has open sees that it is not this.
+    // Its dead mount is gone, so a comparison with what a target has open shows that it is another file.
     expect(await backings.observe(project.id)).toEqual([{ backing: disk, path }]);
     expect((await mountTable()).has(path)).toBe(false);
     await backings.ensureFile(project.id, disk);

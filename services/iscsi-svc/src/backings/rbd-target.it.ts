@@ -23,7 +23,7 @@ beforeAll(async () => {
 });
 afterAll(() => ground?.close());
 
-// The whole suite, the READ of no blocks among it, which with tgt's own RBD backing store ends the target and its neighbours.
+// The whole suite, including the READ of zero blocks, which with tgt's own RBD backing store ends the target and its neighbours.
 targetConformance('tgt on RBD images', (dir) => {
   const tgt = tgtHarness(dir);
   const { conf, user } = ground.ceph;
@@ -115,7 +115,7 @@ describe('an export of an RBD image', () => {
         await fill(login, round, round * blockBytes, join(dir, 'secret'));
         flushed.push(round);
       }
-    })().catch(() => undefined); // the round that the death came into
+    })().catch(() => undefined); // the round in which the death happened
     await vi.waitFor(() => expect(flushed.length).toBeGreaterThan(3), { timeout: 20_000 });
     await crashDaemon(`${dir.slice(ground.directory.length + 1)}/rbd`);
     expect(await lost).toBe(project.id);

@@ -13,7 +13,7 @@ import { TgtDriver } from '../targets/tgt/tgt-driver.js';
 import type { TgtRecord } from '../targets/tgt/tgt-instance.js';
 import { type Hardware, openIscsi, type TestIscsi } from '../testing/iscsi.js';
 
-/** A machine with targets and storage daemons of its own, which go on while the service on it is stopped. */
+/** A machine with its own targets and storage daemons, which go on while the service on it is stopped. */
 class Host {
   readonly directory: string;
   private hardware!: Hardware & { targets: TgtDriver };
@@ -40,7 +40,7 @@ class Host {
     return { M2_PORTAL_HOST: this.name, M2_CEPH_CONF: ground.ceph.conf, M2_PORTAL_ADVERTISED: '127.0.0.1' };
   }
 
-  /** The names of the targets that the machine has. */
+  /** The names of the targets on the machine. */
   async targets(): Promise<string[]> {
     return (await this.hardware.targets.observe()).map(({ iqn }) => iqn);
   }
@@ -121,7 +121,7 @@ it('is exported by the others when a host cannot, also when that is the one that
   const stop = await iscsi.replica(crippled.settings, await crippled.open());
   try {
     const disks: Exported[] = [];
-    // Who is asked is NATS's choice; in the end it is the one that cannot.
+    // NATS chooses which replica is asked; in the end it is the one that cannot.
     const wasAsked = () =>
       iscsi.log.some((line) => line.includes('this host could not export the disk; other hosts do'));
     while (!wasAsked()) disks.push(...(await Promise.all(Array.from({ length: 4 }, exported))));
@@ -167,7 +167,7 @@ it('does without a host whose service is stopped, and that host makes up for it 
   await stopB();
   const alone = await exported();
   expect(alone.made.portals).toHaveLength(1);
-  // Its target goes on, but the one that is looked after is tried first.
+  // Its target goes on, but the one of a living host is tried first.
   const [portOfA, portOfB] = [a, b].map((host) => host!.portOf(kept.project));
   expect((await logins(kept)).map(({ portal }) => portal.port)).toEqual([portOfA, portOfB]);
   expect(await firstByte((await logins(kept))[1]!)).toBe(0);

@@ -7,7 +7,7 @@ describeStorageBackend('RBD, a cluster of one node', async () => {
     open: () => ground.backend(),
     io: { open: (store) => ground.open(store) },
     foreign: ground.foreign,
-    // A cluster is full at once, however much is free.
+    // A cluster is full at once, however much space is free.
     fill: { leave: () => ground.ceph.setFull(), undo: () => ground.ceph.unsetFull() },
     teardown: () => ground.close(),
   };

@@ -8,7 +8,7 @@ const MiB = 2 ** 20;
 const golden = 'h1img1';
 const disk: DiskVolume = { project: randomUUID(), name: 'h1img2' };
 const fork = { ...disk, name: 'h1img3' };
-/** One for each call: those for the same disk wait for each other. */
+/** One for each call: calls for the same disk wait for each other. */
 const disks = Array.from({ length: 5 }, (_, n) => ({ ...disk, name: `h2img${n}` }));
 
 let ground: CephGround;

@@ -132,7 +132,7 @@ describe('projects', () => {
     for (const disk of [ours, theirs]) await backend.ensureClone({ golden: name }, disk);
     const store = await backend.ensureAttached(ours);
     const io = await ground.open(store);
-    // What it has from its golden image, it reads there.
+    // It reads there what it has from its golden image.
     expect(await io.read(0, 512)).toEqual(Buffer.alloc(512, 1));
     await io.close();
     const { diskPool, imagePool, user } = ground.ceph;

@@ -35,8 +35,8 @@ async function expectContent(readable: Readable, expected = bytes): Promise<void
 }
 
 /**
- * Calls again and again, each time with the process behind the backend killed a little later, until one call is done before.
- * Answers how many were killed.
+ * Calls again and again, and each time kills the process behind the backend a little later, until a call is done before the kill. Returns
+ * the number of kills.
  */
 async function doneDespiteKills(call: () => Promise<unknown>): Promise<number> {
   for (let kills = 0; ; kills++) {
@@ -50,15 +50,15 @@ async function doneDespiteKills(call: () => Promise<unknown>): Promise<number> {
     expect(answer).toMatch(/^(done|storage\.unavailable|storage\.in_use)$/);
     if (answer === 'storage.in_use') await forgetWatches();
     if (answer !== 'done') continue;
-    // When it was killed right after, the next call would meet its end.
+    // If it was killed right after that, the next call would get the error.
     await expect.poll(() => backend.health().then(() => 'works', String)).toBe('works');
     return kills;
   }
 }
 
 /**
- * An OSD may keep the watch of a client that died in the very moment of registering it, until it has no use for the object any
- * more (osd/PrimaryLogPG.cc, do_osd_op_effects: the session is gone). A cluster that is used gets there by itself.
+ * An OSD may keep the watch of a client that died just when it registered the watch, until the OSD does not need the object any more
+ * (osd/PrimaryLogPG.cc, do_osd_op_effects: the session is gone). A cluster in use gets there by itself.
  */
 async function forgetWatches(): Promise<void> {
   await ground.ceph.killOsd();
@@ -173,7 +173,7 @@ describe('a disk', () => {
       (disk: DiskVolume) => lacks(disk, header),
       (disk: DiskVolume) => lacks(disk),
       async (disk: DiskVolume) => {
-        // It has its parent, and the parent does not know of it.
+        // It has its parent, and the parent does not know it.
         const id = await create(disk);
         const value = ground.path(`parent-${disk.name}`);
         await ground.rados(project, 'getomapval', header(soundId), 'parent', value);
@@ -241,7 +241,7 @@ describe('several services', () => {
     );
     expect(new Set(clones.map((info) => JSON.stringify(info))).size).toBe(2);
     for (const disk of disks) await expectContent({ disk });
-    // Who removes an image has it open, and of two who detach a clone from its parent one finds nothing.
+    // A client that removes an image has it open, and of two that detach a clone from its parent one finds nothing.
     const inTheWay = expect.stringMatching(/in_use|unavailable/) as string;
     const removed = await Promise.allSettled(others.flatMap((other) => disks.map((disk) => other.ensureNoDisk(disk))));
     const refused = removed.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason as unknown] : []));
@@ -256,7 +256,7 @@ describe('several services', () => {
     const outcomes = new Set<string>();
     for (let n = 0; n < 12; n++) {
       const [volume, disk] = [await golden(), newDisk()];
-      // The removal takes several steps: the clone meets another of them each time.
+      // The removal takes several steps: the clone meets another step each time.
       const [cloned, removed] = await Promise.allSettled([
         pause(n * 8).then(() => backend.ensureClone({ golden: volume }, disk)),
         other.ensureNoGolden(volume),
@@ -267,7 +267,7 @@ describe('several services', () => {
       expect(await listed(volume)).toMatchObject(isThere ? [{ kind: 'golden' }] : []);
       const another = { ...disk, name: `${disk.name}0` };
       for (const origin of isThere ? [{ golden: volume }] : []) {
-        // The clone is whole, and its golden image is as before.
+        // The clone is complete, and its golden image is as before.
         await expectContent({ disk });
         await backend.ensureClone(origin, disk);
         await backend.ensureClone(origin, another);

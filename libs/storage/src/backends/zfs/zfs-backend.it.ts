@@ -5,7 +5,7 @@ import { ZfsBackend } from './zfs-backend.js';
 import { startZfsPool, whyNoZfs, zfsFuseTurn } from './zfs-pool.fixture.js';
 
 const reason = await whyNoZfs();
-// Here, and not in a hook, which has its time: whoever has the turn may need minutes.
+// Here, and not in a hook with its time limit: the test that has the lock may need minutes.
 const endTurn = reason === undefined ? await zfsFuseTurn() : undefined;
 
 describe.skipIf(reason !== undefined)(`on zfs-fuse${reason ? ` (not here: ${reason})` : ''}`, () => {
