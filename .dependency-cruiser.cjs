@@ -18,6 +18,10 @@ const driverExports = [
 /** The files that may start a lab: the commands that show and measure M2 with one. */
 const labCommands = '^apps/cli/src/(stage/|local/(demo|bench)\\.ts$)';
 
+/** The rooms of the gateway, from its doors inwards. What stands in one line knows nothing of what stands above it. */
+const gateway = '^services/api-gateway/src/';
+const gatewayLayers = ['doors', 'use-cases', 'access', '(?:projects|provisions|events)', 'operations', 'sagas'];
+
 module.exports = {
   forbidden: [
     {
@@ -84,12 +88,30 @@ module.exports = {
         path: '^(services|apps|lab|e2e|faults|bench)/|^@m2/(?!(contracts|service-kit)(/|$))|^node_modules/(@nestjs|fastify)/|^(@nestjs/|fastify$)',
       },
     },
+    ...gatewayLayers.slice(1).map((layer, above) => ({
+      name: 'the-gateway-points-inwards',
+      comment:
+        'door → use case → access → what the gateway keeps → operations → sagas. An arrow back makes one room of two.',
+      severity: 'error',
+      from: { path: `${gateway}${layer}/`, pathNot: tests },
+      to: { path: `${gateway}(?:${gatewayLayers.slice(0, above + 1).join('|')})/` },
+    })),
+    {
+      name: 'a-door-binds-use-cases',
+      comment: 'It speaks a protocol. What is done, and who may, is the same at every door.',
+      severity: 'error',
+      from: { path: `${gateway}doors/([^/]+)/`, pathNot: tests },
+      to: {
+        path: `${gateway}|^libs/saga/|^@m2/saga$`,
+        pathNot: `${gateway}(?:doors/$1/|use-cases/use-cases?\\.ts$|access/access\\.ts$)`,
+      },
+    },
     {
       name: 'no-lab-in-the-product',
       comment: 'The lab makes what a real site has. A product that needs it works nowhere else.',
       severity: 'error',
       from: { path: '^(services|libs|apps)/', pathNot: [labCommands, tests] },
-      to: { path: '^(lab|e2e|faults|bench)/|^@m2/(lab|e2e|faults|bench)$' },
+      to: { path: '^(lab|e2e|faults|bench)/|^@m2/(lab|e2e|faults|bench)(/|$)' },
     },
     {
       name: 'the-command-line-speaks-rest',

@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { defineConfig } from 'vitest/config';
+import { defineConfig, type TestUserConfig } from 'vitest/config';
 
 /** Tests read the workspace's sources, so no build has to be fresh before `vitest` runs. */
 const root = fileURLToPath(new URL('.', import.meta.url));
@@ -13,25 +13,68 @@ const alias = Object.fromEntries([
   ['@m2/storage/testing', `${root}libs/storage/src/testing/index.ts`],
   ['@m2/storage/drivers', `${root}libs/storage/src/drivers.ts`],
   ['@m2/saga/testing', `${root}libs/saga/src/testing/index.ts`],
+  ['@m2/lab/testing', `${root}lab/src/testing/index.ts`],
   ...[...packages, ['lab', 'lab'], ['e2e', 'e2e'], ['faults', 'faults'], ['bench', 'bench']].map(([name, dir]) => [
     `@m2/${name}`,
     `${root}${dir}/src/index.ts`,
   ]),
 ]);
 
-/** Files that boot nodes or kill services go one after the other: side by side they only make each other late. */
-const tier = (name: string, include: string[], timeout: number, fileParallelism = true) => ({
+/** Where a test waits for another process, or for a node that boots, more workers than processors pay. */
+const waiting = 4;
+
+interface Tier {
+  name: string;
+  include: string[];
+  testTimeout: number;
+  maxWorkers: number;
+  /** Tiers of the same group run together; groups run one after the other. */
+  group: number;
+}
+
+const tier = ({ name, include, testTimeout, maxWorkers, group }: Tier, more: TestUserConfig = {}) => ({
   resolve: { alias },
-  test: { name, include, testTimeout: timeout, hookTimeout: timeout, pool: 'forks' as const, fileParallelism },
+  test: {
+    name,
+    include,
+    testTimeout,
+    hookTimeout: testTimeout,
+    maxWorkers,
+    sequence: { groupOrder: group },
+    ...more,
+  },
 });
+const whole = { testTimeout: 900_000, maxWorkers: waiting, group: 3 };
 
 export default defineConfig({
   test: {
+    // What the shared servers take to stop.
+    teardownTimeout: 60_000,
     projects: [
-      tier('unit', ['{libs,services,apps,lab,bench}/**/src/**/*.spec.ts', '{tools,deploy}/*.spec.ts'], 20_000),
-      tier('it', ['{libs,services,apps,lab,bench}/**/src/**/*.it.ts', '{tools,deploy}/*.it.ts'], 120_000),
-      tier('e2e', ['e2e/src/**/*.e2e.ts'], 900_000, false),
-      tier('faults', ['faults/src/**/*.faults.ts'], 900_000, false),
+      // They share two threads, and the modules that they import: no unit test may replace one (tools/boundaries.spec.ts).
+      tier(
+        {
+          name: 'unit',
+          include: ['{libs,services,apps,lab,bench}/**/src/**/*.spec.ts', '{tools,deploy}/*.spec.ts'],
+          testTimeout: 20_000,
+          maxWorkers: 2,
+          group: 1,
+        },
+        { pool: 'threads', isolate: false },
+      ),
+      tier(
+        {
+          name: 'it',
+          include: ['{libs,services,apps,lab,bench}/**/src/**/*.it.ts', '{tools,deploy}/*.it.ts'],
+          testTimeout: 120_000,
+          maxWorkers: waiting,
+          group: 2,
+        },
+        { globalSetup: 'libs/service-kit/src/testing/global-setup.ts' },
+      ),
+      // Together: one is mostly at work on nodes that boot, the other waits for services that start.
+      tier({ name: 'e2e', include: ['e2e/src/**/*.e2e.ts'], ...whole }),
+      tier({ name: 'faults', include: ['faults/src/**/*.faults.ts'], ...whole }),
     ],
   },
 });

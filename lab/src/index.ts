@@ -1,6 +1,6 @@
 export type { BmcAddress, BmcMode, BmcOptions } from './bmc/bmc.js';
 export { ensureNoBmc, setBmcMode, startBmc } from './bmc/bmc.js';
-export type { CephDaemon, CephOptions, LabCeph } from './ceph/ceph.js';
+export type { CephAccess, CephDaemon, CephOptions, LabCeph } from './ceph/ceph.js';
 export { cephDaemons, startCeph, stopCeph } from './ceph/ceph.js';
 export { imageObjects, imagesIn, namespacesIn } from './ceph/contents.js';
 export type { LabImage } from './image/build-lab-image.js';

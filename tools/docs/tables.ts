@@ -7,7 +7,7 @@ import type { World } from '../../apps/cli/src/world.js';
 import { portsOf } from '../../apps/supervisor/src/options.js';
 import { type DebianPackage, servicePackages } from '../../apps/supervisor/src/packages.js';
 import { labPackages } from '../../lab/src/debian-packages.js';
-import { type AnyRoute, errorCatalogue, events, routes } from '../../libs/contracts/src/index.js';
+import { allRoutes, errorCatalogue, events } from '../../libs/contracts/src/index.js';
 import { baseConfig } from '../../libs/service-kit/src/config.js';
 import { gatewayConfig } from '../../services/api-gateway/src/config.js';
 import { bootConfiguration } from '../../services/boot-svc/src/config.js';
@@ -21,10 +21,10 @@ const everyone = 'anybody, without a token';
 export const routeTable = (): string =>
   table(
     ['Route', 'What it does', 'Roles', 'Answers', 'Errors of its own'],
-    (Object.values(routes) as AnyRoute[]).map(({ method, path, summary, allow, status, stream, errors }) => [
+    allRoutes.map(({ method, path, allow, status, useCase: { summary, followed, errors } }) => [
       code(`${method} ${path}`),
-      `${summary}${stream ? ' (SSE)' : ''}`,
-      allow === 'public' ? everyone : [...new Set([...allow, 'admin'])].join(', '),
+      `${summary}${followed ? ' (SSE)' : ''}`,
+      allow === 'public' ? everyone : allow.join(', '),
       String(status),
       errors.map(code).join(', '),
     ]),

@@ -63,10 +63,20 @@ describe('a call', () => {
     expect(new Set(keys).size).toBe(2);
   });
 
+  it('that makes something is repeated under the same key', async () => {
+    const gateway = await FakeGateway.start();
+    const lost = (_seen: unknown, response: { destroy(): unknown }) => response.destroy() && undefined;
+    gateway.on('POST /v1/projects', lost, () => samples.project);
+    await client(gateway).call('projectCreate', { body: { name: 'lab' } });
+    const keys = gateway.seen.map(({ headers }) => headers['idempotency-key']);
+    expect([keys.length, new Set(keys).size]).toEqual([2, 1]);
+  });
+
   it('that must not be repeated is not repeated when its answer was lost', async () => {
     const gateway = await FakeGateway.start();
-    gateway.on('POST /v1/projects', (_seen, response) => response.destroy() && undefined);
-    await expect(client(gateway).call('projectCreate', { body: { name: 'lab' } })).rejects.toThrow(UnreachableError);
+    gateway.on('DELETE /v1/projects/lab', (_seen, response) => response.destroy() && undefined);
+    const deleted = client(gateway).call('projectDelete', { params: { project: 'lab' } });
+    await expect(deleted).rejects.toThrow(UnreachableError);
     expect(gateway.seen).toHaveLength(1);
     expect(gateway.seen[0]?.headers).not.toHaveProperty('idempotency-key');
   });

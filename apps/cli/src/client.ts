@@ -1,20 +1,41 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
-import { type AnyRoute, auditEvent, operation, type RouteName, routes } from '@m2/contracts';
+import {
+  type AnyRoute,
+  auditEvent,
+  type BodyInput,
+  checkInput,
+  fieldsBeside,
+  gather,
+  hasBody,
+  M2Error,
+  operation,
+  type OutputOfUseCase,
+  type PathInput,
+  type QueryInput,
+  type RouteName,
+  routes,
+  type Routes,
+  type Sent,
+  toProblem,
+} from '@m2/contracts';
 import { z } from 'zod';
 import { ApiError, CliError, protocolError, UnreachableError } from './errors.js';
 import { ServerSentEvents } from './sse.js';
 
-type Routes = typeof routes;
-type Input<Schema> = Schema extends z.ZodType ? z.input<Schema> : undefined;
-export type Answer<Name extends RouteName> = Routes[Name]['response'] extends z.ZodType
-  ? z.output<Routes[Name]['response']>
-  : undefined;
+export type Answer<Name extends RouteName> = OutputOfUseCase<Routes[Name]['useCase']>;
 
 export interface Call<Name extends RouteName> {
-  params?: z.output<Routes[Name]['params']>;
-  query?: { [Key in keyof Input<Routes[Name]['query']>]?: string | number | undefined };
-  body?: Input<Routes[Name]['body']>;
+  params?: PathInput<Routes[Name]>;
+  query?: QueryInput<Routes[Name]>;
+  body?: BodyInput<Routes[Name]>;
+}
+
+/** A call of any route, as it is sent. */
+interface AnyCall {
+  params?: Record<string, string>;
+  query?: Record<string, string | number | boolean | undefined>;
+  body?: object;
 }
 
 export interface ClientOptions {
@@ -38,7 +59,7 @@ type Paged = { [Name in RouteName]: Answer<Name> extends { items: unknown[] } ? 
 export type Item<Name extends Paged> = Answer<Name> extends { items: (infer One)[] } ? One : never;
 
 /**
- * The REST door, typed by the catalogue of routes. What is sent is checked here first, so that a wrong name costs no round trip;
+ * The REST API, typed by the routes. What is sent is checked here first, so that a wrong name costs no round trip;
  * what comes back is checked and handed on exactly as it came.
  */
 export class M2Client {
@@ -53,14 +74,15 @@ export class M2Client {
   }
 
   /**
-   * Calls a route. A call that starts an operation carries an Idempotency-Key, the same in each try: when the answer was lost,
-   * the next try gets the operation that the first one started. Throws ApiError, UnreachableError or CliError.
+   * Calls a route. A POST carries an Idempotency-Key, the same in each try: when the answer was lost, the next try gets the
+   * answer of the first. Throws ApiError, UnreachableError or CliError.
    */
   async call<Name extends RouteName>(name: Name, call: Call<Name> = {}, signal?: AbortSignal): Promise<Answer<Name>> {
     const route: AnyRoute = routes[name];
-    const { url, body } = this.#prepare(route, call as Call<RouteName>);
-    const key = route.status === 202 ? randomUUID() : undefined;
-    // A repeated DELETE that answers 204 would say "not found" of what it deleted itself; a POST that makes something, "exists".
+    const { url, body } = this.#prepare(route, call as AnyCall);
+    // What starts an operation by another method takes a key too.
+    const key = route.method === 'POST' || route.useCase.kind === 'operation' ? randomUUID() : undefined;
+    // A repeated DELETE that answers 204 would say "not found" of what it deleted itself.
     const repeatable = route.method === 'GET' || route.method === 'PUT' || key !== undefined;
     const init: RequestInit = {
       method: route.method,
@@ -74,7 +96,7 @@ export class M2Client {
       redirect: 'error',
     };
     const response = await this.#send(url, init, repeatable, signal);
-    return this.#parse(route.response, response) as Answer<Name>;
+    return (await this.#parse(route.useCase.output, response)) as Answer<Name>;
   }
 
   /** All pages of a list (or `limit` items of it), as one page; `next` is there only when `limit` cut it short. */
@@ -87,7 +109,7 @@ export class M2Client {
     let cursor: string | undefined;
     do {
       const query = { ...call.query, cursor, limit: Math.min(500, limit - items.length) };
-      const page = (await this.call(name, { ...call, query })) as { items: Item<Name>[]; next?: string };
+      const page = (await this.call(name, { ...call, query } as Call<Name>)) as { items: Item<Name>[]; next?: string };
       items.push(...page.items);
       if (page.next === cursor) return { items };
       cursor = page.next;
@@ -104,7 +126,7 @@ export class M2Client {
     call: Call<Name> = {},
     signal?: AbortSignal,
   ): AsyncGenerator<z.output<(typeof streamed)[Name]>, void, void> {
-    const { url } = this.#prepare(routes[name], call as Call<RouteName>);
+    const { url } = this.#prepare(routes[name], call as AnyCall);
     const source = new ServerSentEvents({
       patience: this.#options.patience,
       connect: (lastEventId, signal) =>
@@ -125,7 +147,7 @@ export class M2Client {
     call: Call<Name>,
     { range, signal }: { range?: string | undefined; signal?: AbortSignal | undefined } = {},
   ): Promise<Response> {
-    const { url } = this.#prepare(routes[name], call as Call<RouteName>);
+    const { url } = this.#prepare(routes[name], call as AnyCall);
     // As it is: a length, and a place in it, are of the bytes themselves.
     const headers = { ...this.#headers('*/*'), 'accept-encoding': 'identity', ...(range !== undefined && { range }) };
     const response = await fetch(url, { headers, redirect: 'error', signal: signal ?? null }).catch(
@@ -141,21 +163,24 @@ export class M2Client {
   /** Where a route is, and what tells it who asks, for a protocol that this client does not speak itself. */
   address<Name extends RouteName>(name: Name, call: Call<Name>): { url: string; headers: Record<string, string> } {
     const { accept, ...headers } = this.#headers('');
-    return { url: this.#prepare(routes[name], call as Call<RouteName>).url, headers };
+    return { url: this.#prepare(routes[name], call as AnyCall).url, headers };
   }
 
   #headers(accept: string): Record<string, string> {
     return { accept, ...(this.#token && { authorization: `Bearer ${this.#token}` }) };
   }
 
-  #prepare(route: AnyRoute, { params = {}, query = {}, body }: Call<RouteName>): { url: string; body: unknown } {
-    const checked = ask(route.params, params) as Record<string, string>;
-    const path = route.path.replaceAll(/\{(\w+)\}/g, (_, key: string) => encodeURIComponent(checked[key] as string));
-    const url = new URL(this.#base + path);
+  #prepare(route: AnyRoute, { params = {}, query = {}, body }: AnyCall): { url: string; body: object | undefined } {
     const given = Object.entries(query).filter(([, value]) => value !== undefined);
-    ask(route.query, Object.fromEntries(given));
-    for (const [key, value] of given) url.searchParams.set(key, String(value));
-    return { url: url.href, body: route.body === null ? undefined : ask(route.body, body) };
+    const texts = Object.fromEntries(given.map(([key, value]) => [key, String(value)]));
+    const input = ask(route, { params, query: texts, body });
+    const path = route.path.replaceAll(/\{(\w+)\}/g, (_, key: string) => encodeURIComponent(params[key] as string));
+    const url = new URL(this.#base + path);
+    for (const [key, value] of Object.entries(texts)) url.searchParams.set(key, value);
+    const isSent = (field: string) => input[field] !== undefined;
+    const fields = hasBody(route) ? fieldsBeside(route).filter(isSent) : [];
+    const sent = Object.fromEntries(fields.map((field) => [field, input[field]]));
+    return { url: url.href, body: hasBody(route) && body !== undefined ? sent : undefined };
   }
 
   async #send(url: string, init: RequestInit, repeatable: boolean, signal?: AbortSignal): Promise<Response> {
@@ -191,19 +216,14 @@ export class M2Client {
   }
 }
 
-/** Checks what we send, and says what is wrong with it in the words of the API. */
-function ask(schema: z.ZodType, value: unknown): unknown {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const detail = result.error.issues
-    .map(({ path, message }) => (path.length > 0 ? `${path.join('.')}: ${message}` : message))
-    .join('; ');
-  throw new ApiError(400, {
-    code: 'request.invalid',
-    title: 'The request is not valid',
-    detail,
-    remedy: 'Correct the values that are named and try again.',
-  });
+/** The input that we send, checked; what is wrong with it is said as the gateway would. */
+function ask(route: AnyRoute, sent: Sent): Record<string, unknown> {
+  try {
+    return checkInput(route.useCase, gather(route, sent));
+  } catch (error) {
+    const { status, about, ...problem } = toProblem(M2Error.from(error));
+    throw new ApiError(status, problem, about);
+  }
 }
 
 /** Checks an answer and returns it untouched: `--json` shows what the API said, fields that we do not know included. */

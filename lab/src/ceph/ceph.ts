@@ -2,9 +2,9 @@ import { mkdir, realpath } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { withFileLock } from '../process/file-lock.js';
 import { ensureNoProcessWith, signalAll } from '../process/owned-process.js';
-import { ceph, createCluster, readIdentity, restartCluster, startMon, startOsd } from './cluster.js';
+import { ceph, createCluster, makeAccess, readIdentity, restartCluster, startMon, startOsd } from './cluster.js';
 import { daemonPid, dataArgument, ensureDaemon, ensureNoDaemon } from './daemon.js';
-import { type DaemonName, diskPool, imagePool, type Layout, layoutOf, user } from './layout.js';
+import { type Access, type DaemonName, type Layout, layoutOf, mainAccess } from './layout.js';
 
 export interface CephOptions {
   /** Everything of the cluster is below this directory, which must be the cluster's own. Made when it is not there. */
@@ -19,18 +19,20 @@ export interface CephDaemon {
   pid: number | undefined;
 }
 
-/** A cluster that runs. It goes on without the process that started it, until `stop` or `stopCeph`. */
-export interface LabCeph {
+/** A cluster, for who uses it as `user` with its two pools. The rights of `user` are `clientCaps`, in configuration.ts. */
+export interface CephAccess extends Access {
   /** What clients read: the monitor's address, and where the keyring of `user` is. */
   conf: string;
-  imagePool: typeof imagePool;
-  diskPool: typeof diskPool;
-  /** As in `rbd --id`. Its rights are `clientCaps`, in configuration.ts. */
-  user: typeof user;
   /** The administrator's, for tests. */
   adminConf: string;
   /** Runs the command line tool as the administrator and returns what it printed; half a minute at most. */
   ceph(...args: string[]): Promise<string>;
+}
+
+/** A cluster that runs. It goes on without the process that started it, until `stop` or `stopCeph`. */
+export interface LabCeph extends CephAccess {
+  /** Two pools of their own and a user for them, for those who share the cluster with others. `name` must be new. */
+  access(name: string): Promise<CephAccess>;
   stop(): Promise<void>;
 
   /** For tests of what happens when parts of a cluster are away. Each start returns when that part works again. */
@@ -102,13 +104,15 @@ async function existingLayout(directory: string): Promise<Layout | undefined> {
 }
 
 function handleOf(layout: Layout): LabCeph {
+  const common = { adminConf: layout.clusterConf, ceph: (...args: string[]) => ceph(layout, ...args) };
   return {
+    ...common,
+    ...mainAccess,
     conf: layout.clientConf,
-    imagePool,
-    diskPool,
-    user,
-    adminConf: layout.clusterConf,
-    ceph: (...args) => ceph(layout, ...args),
+    async access(name) {
+      const access = { imagePool: `${name}-images`, diskPool: `${name}-disks`, user: name };
+      return { ...common, ...access, conf: await makeAccess(layout, access) };
+    },
     stop: () => stopCeph(layout.directory),
     killOsd: () => ensureNoProcessWith([dataArgument(layout, 'osd')]),
     startOsd: () => startOsd(layout),

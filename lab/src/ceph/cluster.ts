@@ -7,7 +7,7 @@ import { run } from '../process/run.js';
 import * as configuration from './configuration.js';
 import type { Identity } from './configuration.js';
 import { cephEnvironment, daemonPid, dataArgument, ensureDaemon, ensureNoDaemon, untilDaemon } from './daemon.js';
-import { daemonIds, type Layout, pools, user } from './layout.js';
+import { type Access, daemonIds, type Layout, mainAccess, poolsOf } from './layout.js';
 
 /** Runs one of Ceph's programs as the administrator; `ceph` itself gives up on a monitor that is away. */
 export const asAdmin = (layout: Layout, program: string, args: string[]): Promise<string> =>
@@ -63,8 +63,11 @@ export async function startOsd(layout: Layout): Promise<void> {
   // Not before it is in the map: a client that asks too early looks again only after five seconds.
   await untilDaemon(layout, 'osd', () => isInMap(layout).catch(() => false));
   const read = (pool: string) =>
-    run('rbd', ['--conf', layout.clientConf, '--id', user, 'ls', pool], { env: cephEnvironment, deadlineMs: 5_000 });
-  await untilDaemon(layout, 'osd', () => Promise.all(pools.map(read)).then(Boolean, () => false));
+    run('rbd', ['--conf', layout.clientConf, '--id', mainAccess.user, 'ls', pool], {
+      env: cephEnvironment,
+      deadlineMs: 5_000,
+    });
+  await untilDaemon(layout, 'osd', () => Promise.all(poolsOf(mainAccess).map(read)).then(Boolean, () => false));
 }
 
 /**
@@ -91,16 +94,35 @@ async function makeMonitor(layout: Layout, identity: Identity): Promise<void> {
   const args = ['-i', daemonIds.mon, '--mkfs', '--monmap', layout.monmap, '--keyring', layout.monKeyring];
   await asAdmin(layout, 'ceph-mon', [...args, dataArgument(layout, 'mon')]);
   await startMon(layout, identity);
+  await Promise.all([ceph(layout, 'osd', 'new', osdUuid, daemonIds.osd), makePools(layout, mainAccess)]);
+}
+
+async function makePools(layout: Layout, access: Access): Promise<void> {
   const makePool = async (pool: string) => {
     await ceph(layout, 'osd', 'pool', 'create', pool, '8');
     await ceph(layout, 'osd', 'pool', 'application', 'enable', pool, 'rbd');
   };
-  await Promise.all([ceph(layout, 'osd', 'new', osdUuid, daemonIds.osd), ...pools.map(makePool)]);
+  await Promise.all(poolsOf(access).map(makePool));
+}
+
+/** Makes two more pools, and a user who may use them and nothing else. Returns the path of the user's configuration. */
+export async function makeAccess(layout: Layout, access: Access): Promise<string> {
+  const { mon, osd } = configuration.clientCaps(access);
+  const [conf, keyring] = [`${access.user}.conf`, `client.${access.user}.keyring`].map((name) =>
+    join(layout.directory, name),
+  ) as [string, string];
+  const makeUser = async () => {
+    const key = await ceph(layout, 'auth', 'get-or-create', `client.${access.user}`, 'mon', mon, 'osd', osd);
+    await writeFile(keyring, key, { mode: 0o600 });
+    await writeFile(conf, configuration.clientConf((await readIdentity(layout))!, access.user, keyring));
+  };
+  await Promise.all([makePools(layout, access), makeUser()]);
+  return conf;
 }
 
 async function writeConfigurations(layout: Layout, identity: Identity): Promise<void> {
   await writeFile(layout.clusterConf, configuration.clusterConf(layout, identity));
-  await writeFile(layout.clientConf, configuration.clientConf(layout, identity));
+  await writeFile(layout.clientConf, configuration.clientConf(identity, mainAccess.user, layout.clientKeyring));
 }
 
 /** The monitor takes over everybody from its first keyring, which spares a round trip for each; the others keep their own key. */
@@ -109,9 +131,12 @@ async function writeKeyrings(layout: Layout): Promise<void> {
     'osd.0': join(layout.osd, 'keyring'),
     'mgr.x': join(layout.mgr, 'keyring'),
     'client.admin': layout.adminKeyring,
-    [`client.${user}`]: layout.clientKeyring,
+    [`client.${mainAccess.user}`]: layout.clientKeyring,
   };
-  const everybody = { ...configuration.daemonCaps, [`client.${user}`]: configuration.clientCaps() };
+  const everybody: Record<string, Record<string, string>> = {
+    ...configuration.daemonCaps,
+    [`client.${mainAccess.user}`]: configuration.clientCaps(),
+  };
   let all = '';
   for (const [entity, caps] of Object.entries(everybody)) {
     const key = configuration.encodeKey(randomBytes(16), new Date());

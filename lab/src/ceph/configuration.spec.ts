@@ -7,9 +7,10 @@ const layout = layoutOf('/srv/ceph');
 
 describe("a cluster's configuration", () => {
   it('keeps the administrator from the clients', () => {
-    expect(clientConf(layout, identity)).toContain('mon_host = [v2:127.0.0.1:6123]\n');
-    expect(clientConf(layout, identity)).toContain('[client.m2]\nkeyring = /srv/ceph/client.m2.keyring\n');
-    expect(clientConf(layout, identity)).not.toContain('admin');
+    const conf = clientConf(identity, 'm2', layout.clientKeyring);
+    expect(conf).toContain('mon_host = [v2:127.0.0.1:6123]\n');
+    expect(conf).toContain('[client.m2]\nkeyring = /srv/ceph/client.m2.keyring\n');
+    expect(conf).not.toContain('admin');
     expect(clusterConf(layout, identity)).toContain('[client.admin]\nkeyring = /srv/ceph/client.admin.keyring\n');
   });
 

@@ -1,4 +1,4 @@
-import { diskPool, imagePool, type Layout, user } from './layout.js';
+import { type Access, type Layout, mainAccess } from './layout.js';
 
 /** What makes a cluster this one; it does not change as long as its directory is there. */
 export interface Identity {
@@ -45,6 +45,8 @@ mon_data_avail_warn = 0
 osd_pool_default_size = 1
 osd_pool_default_min_size = 1
 osd_pool_default_pg_autoscale_mode = off
+# Many tests share a cluster, each with pools of its own.
+mon_max_pg_per_osd = 5000
 osd_crush_chooseleaf_type = 0
 mon_allow_pool_size_one = true
 mon_warn_on_pool_no_redundancy = false
@@ -77,12 +79,12 @@ keyring = ${layout.mgr}/keyring
 keyring = ${layout.adminKeyring}
 `;
 
-/** The configuration of those who use the cluster. */
-export const clientConf = (layout: Layout, identity: Identity): string => `[global]
+/** The configuration of those who use the cluster as `user`, whose key is in `keyring`. */
+export const clientConf = (identity: Identity, user: string, keyring: string): string => `[global]
 fsid = ${identity.fsid}
 mon_host = ${monAddress(identity)}
 [client.${user}]
-keyring = ${layout.clientKeyring}
+keyring = ${keyring}
 `;
 
 /**
@@ -110,7 +112,7 @@ export const keyring = (entity: string, key: string, caps: Record<string, string
  * and to keep users of their own, `client.m2.*`. A service that was broken into must not make itself an administrator: the monitor holds
  * these users to RBD in the same pools (MonCap.cc: caps_SERVICE is matched against what the command wants to give).
  */
-export const clientCaps = (): Record<string, string> => {
+export const clientCaps = ({ user, imagePool, diskPool }: Access = mainAccess): Record<'mon' | 'osd', string> => {
   const own = `with entity prefix client.${user}.`;
   const grants = `(profile rbd(-read-only)? pool=(${imagePool}|${diskPool})( namespace=[^ ,]+)?(, ?)?)+`;
   const held = `${own} caps_mon="profile rbd" caps_osd regex "${grants}"`;

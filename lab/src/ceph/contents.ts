@@ -1,18 +1,18 @@
 import { run } from '../process/run.js';
-import type { LabCeph } from './ceph.js';
+import type { CephAccess } from './ceph.js';
+import { poolsOf } from './layout.js';
 import { cephEnvironment } from './daemon.js';
 
 /** An image has a header, its name's entry, object maps (one more for each snapshot) and data; the rest of a pool is bookkeeping. */
 const ofImages = /^rbd_(id|header|object_map|data)\./;
 
-const tool = ({ adminConf }: LabCeph, program: string, ...args: string[]) =>
+const tool = ({ adminConf }: CephAccess, program: string, ...args: string[]) =>
   run(program, ['--conf', adminConf, ...args], { env: cephEnvironment, deadlineMs: 30_000 });
-const json = async (ceph: LabCeph, ...args: string[]) =>
+const json = async (ceph: CephAccess, ...args: string[]) =>
   JSON.parse(await tool(ceph, 'rbd', ...args, '--format', 'json')) as unknown;
-const poolsOf = ({ imagePool, diskPool }: LabCeph) => [imagePool, diskPool];
 
 /** The namespaces of a pool, by name; the default one has none. */
-export async function namespacesIn(ceph: LabCeph, pool: string): Promise<string[]> {
+export async function namespacesIn(ceph: CephAccess, pool: string): Promise<string[]> {
   const listed = (await json(ceph, 'namespace', 'ls', pool)) as { name: string }[];
   return listed.map(({ name }) => name).sort();
 }
@@ -21,7 +21,7 @@ export async function namespacesIn(ceph: LabCeph, pool: string): Promise<string[
  * All that is stored of images and their snapshots, as RADOS itself lists it: `pool/namespace/object`. What the removal of an image
  * or of a snapshot forgot shows here and nowhere else.
  */
-export async function imageObjects(ceph: LabCeph): Promise<string[]> {
+export async function imageObjects(ceph: CephAccess): Promise<string[]> {
   const lists = poolsOf(ceph).map(async (pool) => {
     const lines = (await tool(ceph, 'rados', '-p', pool, 'ls', '--all')).split('\n');
     return lines.map((line) => line.split('\t')).filter(([, name]) => ofImages.test(name ?? ''));
@@ -33,7 +33,7 @@ export async function imageObjects(ceph: LabCeph): Promise<string[]> {
 }
 
 /** Every image and snapshot of both pools: `pool/image`, `pool/namespace/image@snapshot`, and `, protected` behind those that are. */
-export async function imagesIn(ceph: LabCeph): Promise<string[]> {
+export async function imagesIn(ceph: CephAccess): Promise<string[]> {
   const places = await Promise.all(
     poolsOf(ceph).map(async (pool) => [pool, ...(await namespacesIn(ceph, pool)).map((name) => `${pool}/${name}`)]),
   );

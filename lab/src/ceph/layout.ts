@@ -24,8 +24,12 @@ export type Layout = ReturnType<typeof layoutOf>;
 /** The only one of its kind, so any name does; the OSD's has to be a number. */
 export const daemonIds: Record<DaemonName, string> = { mon: 'a', osd: '0', mgr: 'x' };
 
-export const imagePool = 'm2-images';
-export const diskPool = 'm2-disks';
-export const pools = [imagePool, diskPool];
-/** `client.m2`, without the word that all clients have in common. */
-export const user = 'm2';
+/** Two pools, and the user who may use them: `client.m2`, without the word that all clients have in common. */
+export interface Access {
+  imagePool: string;
+  diskPool: string;
+  user: string;
+}
+
+export const mainAccess: Access = { imagePool: 'm2-images', diskPool: 'm2-disks', user: 'm2' };
+export const poolsOf = ({ imagePool, diskPool }: Access): string[] => [imagePool, diskPool];

@@ -3,10 +3,12 @@ import { asyncApi } from './asyncapi.js';
 import { calls, events } from './catalogue.js';
 import { errorCatalogue } from './errors.js';
 import { openApi } from './openapi.js';
-import { type AnyRoute, routes } from './rest.js';
+import { rolesThatMay } from './permissions.js';
+import { allRoutes as all, hasBody, routes } from './rest/index.js';
+import { type AnyUseCase, useCases } from './use-cases/index.js';
+import { checkInput } from './validation.js';
 
 type Json = Record<string, unknown>;
-const all = Object.values(routes) as AnyRoute[];
 
 /** Every value inside a document, with the path to it. */
 function* walk(value: unknown, path = '#'): Generator<[string, unknown]> {
@@ -102,13 +104,33 @@ describe('the OpenAPI document', () => {
     }
   });
 
-  it('tells of the Idempotency-Key and the Location of what starts an operation', () => {
+  it('tells of the Idempotency-Key of each POST, and of the Location of what starts an operation', () => {
     for (const { operation } of operations) {
       const route = all.find(({ name }) => name === operation.operationId)!;
-      const starts = route.status === 202 && !route.path.startsWith('/v1/operations');
-      expect(operation.parameters.some(({ name }) => name === 'Idempotency-Key')).toBe(starts);
-      expect(JSON.stringify(operation.responses).includes('"Location"')).toBe(starts);
+      const takesKey = route.method === 'POST' && route.transfer === null;
+      expect(operation.parameters.some(({ name }) => name === 'Idempotency-Key')).toBe(takesKey);
+      expect(JSON.stringify(operation.responses).includes('"Location"')).toBe(route.useCase.kind === 'operation');
     }
+  });
+
+  it('names the things of the API, and refers to them', () => {
+    const { schemas } = (document as unknown as { components: { schemas: Record<string, Json> } }).components;
+    expect(Object.keys(schemas)).toEqual(
+      expect.arrayContaining(['Problem', 'Project', 'Image', 'Disk', 'Node', 'Operation', 'OperationStep', 'Event']),
+    );
+    const used = new Set(references(document));
+    expect(Object.keys(schemas).filter((name) => !used.has(`#/components/schemas/${name}`))).toEqual([]);
+    const answer = document.paths['/v1/projects/{project}/disks/{disk}']!['get']!.responses['200']!;
+    expect(answer.content!['application/json']).toEqual({ schema: { $ref: '#/components/schemas/Disk' } });
+  });
+
+  it('shows an example of each body', () => {
+    const bodies = operations.flatMap(({ operation: { operationId, requestBody } }) => {
+      const body = requestBody?.content['application/json'] as { example?: unknown } | undefined;
+      return body ? [[operationId, typeof body.example]] : [];
+    });
+    expect(bodies).toEqual(bodies.map(([name]) => [name, 'object']));
+    expect(bodies.length).toBeGreaterThan(5);
   });
 });
 
@@ -141,27 +163,51 @@ describe('the AsyncAPI document', () => {
   });
 });
 
-describe('the routes', () => {
-  it.each(all.map((route) => [route.name, route] as const))(
-    '%s says who may, and only what the catalogue knows',
-    (_name, route) => {
-      expect(route.allow.length).toBeGreaterThan(0);
-      for (const code of route.errors) expect(errorCatalogue).toHaveProperty([code]);
-      expect(route.path).toMatch(/^\/(v1\/|healthz$)/);
-      expect(route.transfer !== null || (route.response === null) === (route.status === 204)).toBe(true);
-      expect(route.method === 'GET' && route.body !== null).toBe(false);
+describe('the use cases', () => {
+  const all = Object.values(useCases);
+
+  it.each(all.map((useCase) => [useCase.name, useCase] as const))(
+    '%s says only what the catalogue knows',
+    (name, { errors, kind, output }) => {
+      expect(useCases).toHaveProperty(name);
+      for (const code of errors) expect(errorCatalogue).toHaveProperty([code]);
+      expect(kind === 'change' || output !== null).toBe(true);
     },
   );
 
+  it.each(all.filter(({ example }) => example !== undefined).map((useCase) => [useCase.name, useCase] as const))(
+    '%s takes its example',
+    (_name, useCase) => {
+      expect(checkInput(useCase as AnyUseCase, useCase.example)).toMatchObject(useCase.example as object);
+    },
+  );
+
+  it('let an auditor read and change nothing', () => {
+    const ofAuditors = all.filter(
+      ({ permission }) => permission !== 'public' && rolesThatMay(permission).includes('auditor'),
+    );
+    expect(new Set(ofAuditors.map(({ kind }) => kind))).toEqual(new Set(['query']));
+  });
+});
+
+describe('the routes', () => {
   it('are named as they are listed, and each is at a place of its own', () => {
     for (const [key, route] of Object.entries(routes)) expect(route.name).toBe(key);
     const lines = all.map(({ method, path }) => `${method} ${path.replaceAll(/\{\w+\}/g, '{}')}`);
     expect(new Set(lines).size).toBe(lines.length);
+    for (const { path } of all) expect(path).toMatch(/^\/(v1\/|healthz$)/);
   });
 
-  it('let an auditor read and change nothing', () => {
-    for (const route of all.filter(({ allow }) => allow !== 'public' && allow.includes('auditor')))
-      expect(route.method).toBe('GET');
+  it('lead to every use case', () => {
+    const bound = new Set(all.map(({ useCase }) => useCase.name));
+    expect(Object.keys(useCases).filter((name) => !bound.has(name))).toEqual([]);
+  });
+
+  it('have a body only where the method has one, and change nothing by GET', () => {
+    const withBody = new Set(all.filter(hasBody).map(({ method }) => method));
+    expect(withBody).toEqual(new Set(['POST', 'PUT', 'PATCH']));
+    const byGet = all.filter(({ method }) => method === 'GET').map(({ useCase }) => useCase.kind);
+    expect(new Set(byGet)).toEqual(new Set(['query']));
   });
 
   it('are public only where they tell nothing of anybody', () => {

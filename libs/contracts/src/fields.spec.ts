@@ -123,8 +123,8 @@ describe('other fields', () => {
 
   it('page by a cursor that the database can take, and by at most 500', () => {
     expect(fields.page.parse({})).toEqual({ limit: 100 });
-    expect(fields.page.parse({ limit: '7', cursor: 'web-1.x_y' })).toEqual({ limit: 7, cursor: 'web-1.x_y' });
-    for (const limit of ['0', '501', '1.5', 'x', '-1', ''])
+    expect(fields.page.parse({ limit: 7, cursor: 'web-1.x_y' })).toEqual({ limit: 7, cursor: 'web-1.x_y' });
+    for (const limit of [0, 501, 1.5, 'x', '7', -1, ''])
       expect([limit, accepts(fields.page, { limit })]).toEqual([limit, false]);
     // PostgreSQL's text holds no NUL: such a cursor would be a server error.
     for (const cursor of ['a\0b', 'a b', "a'b", 'a'.repeat(257)]) expect(accepts(fields.page, { cursor })).toBe(false);

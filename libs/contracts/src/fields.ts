@@ -18,7 +18,7 @@ export const name = z
   )
   .refine((value) => !looksLikeId.test(value), 'must not look like a UUID');
 
-export const nameOrId = z.union([id, name]);
+export const nameOrId = z.union([id, name], 'must be a name or an identifier');
 /** Which of the two a `nameOrId` is; a name may look like the beginning of an identifier. */
 export const isId = (value: string): boolean => id.safeParse(value).success;
 
@@ -29,7 +29,9 @@ export const mac = z
   .pipe(z.string().regex(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/, 'must be a MAC address such as 52:54:00:12:34:56'));
 
 /** Free text without control characters: those would move a terminal's cursor, and PostgreSQL refuses NUL. */
-export const text = z.string().regex(/^\P{Cc}*$/u, 'must not hold control characters');
+// oxlint-disable-next-line no-control-regex -- \P{Cc} says the same, but not every reader of our JSON Schemas knows it
+const noControls = /^[^\u0000-\u001f\u007f-\u009f]*$/u;
+export const text = z.string().regex(noControls, 'must not hold control characters');
 
 export const bytes = z.int().nonnegative();
 export const time = z.iso.datetime();
@@ -50,8 +52,9 @@ export const page = z.object({
     .string()
     .max(256)
     .regex(/^[A-Za-z0-9._-]*$/, 'is not a cursor of this list')
-    .optional(),
-  limit: z.coerce.number().int().min(1).max(500).default(100),
+    .optional()
+    .describe('Where to go on: `next` of the page before'),
+  limit: z.int().min(1).max(500).default(100).describe('How many at most'),
 });
 
 export const pageOf = <Item extends z.ZodType>(item: Item) =>

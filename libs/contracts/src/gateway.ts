@@ -95,6 +95,12 @@ export const auditEvent = z.object({
 });
 export type AuditEvent = z.infer<typeof auditEvent>;
 
+export const changeAccepted = event(
+  'gateway.change.accepted',
+  'Somebody was let change something at once; what came of it is told by the events of the same trace',
+  z.object({ id, project: id.nullable(), useCase: z.string(), door: z.string(), by: z.string(), token: id }),
+);
+
 const operationRef = z.object({ id, project: id, kind: z.enum(operationKinds), by: z.string() });
 export const operationStarted = event('gateway.operation.started', 'An operation was accepted', operationRef);
 export const operationEnded = event(

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { bootReport } from './boot.js';
 import { bmc, nodeSpec } from './hil.js';
 import { imageSource } from './image.js';
-import { provisionRequest, routes } from './rest.js';
+import { provisionRequest, useCases } from './use-cases/index.js';
 
 const fits = (schema: { safeParse(value: unknown): { success: boolean } }, value: unknown) =>
   schema.safeParse(value).success;
@@ -28,7 +28,7 @@ describe('a provision request', () => {
 });
 
 describe('a new token', () => {
-  const { body } = routes.tokenCreate;
+  const body = useCases.tokenCreate.input;
 
   it('of a member belongs to a project, of an admin to none', () => {
     expect(fits(body, { name: 'ci', role: 'member', project: 'p1' })).toBe(true);

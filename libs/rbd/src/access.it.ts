@@ -2,22 +2,23 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import { sharedCeph } from '@m2/lab/testing';
 import { describe, expect, it } from 'vitest';
 import { MiB, useCluster } from './cluster.fixture.ts';
 
-const cluster = useCluster();
+const cluster = useCluster(sharedCeph);
 
 describe('users', () => {
   it('are made by the monitors, and stay in their namespace', async () => {
     const rbd = cluster.client();
-    const { diskPool, imagePool } = cluster.ceph;
+    const { diskPool, imagePool, user } = cluster.ceph;
     const golden = cluster.image();
     await rbd.create(golden, { sizeBytes: MiB });
     await rbd.snapCreate({ ...golden, snap: 's' });
     for (const namespace of ['ours', 'theirs']) await rbd.namespaceCreate(diskPool, namespace);
     const { out } = await rbd.monCommand({
       prefix: 'auth get-or-create',
-      entity: 'client.m2.ours',
+      entity: `client.${user}.ours`,
       caps: [
         'mon',
         'profile rbd',
@@ -25,13 +26,13 @@ describe('users', () => {
         `profile rbd pool=${diskPool} namespace=ours, profile rbd-read-only pool=${imagePool}`,
       ],
     });
-    expect(out.toString()).toMatch(/^\[client\.m2\.ours\]\s+key = \S+\s*$/);
+    expect(out.toString().replace(user, 'm2')).toMatch(/^\[client\.m2\.ours\]\s+key = \S+\s*$/);
     const keyring = cluster.path('ours.keyring');
     await writeFile(keyring, out, { mode: 0o600 });
     const conf = cluster.path('ours.conf');
     const common = (await readFile(cluster.ceph.conf, 'utf8')).split('[client')[0]!;
-    await writeFile(conf, `${common}[client.m2.ours]\nkeyring = ${keyring}\n`);
-    const tenant = cluster.client({ conf, user: 'm2.ours' });
+    await writeFile(conf, `${common}[client.${user}.ours]\nkeyring = ${keyring}\n`);
+    const tenant = cluster.client({ conf, user: `${user}.ours` });
     const disk = cluster.disk('ours');
     await rbd.clone({ ...golden, snap: 's' }, disk);
     const handle = await tenant.openImage(disk);

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { startCeph, type LabCeph } from '@m2/lab';
+import type { TestCeph } from '@m2/lab/testing';
 import { afterAll, afterEach, beforeAll } from 'vitest';
 import { RbdClient } from './rbd-client.ts';
 import type { ImageRef, RbdClientOptions } from './types.ts';
@@ -10,15 +10,15 @@ import type { ImageRef, RbdClientOptions } from './types.ts';
 export const MiB = 2 ** 20;
 
 /** A real cluster for the tests of a file, and clients that are closed after each test. */
-export function useCluster() {
+export function useCluster<Ceph extends TestCeph>(start: () => Promise<Ceph>) {
   let directory: string;
-  let ceph: LabCeph;
+  let ceph: Ceph;
   let clients: RbdClient[] = [];
   let count = 0;
 
   beforeAll(async () => {
     directory = await mkdtemp(join(tmpdir(), 'm2-rbd-'));
-    ceph = await startCeph({ directory: join(directory, 'ceph') });
+    ceph = await start();
   });
   afterEach(async () => {
     await Promise.all(clients.map((client) => client.close()));

@@ -3,12 +3,13 @@ import { createReadStream } from 'node:fs';
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
+import { sharedCeph } from '@m2/lab/testing';
 import { describe, expect, it } from 'vitest';
 import { MiB, useCluster } from './cluster.fixture.ts';
 import type { RbdClient } from './rbd-client.ts';
 import type { SourceRef } from './types.ts';
 
-const cluster = useCluster();
+const cluster = useCluster(sharedCeph);
 
 async function digest(stream: Readable): Promise<string> {
   const hash = createHash('sha256');

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
+import { ownCeph } from '@m2/lab/testing';
 import { describe, expect, it } from 'vitest';
 import { MiB, useCluster } from './cluster.fixture.ts';
 import type { RbdClient } from './rbd-client.ts';
 
-const cluster = useCluster();
+const cluster = useCluster(ownCeph);
 
 /** Runs `work` while the OSD does not answer. */
 async function withStoppedOsd<T>(work: () => Promise<T>): Promise<T> {

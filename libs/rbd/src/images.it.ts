@@ -1,10 +1,11 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import { sharedCeph } from '@m2/lab/testing';
 import { describe, expect, it } from 'vitest';
 import { MiB, useCluster } from './cluster.fixture.ts';
 import type { SourceRef } from './types.ts';
 
-const cluster = useCluster();
+const cluster = useCluster(sharedCeph);
 const run = promisify(execFile);
 
 describe('images', () => {

@@ -90,13 +90,13 @@ export class Runner {
    * or changes, by identifier; `also` is written with it, or not at all.
    */
   async begin<Input extends object>(
-    { actor, project, idempotency }: Commission,
+    { id = uuidv7(), actor, project, idempotency }: Commission,
     kind: OperationKind,
     input: Input,
     about: Record<string, string>,
     also?: (sql: Sql, operation: string) => Promise<void>,
   ): Promise<Operation> {
-    const operation = { id: uuidv7(), project: project.id, kind, input, about, actor, idempotency };
+    const operation = { id, project: project.id, kind, input, about, actor, idempotency };
     const saga = this.options.sagas[operation.kind];
     const runner = this.hasRoom() ? this.options.instance : null;
     if (!runner) this.backlog = true;

@@ -168,12 +168,18 @@ export class OperationStore {
     return toOperation(row, this.notCancellable);
   }
 
+  /** Throws M2Error `operation.not_found`. */
   async show(id: string): Promise<Operation> {
+    const operation = await this.find(id);
+    if (!operation) throw new M2Error('operation.not_found', `There is no operation ${id}`);
+    return operation;
+  }
+
+  async find(id: string): Promise<Operation | undefined> {
     const [row] = await this.database.query<DbOperation>(`SELECT o.*, ${stepsJson} FROM operations o WHERE id = $1`, [
       id,
     ]);
-    if (!row) throw new M2Error('operation.not_found', `There is no operation ${id}`);
-    return toOperation(row, this.notCancellable);
+    return row && toOperation(row, this.notCancellable);
   }
 
   async list(filter: {

@@ -2,9 +2,9 @@ import { diskDetach, diskDetached } from '@m2/contracts';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Database } from './database.js';
 import { type Effect, runEffect } from './effects.js';
-import { startPostgres, type TestPostgres, until } from './testing/index.js';
+import { type OwnPostgres, startPostgres, until } from './testing/index.js';
 
-let postgres: TestPostgres;
+let postgres: OwnPostgres;
 let database: Database;
 let woken = 0;
 const id = '0198f7a0-0000-7000-8000-000000000001';

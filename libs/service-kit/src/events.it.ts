@@ -9,7 +9,7 @@ import { withEvents } from './effects.js';
 import { ensureEventStream, EventConsumer, type EventHandler, type ReceivedEvent } from './inbox.js';
 import { makeLog } from './log.js';
 import { OutboxRelay } from './outbox.js';
-import { startNats, startPostgres, type TestNats, type TestPostgres, until } from './testing/index.js';
+import { sharedPostgres, startNats, type TestNats, type TestPostgres, until } from './testing/index.js';
 
 let postgres: TestPostgres;
 let nats: TestNats;
@@ -19,7 +19,7 @@ const log = makeLog('test', 'fatal');
 const cleanUps: (() => Promise<unknown>)[] = [];
 
 beforeAll(async () => {
-  [postgres, nats] = await Promise.all([startPostgres(), startNats()]);
+  [postgres, nats] = await Promise.all([sharedPostgres(), startNats()]);
   bus = await Bus.open({ service: 'image', url: nats.url });
   const url = await postgres.database();
   database = await Database.open({ url, poolSize: 10, applicationName: 'test', migrations: [], entities: [] });

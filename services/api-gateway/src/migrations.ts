@@ -49,3 +49,20 @@ export class Gateway1795000000001 implements MigrationInterface {
     await runner.query('DROP TABLE events, provisions, operation_steps, operations, tokens, projects');
   }
 }
+
+/** The keys under which requests may be sent again. */
+export class IdempotencyKeys1796000000001 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE TABLE idempotency_keys (
+        token uuid NOT NULL, key text NOT NULL, use_case text NOT NULL, request_hash bytea NOT NULL, id uuid NOT NULL UNIQUE,
+        reply bytea,
+        lease_until timestamptz NOT NULL, created_at timestamptz NOT NULL DEFAULT now(), ended_at timestamptz,
+        PRIMARY KEY (token, key));
+      CREATE INDEX idempotency_keys_created_at ON idempotency_keys (created_at);`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP TABLE idempotency_keys');
+  }
+}

@@ -3,19 +3,18 @@ import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { FastifyReply } from 'fastify';
 import { gatewayConfig } from './config.js';
-import { locate } from './door/location.js';
-import { ProblemFilter, refuse } from './door/problem-filter.js';
-import { traceRequests } from './door/tracing.js';
+import { enableTransfers } from './doors/rest/pass-on.js';
+import { ProblemFilter, refuse } from './doors/rest/problem-filter.js';
+import { traceRequests } from './doors/rest/tracing.js';
 import { GatewayModule } from './gateway.module.js';
-import { Gateway1795000000001 } from './migrations.js';
-import { enableTransfers } from './transfers/pass-on.js';
+import { Gateway1795000000001, IdempotencyKeys1796000000001 } from './migrations.js';
 
 /** The gateway, whole: the process of `main.ts` runs it, and so do tests, in theirs. */
 export const gatewayService: ServiceDefinition<typeof gatewayConfig> = {
   name: 'gateway',
   config: gatewayConfig,
   module: GatewayModule,
-  migrations: [Gateway1795000000001],
+  migrations: [Gateway1795000000001, IdempotencyKeys1796000000001],
   entities: [],
   create: async (module, kit) => {
     // Streams that are followed have no end of their own; who follows comes back to the next life of the gateway.
@@ -35,7 +34,6 @@ export const gatewayService: ServiceDefinition<typeof gatewayConfig> = {
     const fastify = adapter.getInstance();
     fastify.removeContentTypeParser('text/plain');
     traceRequests(fastify as never);
-    locate(fastify as never);
     await enableTransfers(fastify as never, kit.config.transferIdleSeconds * 1_000);
     app.useGlobalFilters(new ProblemFilter(kit.log));
     return app;

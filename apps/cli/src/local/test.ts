@@ -1,12 +1,24 @@
 import { Argument, type Command } from 'commander';
-import type { Act } from '../app.js';
+import { join } from 'node:path';
+import type { Act, App } from '../app.js';
 import { exitCodes } from '../exit-codes.js';
+import { formatDuration } from '../output/units.js';
 import { testPackages } from '../stage/packages.js';
 import { Exit } from '../world.js';
+import { changedFiles, select } from './changed.js';
 import { withSupervisor } from './installation.js';
-import { judge, runTier, type Tier, type TierResult, tiers } from './runner.js';
+import { judge, runTests, type TestRun } from './runner.js';
+import { durationOf, slowest, type TestReport, type Tier, tiers, type TierSummary } from './test-report.js';
 import { totalsLine } from './totals.js';
 import { workspaceRoot } from './workspace.js';
+
+const reportDirectory = 'node_modules/.cache/m2-tests';
+const slowestCount = 20;
+
+interface TestOptions {
+  /** True without a value. */
+  changed?: string | true;
+}
 
 /** `m2 test [unit|it|e2e|faults]`: the last line on standard output is the totals of all that ran. */
 export function testCommand(program: Command, act: Act): void {
@@ -14,21 +26,81 @@ export function testCommand(program: Command, act: Act): void {
     .command('test')
     .description('run the tests, or a part of them')
     .addArgument(new Argument('[part]', 'what to run (all)').choices(tiers))
+    .option(
+      '--changed [ref]',
+      'only what the changes since a commit or a branch can touch (HEAD: what is not committed)',
+    )
     .action(
-      act(async (app, _options, part?: Tier) => {
+      act<TestOptions, [Tier?]>(async (app, { changed }, part) => {
         const root = workspaceRoot();
-        const wanted = part ? [part] : tiers;
+        const wanted = part ? [part] : [...tiers];
+        const ref = changed === true ? 'HEAD' : changed;
+        const plan = ref === undefined ? [{ tiers: wanted }] : planFor(app, await changedFiles(root, ref), wanted);
         // Unit tests need Node.js and npm's packages only; all others run real parts.
-        if (wanted.some((tier) => tier !== 'unit'))
+        if (plan.some(({ tiers }) => tiers.some((tier) => tier !== 'unit')))
           await withSupervisor(app, 'The tests cannot run', ({ ensurePackages }) =>
             ensurePackages(testPackages, (line) => app.note(line)),
           );
-        const results: TierResult[] = [];
-        // One after the other: tests with real parts measure deadlines, and two cores are not many.
-        for (const tier of wanted) results.push(await runTier(root, tier));
-        const { totals, good } = judge(results);
+        const runs: TestRun[] = [];
+        for (const [n, { tiers, related }] of plan.entries()) {
+          const report = join(root, reportDirectory, n === 0 ? 'report.json' : `report-${n + 1}.json`);
+          runs.push(await runTests(root, tiers, { report, ...(related && { related }) }));
+        }
+        const { summaries, totals, good } = judge(
+          runs,
+          plan.flatMap(({ tiers }) => tiers),
+          { mayBeEmpty: ref !== undefined },
+        );
+        const files = runs.flatMap(({ report }) => report?.files ?? []);
+        if (files.length > 0) app.data(timesOf(app, { files }, summaries));
         app.data(`${totalsLine(totals)}\n`);
         if (!good) throw new Exit(exitCodes.failed);
       }),
     );
+}
+
+interface Part {
+  tiers: Tier[];
+  related?: string[];
+}
+
+/** Says what is run and what is left out, and why. */
+function planFor(app: App, changed: string[], wanted: Tier[]): Part[] {
+  const related: Part = { tiers: [], related: [] };
+  const whole: Part = { tiers: [] };
+  for (const tier of wanted) {
+    const selection = select(changed, tier);
+    if (selection.run === 'nothing') app.note(`${tier}: left out: ${selection.why}`);
+    if (selection.run === 'all') {
+      app.note(`${tier}: all of it: ${selection.why}`);
+      whole.tiers.push(tier);
+    }
+    if (selection.run === 'related') {
+      app.note(`${tier}: what depends on ${changed.length} changed files`);
+      related.tiers.push(tier);
+      related.related = selection.files;
+    }
+  }
+  return [related, whole].filter(({ tiers }) => tiers.length > 0);
+}
+
+function timesOf(app: App, report: TestReport, summaries: TierSummary[]): string {
+  const files = slowest(report, slowestCount).map((file) => [file.tier, file.file, formatDuration(durationOf(file))]);
+  const rows = summaries.map(({ tier, files, passed, failed, skipped, seconds, fileSeconds }) => [
+    tier,
+    String(files),
+    String(passed),
+    String(failed),
+    String(skipped),
+    formatDuration(seconds * 1000),
+    formatDuration(fileSeconds * 1000),
+  ]);
+  return [
+    '',
+    `The ${files.length} slowest files:`,
+    app.table(['TIER', 'FILE', 'TOOK'], files),
+    app.table(['TIER', 'FILES', 'PASSED', 'FAILED', 'SKIPPED', 'TOOK', 'ADDED UP'], rows),
+    `All files and times: ${reportDirectory}/report.json`,
+    '',
+  ].join('\n');
 }

@@ -6,7 +6,7 @@ import { type BaseConfig, loadConfig } from '../config.js';
 import { makeLog } from '../log.js';
 import { type RunningService, type ServiceDefinition, startService } from '../service.js';
 import { startNats, type TestNats } from './nats.js';
-import { startPostgres, type TestPostgres } from './postgres.js';
+import { sharedPostgres, type TestPostgres } from './postgres.js';
 
 /** What a service stands on, for the tests of one file. */
 export interface Ground {
@@ -27,8 +27,9 @@ export interface Ground {
   close(): Promise<void>;
 }
 
-export async function openGround(): Promise<Ground> {
-  const [postgres, nats] = await Promise.all([startPostgres(), startNats()]);
+/** `ownPostgres` for tests that halt it. */
+export async function openGround(ownPostgres?: TestPostgres): Promise<Ground> {
+  const [postgres, nats] = await Promise.all([ownPostgres ?? sharedPostgres(), startNats()]);
   const buses: Bus[] = [];
   const running = new Set<RunningService>();
   return {

@@ -1,10 +1,11 @@
 /**
- * For tests of the services, and for nothing else: real PostgreSQL and NATS servers of a test's own, a service inside the test's
- * process, and stand-ins for the services that it asks.
+ * For tests of the services, and for nothing else: real PostgreSQL and NATS servers, a service inside the test's process,
+ * and stand-ins for the services that it asks.
  */
 export { answer } from './answer.js';
 export { startNats, type TestNats } from './nats.js';
-export { startPostgres, type TestPostgres } from './postgres.js';
+export { type OwnPostgres, sharedPostgres, startPostgres, type TestPostgres } from './postgres.js';
+export { testRun } from './test-run.js';
 export { type Ground, openGround } from './ground.js';
 export { publishEvent } from './publish-event.js';
 export { until } from './until.js';

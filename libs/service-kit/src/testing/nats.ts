@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { testRun } from './test-run.js';
 import { until } from './until.js';
 
-/** A nats-server with JetStream of a test's own, on loopback, at a port that the kernel chose. */
+/** A nats-server with JetStream of a test file's own: it is there in 30 ms. On loopback, at a port that the kernel chose. */
 export interface TestNats {
   readonly url: string;
   /** Starts it again at the same port, with the streams that it had. */
@@ -15,7 +15,7 @@ export interface TestNats {
 }
 
 export async function startNats(): Promise<TestNats> {
-  const directory = mkdtempSync(join(tmpdir(), 'm2-nats-'));
+  const directory = mkdtempSync(join(testRun(), 'nats-'));
   let port = -1; // the server's word for "any"
   const launch = async () => {
     const where = ['-a', '127.0.0.1', '-p', String(port), '--ports_file_dir', directory];
@@ -28,8 +28,6 @@ export async function startNats(): Promise<TestNats> {
     return child;
   };
   let server = await launch();
-  const atExit = () => server.kill('SIGKILL');
-  process.on('exit', atExit);
   const halt = async () => {
     if (server.exitCode !== null || server.signalCode !== null) return;
     const gone = once(server, 'exit');
@@ -44,7 +42,6 @@ export async function startNats(): Promise<TestNats> {
     halt,
     async stop() {
       await halt();
-      process.off('exit', atExit);
       rmSync(directory, { recursive: true, force: true });
     },
   };

@@ -47,20 +47,28 @@ export class Tokens implements OnModuleInit {
     return row && { token: row.id, name: row.name, role: row.role, project: row.project };
   }
 
-  async create(name: string, role: Role, project: string | null): Promise<Token & { value: string }> {
+  /** Makes a token. One that was made with this `id` gets a new value: nobody was told its first one. */
+  async create(id: string, name: string, role: Role, project: string | null): Promise<Token & { value: string }> {
     const value = `m2_${randomBytes(32).toString('base64url')}`;
     const created = await this.kit.transact(async (sql, emit) => {
-      const [row] = await sql.query<Row>(
-        'INSERT INTO tokens (id, name, role, project, hash) VALUES ($1, $2, $3, $4, $5) RETURNING *',
-        [uuidv7(), name, role, project, hashOf(value)],
+      const [row] = await sql.query<Row & { is_new: boolean }>(
+        `INSERT INTO tokens (id, name, role, project, hash) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (id) DO UPDATE SET hash = excluded.hash RETURNING *, xmax = 0 AS is_new`,
+        [id, name, role, project, hashOf(value)],
       );
-      emit(tokenCreated, { id: row!.id, project, name, role }, { entity: row!.id, project });
+      if (row!.is_new) emit(tokenCreated, { id, project, name, role }, { entity: id, project });
       return toToken(row!);
     });
     return { ...created, value };
   }
 
-  async list(cursor: string | undefined, limit: number): Promise<{ items: Token[]; next?: string }> {
+  async list({
+    cursor,
+    limit,
+  }: {
+    cursor?: string | undefined;
+    limit: number;
+  }): Promise<{ items: Token[]; next?: string }> {
     const rows = await this.kit.database.query<Row>(
       `SELECT * FROM tokens WHERE revoked_at IS NULL AND ($1::uuid IS NULL OR id < $1) ORDER BY id DESC LIMIT $2`,
       [newestFirst.read(cursor), limit + 1],

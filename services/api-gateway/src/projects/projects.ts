@@ -1,8 +1,6 @@
 import { fields, M2Error, type Project, projectCreated, projectDeleted } from '@m2/contracts';
 import { type Kit, KIT, violatesUnique } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
-import { v7 as uuidv7 } from 'uuid';
-import type { Actor } from '../access/actor.js';
 
 interface Row {
   id: string;
@@ -15,20 +13,20 @@ export class Projects {
   constructor(@Inject(KIT) private readonly kit: Kit) {}
 
   /**
-   * The project by its name or identifier, if the actor may reach it. One that the actor may not reach is not there: its name says
-   * something too. Throws M2Error `project.not_found`.
+   * The project by its name or identifier, for who reaches the project `only` (null: all projects). Any other one is not there: its name
+   * says something too. Throws M2Error `project.not_found`.
    */
-  visible(nameOrId: string, actor: Actor): Promise<Project> {
-    return this.find(nameOrId, actor.project);
+  visible(nameOrId: string, only: string | null): Promise<Project> {
+    return this.find(nameOrId, only);
   }
 
-  /** Any project, for an actor who may not look into it: to share with, or to copy from what it shares. Throws M2Error `project.not_found`. */
+  /** Any project, for who may not look into it: to share with, or to copy from what it shares. Throws M2Error `project.not_found`. */
   named(nameOrId: string): Promise<Project> {
     return this.find(nameOrId, null);
   }
 
   private async find(nameOrId: string, only: string | null): Promise<Project> {
-    // The guard asks before anything of the request was checked, and PostgreSQL takes no NUL.
+    // Access is decided before anything of the request was checked, and PostgreSQL takes no NUL.
     const given = fields.nameOrId.safeParse(nameOrId);
     const [row] = !given.success
       ? []
@@ -40,22 +38,25 @@ export class Projects {
     return toProject(row);
   }
 
-  async list(actor: Actor, cursor: string | undefined, limit: number): Promise<{ items: Project[]; next?: string }> {
+  async list(
+    only: string | null,
+    { cursor, limit }: { cursor?: string | undefined; limit: number },
+  ): Promise<{ items: Project[]; next?: string }> {
     const rows = await this.kit.database.query<Row>(
       `SELECT * FROM projects WHERE ($1::uuid IS NULL OR id = $1) AND ($2::text IS NULL OR name > $2) ORDER BY name LIMIT $3`,
-      [actor.project, cursor ?? null, limit + 1],
+      [only, cursor ?? null, limit + 1],
     );
     const items = rows.slice(0, limit).map(toProject);
     return rows.length > limit ? { items, next: items.at(-1)!.name } : { items };
   }
 
-  async create(name: string): Promise<Project> {
+  /** Makes a project, or finds the one that was made with this `id`. Throws M2Error `project.exists`. */
+  async create(id: string, name: string): Promise<Project> {
     try {
       return await this.kit.transact(async (sql, emit) => {
-        const [row] = await sql.query<Row>('INSERT INTO projects (id, name) VALUES ($1, $2) RETURNING *', [
-          uuidv7(),
-          name,
-        ]);
+        const [made] = await sql.query<Row>('SELECT * FROM projects WHERE id = $1', [id]);
+        if (made) return toProject(made);
+        const [row] = await sql.query<Row>('INSERT INTO projects (id, name) VALUES ($1, $2) RETURNING *', [id, name]);
         emit(projectCreated, { id: row!.id, project: row!.id, name }, { entity: row!.id, project: row!.id });
         return toProject(row!);
       });

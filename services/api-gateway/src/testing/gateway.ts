@@ -1,4 +1,4 @@
-import type { Role, routes } from '@m2/contracts';
+import type { Operation, Role } from '@m2/contracts';
 import { type Ground, openGround } from '@m2/service-kit/testing';
 import type { Type } from '@nestjs/common';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
@@ -39,7 +39,7 @@ export interface TestGateway {
   close(): Promise<void>;
 }
 
-export type OperationBody = (typeof routes)['operationShow']['response']['_zod']['output'];
+export type OperationBody = Operation;
 
 async function startReplica(ground: Ground, environment: Record<string, string>, module?: Type) {
   const definition = module ? { ...gatewayService, module } : gatewayService;

@@ -1,12 +1,12 @@
 import { bootConfigCreate, bootConfigDelete, bootConfigShow, M2Error } from '@m2/contracts';
-import { until } from '@m2/service-kit/testing';
+import { startPostgres, until } from '@m2/service-kit/testing';
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { login, openBoot, type TestBoot } from '../testing/boot.js';
 
 let boot: TestBoot;
 beforeAll(async () => {
-  boot = await openBoot();
+  boot = await openBoot(await startPostgres());
 });
 afterAll(() => boot?.close());
 beforeEach(() => {

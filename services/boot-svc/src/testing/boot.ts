@@ -1,5 +1,5 @@
 import { type Call, exportCredentials, type InputOf, type ReplyOf } from '@m2/contracts';
-import { answer, openGround } from '@m2/service-kit/testing';
+import { answer, openGround, type OwnPostgres } from '@m2/service-kit/testing';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { request } from 'node:http';
@@ -16,11 +16,11 @@ export interface NodeAnswer {
 }
 
 /** The boot service with real PostgreSQL and NATS, a stand-in for iscsi-svc, and nodes that ask from addresses of their own. */
-export async function openBoot() {
+export async function openBoot(postgres: OwnPostgres) {
   const directory = mkdtempSync(join(tmpdir(), 'm2-boot-'));
   // Errors that are meant to be are not told twice.
   const quiet = { write: () => true } as unknown as NodeJS.WritableStream;
-  const ground = await openGround();
+  const ground = await openGround(postgres);
   const { kit, app } = await ground.run(
     bootService,
     {
@@ -38,7 +38,7 @@ export async function openBoot() {
   let count = 0;
   return {
     kit,
-    postgres: ground.postgres,
+    postgres,
     /** What iscsi-svc answers, and was asked. */
     credentials,
     asked: asked.requests,

@@ -1,13 +1,15 @@
 import { diskCreate, diskList, imageDelete, imageImport, imageList, imageShow } from '@m2/contracts';
-import { until } from '@m2/service-kit/testing';
+import { type OwnPostgres, startPostgres, until } from '@m2/service-kit/testing';
 import { createHash, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ofImage, openImage, type TestImage } from '../testing/image.js';
 
+let postgres: OwnPostgres;
 let service: TestImage;
 beforeAll(async () => {
-  service = await openImage();
+  postgres = await startPostgres();
+  service = await openImage({}, postgres);
 });
 afterAll(() => service?.close());
 beforeEach(() => {
@@ -121,10 +123,10 @@ describe('an import', () => {
     const request = service.request();
     await service.tell(imageImport, request);
     await until('it is under way', () => service.storage.calls.length > 0);
-    await service.ground.postgres.halt();
+    await postgres.halt();
     release();
     await until('it was left', () => service.staged().length === 0);
-    await service.ground.postgres.start();
+    await postgres.start();
     await service.restart();
     expect(await service.imported(request)).toMatchObject({ state: 'ready', error: null });
   });

@@ -1,6 +1,6 @@
 import { type Call, diskCreate, imageImport, imageShow, type InputOf, type ReplyOf } from '@m2/contracts';
 import type { ServiceDefinition } from '@m2/service-kit';
-import { openGround, until } from '@m2/service-kit/testing';
+import { openGround, type TestPostgres, until } from '@m2/service-kit/testing';
 import { Module } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -16,10 +16,10 @@ import { RecordedStorage } from './recorded-storage.js';
 export const ofImage = (image: string) => ({ kind: 'image' as const, image });
 export const ofDisk = (disk: string, tag?: string) => ({ kind: 'disk' as const, disk, ...(tag && { tag }) });
 
-/** image-svc with a real PostgreSQL and NATS, all of its handlers, and a storage that records its calls. */
-export async function openImage(settings: Record<string, string> = {}) {
+/** image-svc with a real PostgreSQL and NATS, all of its handlers, and a storage that records its calls. `ownPostgres` for tests that halt it. */
+export async function openImage(settings: Record<string, string> = {}, ownPostgres?: TestPostgres) {
   const directory = mkdtempSync(join(tmpdir(), 'm2-image-'));
-  const ground = await openGround();
+  const ground = await openGround(ownPostgres);
   const storage = new RecordedStorage();
 
   @Module({ providers: [...providers, { provide: STORAGE, useValue: storage }] })

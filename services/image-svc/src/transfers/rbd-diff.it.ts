@@ -1,4 +1,4 @@
-import { type LabCeph, startCeph } from '@m2/lab';
+import { sharedCeph, type TestCeph } from '@m2/lab/testing';
 import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -15,11 +15,11 @@ import { type DiffNames, rbdDiffPieces } from './rbd-diff.js';
 
 const MiB = 2 ** 20;
 let directory: string;
-let ceph: LabCeph | undefined;
+let ceph: TestCeph | undefined;
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'm2-diff-'));
-  ceph = await startCeph({ directory: join(directory, 'ceph') });
+  ceph = await sharedCeph();
 });
 afterAll(async () => {
   await ceph?.stop();

@@ -1,17 +1,19 @@
+import type { LabCeph } from '@m2/lab';
+import { ownCeph } from '@m2/lab/testing';
 import { identify, isAlive, mountTable, unmountLazily } from '@m2/storage-daemon';
 import { readdirSync, readFileSync } from 'node:fs';
 import { open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Backings } from './backings.js';
-import { CephGround, type TestProject } from './ceph.fixture.js';
+import { CephGround, hang, recover, type TestProject } from './ceph.fixture.js';
 import type { RbdBacking } from './rbd-disk.js';
 
 const MiB = 2 ** 20;
 
-let ground: CephGround;
+let ground: CephGround<LabCeph>;
 beforeAll(async () => {
-  ground = await CephGround.open();
+  ground = await CephGround.open(ownCeph);
 });
 afterAll(() => ground?.close());
 
@@ -226,7 +228,7 @@ describe('a cluster that hangs', () => {
     const other = await setUp();
     const closed = await ground.image(project);
     const daemon = await daemonOf(project);
-    await ground.hang();
+    await hang(ground.ceph);
     try {
       const hung = { code: 'target.no_backing', message: expect.stringContaining(closed.image) };
       await expect(backings.ensureFile(project.id, closed)).rejects.toMatchObject(hung);
@@ -237,7 +239,7 @@ describe('a cluster that hangs', () => {
       // More than Node has threads for files.
       await Promise.all(Array.from({ length: 8 }, (_, i) => writeFile(join(ground.directory, `free-${i}`), '')));
     } finally {
-      await ground.recover();
+      await recover(ground.ceph);
     }
     await afterOutage(() => backings.ensureFile(project.id, closed));
     await write(path, 11);

@@ -1,4 +1,5 @@
-import { type LabCeph, startCeph } from '@m2/lab';
+import type { LabCeph } from '@m2/lab';
+import type { TestCeph } from '@m2/lab/testing';
 import { RbdClient } from '@m2/rbd';
 import { randomUUID } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
@@ -9,7 +10,7 @@ import type { RbdBacking } from './rbd-disk.js';
 
 const MiB = 2 ** 20;
 
-/** A project as image-svc creates it: a namespace, and a user who may use nothing else. */
+/** A project as the storage service sets it up: a namespace, and a user who may use nothing else. */
 export interface TestProject {
   id: string;
   user: string;
@@ -17,19 +18,19 @@ export interface TestProject {
 }
 
 /** A cluster with projects, and the state directory of one iscsi-svc. */
-export class CephGround {
+export class CephGround<Ceph extends TestCeph = TestCeph> {
   private count = 0;
 
   private constructor(
-    readonly ceph: LabCeph,
+    readonly ceph: Ceph,
     /** What image-svc does. */
     readonly rbd: RbdClient,
     readonly directory: string,
   ) {}
 
-  static async open(): Promise<CephGround> {
+  static async open<Ceph extends TestCeph>(start: () => Promise<Ceph>): Promise<CephGround<Ceph>> {
     const directory = await mkdtemp(join(tmpdir(), 'm2-rbd-'));
-    const ceph = await startCeph({ directory: join(directory, 'ceph') });
+    const ceph = await start();
     return new CephGround(ceph, RbdClient.open({ conf: ceph.conf, user: ceph.user }), directory);
   }
 
@@ -57,25 +58,11 @@ export class CephGround {
     return { type: 'rbd', ...ref, user: project.user };
   }
 
-  /** The blocklisted addresses. */
+  /** The addresses that are shut out of the cluster. */
   async fenced(): Promise<string[]> {
     // `osd blocklist ls` adds a sentence to its JSON.
     const map = await this.ceph.ceph('osd', 'dump', '--format', 'json');
     return Object.keys((JSON.parse(map) as { blocklist: object }).blocklist);
-  }
-
-  /** The OSD hangs: it keeps its connections and answers nothing. */
-  async hang(): Promise<void> {
-    await this.ceph.signalOsd('SIGSTOP');
-  }
-
-  /**
-   * Ends that with a new process: an OSD that was stopped for as long as its read lease (some 15 s) never serves some placement groups
-   * again. They are "laggy" until a replica answers, and there is none.
-   */
-  async recover(): Promise<void> {
-    await this.ceph.killOsd();
-    await this.ceph.startOsd();
   }
 
   /** The process ids of the daemons of one iscsi-svc, by project. */
@@ -84,7 +71,7 @@ export class CephGround {
     const directory = join(this.directory, name);
     for (const entry of await readdir(directory)) {
       const read = (file: string) => readFile(join(directory, entry, file), 'utf8');
-      // A daemon that ends while we look does not count.
+      // One that ends while we look is gone.
       const [project, record] = await Promise.all([read('project'), read('daemon.json')]).catch(() => []);
       if (project && record) found.set(project, (JSON.parse(record) as { pid: number }).pid);
     }
@@ -96,4 +83,16 @@ export class CephGround {
     await this.ceph.stop();
     await rm(this.directory, { recursive: true, force: true });
   }
+}
+
+/** The OSD hangs: it keeps its connections and answers nothing. */
+export const hang = (ceph: LabCeph): Promise<void> => ceph.signalOsd('SIGSTOP');
+
+/**
+ * The end of it. A new process, as one that was stopped for as long as its read lease (some 15 s) never serves some placement groups
+ * again: they are "laggy" until a replica answers, and there is none.
+ */
+export async function recover(ceph: LabCeph): Promise<void> {
+  await ceph.killOsd();
+  await ceph.startOsd();
 }

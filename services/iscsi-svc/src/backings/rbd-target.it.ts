@@ -1,3 +1,5 @@
+import type { LabCeph } from '@m2/lab';
+import { ownCeph } from '@m2/lab/testing';
 import { isAlive, identify } from '@m2/storage-daemon';
 import { randomUUID } from 'node:crypto';
 import { rm, writeFile } from 'node:fs/promises';
@@ -12,13 +14,13 @@ import { targetConformance } from '../targets/target.conformance.js';
 import { TgtDriver } from '../targets/tgt/tgt-driver.js';
 import { tgtHarness } from '../targets/tgt/tgt.fixture.js';
 import { Backings } from './backings.js';
-import { CephGround, type TestProject } from './ceph.fixture.js';
+import { CephGround, hang, recover, type TestProject } from './ceph.fixture.js';
 import type { RbdBacking } from './rbd-disk.js';
 
-let ground: CephGround;
+let ground: CephGround<LabCeph>;
 let project: TestProject;
 beforeAll(async () => {
-  ground = await CephGround.open();
+  ground = await CephGround.open(ownCeph);
   project = await ground.project();
 });
 afterAll(() => ground?.close());
@@ -150,7 +152,7 @@ describe('an export of an RBD image', () => {
     const onImage = await Initiator.login(login);
     const another = await newSpec();
     initiators.push(onFile, onImage);
-    await ground.hang();
+    await hang(ground.ceph);
     let read: ReturnType<Initiator['read']>;
     try {
       read = onImage.read(0, 8);
@@ -159,7 +161,7 @@ describe('an export of an RBD image', () => {
       expect(await ensure(file)).toMatchObject({ iqn: file.iqn });
       expect((await driver.observe()).map(({ iqn }) => iqn).sort()).toEqual([spec.iqn, file.iqn].sort());
     } finally {
-      await ground.recover();
+      await recover(ground.ceph);
     }
     expect(await read).toEqual({ status: 0, data: Buffer.alloc(4096) });
     const later = await vi.waitFor(() => ensure(another), { timeout: 90_000, interval: 100 });

@@ -1,4 +1,5 @@
 import { exportCreate, exportCredentials, exportDelete, exportList } from '@m2/contracts';
+import { sharedCeph } from '@m2/lab/testing';
 import { until } from '@m2/service-kit/testing';
 import { readdirSync, readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
@@ -62,7 +63,7 @@ let [a, b]: Host[] = [];
 let iscsi: TestIscsi;
 let stopB: () => Promise<void>;
 beforeAll(async () => {
-  ground = await CephGround.open();
+  ground = await CephGround.open(sharedCeph);
   [a, b] = [new Host('a'), new Host('b')];
   iscsi = await openIscsi(a.settings, await a.open());
   stopB = await iscsi.replica(b.settings, await b.open());

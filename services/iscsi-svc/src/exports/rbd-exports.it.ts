@@ -1,4 +1,5 @@
 import { exportCreate, exportCredentials, exportDelete } from '@m2/contracts';
+import { sharedCeph } from '@m2/lab/testing';
 import { until } from '@m2/service-kit/testing';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -15,7 +16,7 @@ let targets: TgtDriver;
 let backings: Backings;
 let iscsi: TestIscsi;
 beforeAll(async () => {
-  ground = await CephGround.open();
+  ground = await CephGround.open(sharedCeph);
   const stateDir = join(ground.directory, 'tgt');
   targets = await TgtDriver.open({ stateDir, addresses: ['127.0.0.1'], portBase: await freePorts(20) });
   backings = await ground.backings();

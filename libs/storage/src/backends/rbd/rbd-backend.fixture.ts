@@ -1,4 +1,4 @@
-import { type LabCeph, startCeph } from '@m2/lab';
+import type { TestCeph } from '@m2/lab/testing';
 import { RbdClient } from '@m2/rbd';
 import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -13,7 +13,7 @@ import type { RbdBackendOptions } from './rbd-backend.js';
 const run = promisify(execFile);
 
 /** A Ceph cluster for a test, and access to it as several users. */
-export class CephGround {
+export class CephGround<Ceph extends TestCeph = TestCeph> {
   /** Does what the service's user may do, beside the backend. */
   readonly rbd: RbdClient;
   private readonly tenants = new Map<string, Promise<RbdClient>>();
@@ -22,14 +22,14 @@ export class CephGround {
 
   private constructor(
     private readonly directory: string,
-    readonly ceph: LabCeph,
+    readonly ceph: Ceph,
   ) {
     this.rbd = RbdClient.open({ conf: ceph.conf, user: ceph.user });
   }
 
-  static async open(): Promise<CephGround> {
+  static async open<Ceph extends TestCeph>(start: () => Promise<Ceph>): Promise<CephGround<Ceph>> {
     const directory = await mkdtemp(join(tmpdir(), 'm2-rbd-'));
-    return new CephGround(directory, await startCeph({ directory: join(directory, 'ceph') }));
+    return new CephGround(directory, await start());
   }
 
   async backend(options?: RbdBackendOptions): Promise<RbdBackend> {

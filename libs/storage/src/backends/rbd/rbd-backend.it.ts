@@ -1,8 +1,9 @@
+import { ownCeph } from '@m2/lab/testing';
 import { describeStorageBackend } from '../../storage.conformance.js';
 import { CephGround } from './rbd-backend.fixture.js';
 
 describeStorageBackend('RBD, a cluster of one node', async () => {
-  const ground = await CephGround.open();
+  const ground = await CephGround.open(ownCeph);
   return {
     open: () => ground.backend(),
     io: { open: (store) => ground.open(store) },

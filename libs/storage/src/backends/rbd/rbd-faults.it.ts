@@ -1,3 +1,5 @@
+import type { LabCeph } from '@m2/lab';
+import { ownCeph } from '@m2/lab/testing';
 import { randomUUID } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -11,12 +13,12 @@ const fork = { ...disk, name: 'h1img3' };
 /** One for each call: calls for the same disk wait for each other. */
 const disks = Array.from({ length: 5 }, (_, n) => ({ ...disk, name: `h2img${n}` }));
 
-let ground: CephGround;
+let ground: CephGround<LabCeph>;
 let backend: StorageBackend;
 let source: { path: string; format: 'raw' };
 
 beforeAll(async () => {
-  ground = await CephGround.open();
+  ground = await CephGround.open(ownCeph);
   backend = await ground.backend();
   source = { path: ground.path('image.raw'), format: 'raw' };
   await writeFile(source.path, Buffer.alloc(8 * MiB, 1));

@@ -1,3 +1,4 @@
+import { sharedCeph } from '@m2/lab/testing';
 import { randomUUID } from 'node:crypto';
 import { truncate, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -19,7 +20,7 @@ const golden = async () => {
 const diskOf = (project: string) => ({ project, name: `d1img${(count += 1)}` });
 
 beforeAll(async () => {
-  ground = await CephGround.open();
+  ground = await CephGround.open(sharedCeph);
   backend = await ground.backend();
   source = { path: ground.path('image.raw'), format: 'raw' };
   await writeFile(source.path, Buffer.alloc(MiB, 1));
@@ -30,7 +31,7 @@ afterAll(() => ground?.close());
 describe('volumes', () => {
   it('are images as other tools expect them: a golden one has its one snapshot, protected', async () => {
     const name = await golden();
-    const { imagePool, diskPool } = ground.ceph;
+    const { imagePool, diskPool, user } = ground.ceph;
     const image = await ground.rbd.info({ pool: imagePool, image: name });
     expect(image).toMatchObject({ sizeBytes: 8 * MiB, objectBytes: MiB, watchers: [], lockOwners: [] });
     expect(image.features).toEqual(features);
@@ -47,7 +48,7 @@ describe('volumes', () => {
       pool: diskPool,
       namespace: disk.project,
       image: disk.name,
-      user: `m2.${disk.project}`,
+      user: `${user}.${disk.project}`,
     });
   });
 

@@ -1,3 +1,5 @@
+import type { LabCeph } from '@m2/lab';
+import { ownCeph } from '@m2/lab/testing';
 import type { ImageRef } from '@m2/rbd';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
@@ -10,7 +12,7 @@ const MiB = 2 ** 20;
 const bytes = randomBytes(8 * MiB);
 const project = randomUUID();
 
-let ground: CephGround;
+let ground: CephGround<LabCeph>;
 let backend: StorageBackend;
 let source: { path: string; format: 'raw' };
 let count = 0;
@@ -66,7 +68,7 @@ async function forgetWatches(): Promise<void> {
 }
 
 beforeAll(async () => {
-  ground = await CephGround.open();
+  ground = await CephGround.open(ownCeph);
   backend = await ground.backend();
   source = { path: ground.path('image.raw'), format: 'raw' };
   await writeFile(source.path, bytes);

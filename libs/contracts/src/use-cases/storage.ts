@@ -1,0 +1,34 @@
+import { z } from 'zod';
+import { finding, quota, quotaLimits } from '../storage.js';
+import { ofCapability, useCase } from './use-case.js';
+
+export const storageUseCases = ofCapability('storage', {
+  quotaShow: useCase({
+    kind: 'query',
+    scope: 'project',
+    permission: 'quota.read',
+    summary: 'What a project may store, and what it does store',
+    output: quota,
+  }),
+  quotaSet: useCase({
+    kind: 'change',
+    scope: 'project',
+    permission: 'quota.set',
+    summary: 'Limits what a project may store; null is no limit',
+    input: quotaLimits,
+    output: quota,
+    example: { bytes: 1_099_511_627_776, disks: 20, images: null },
+  }),
+  storageCheck: useCase({
+    kind: 'query',
+    permission: 'storage.check',
+    summary: 'Compares the storage with what is on record',
+    output: z.object({ items: z.array(finding) }),
+  }),
+  storageRepair: useCase({
+    kind: 'change',
+    permission: 'storage.repair',
+    summary: 'Repairs the differences whose grace time is over',
+    output: z.object({ repaired: z.array(finding), left: z.array(finding) }),
+  }),
+});

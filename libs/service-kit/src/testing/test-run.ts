@@ -1,0 +1,13 @@
+import { inject } from 'vitest';
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    testRun: string;
+  }
+}
+
+/**
+ * The directory of this run of vitest: what all its test files share is below it. When the run is over, however it ends, every process
+ * that has a path below it among its arguments is ended, and the directory is removed (see global-setup.ts).
+ */
+export const testRun = (): string => inject('testRun');

@@ -1,0 +1,27 @@
+import { diskList, imageList, useCases } from '@m2/contracts';
+import { ask } from '../ask.js';
+import { implement } from '../use-case.js';
+
+export const listProjects = implement(useCases.projectList, ({ projects }, { actor }, page) =>
+  projects.list(actor.project, page),
+);
+
+export const createProject = implement(useCases.projectCreate, ({ projects }, { id }, { name }) =>
+  projects.create(id, name),
+);
+
+export const showProject = implement(useCases.projectShow, async (_parts, { project }) => project);
+
+export const deleteProject = implement(useCases.projectDelete, async ({ kit, projects }, { project }) => {
+  await projects.delete(project, async () => {
+    const one = { project: project.id, limit: 1 };
+    const pages = await Promise.all([
+      // What others let it use is no reason to keep it.
+      ask(kit, imageList, { ...one, own: true }),
+      ask(kit, diskList, one),
+      ask(kit, diskList, { ...one, trashed: true }),
+    ]);
+    return pages.every(({ items }) => items.length === 0);
+  });
+  return undefined;
+});

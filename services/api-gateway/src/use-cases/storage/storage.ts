@@ -1,0 +1,17 @@
+import { quotaSet, quotaShow, storageCheck, storageRepair, useCases } from '@m2/contracts';
+import { ask, askAtLength, tell } from '../ask.js';
+import { implement } from '../use-case.js';
+
+export const showQuota = implement(useCases.quotaShow, ({ kit }, { project }) =>
+  ask(kit, quotaShow, { project: project.id }),
+);
+
+export const setQuota = implement(useCases.quotaSet, ({ kit }, request, limits) =>
+  tell(kit, request, quotaSet, { project: request.project.id, limits }),
+);
+
+export const checkStorage = implement(useCases.storageCheck, ({ kit }) => askAtLength(kit, storageCheck, {}));
+
+export const repairStorage = implement(useCases.storageRepair, ({ kit }, request) =>
+  tell(kit, request, storageRepair, {}),
+);
