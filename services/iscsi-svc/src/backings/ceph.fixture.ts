@@ -18,7 +18,7 @@ export interface TestProject {
 }
 
 /** A cluster with projects, and the state directory of one iscsi-svc. */
-export class CephGround<Ceph extends TestCeph = TestCeph> {
+export class TestCluster<Ceph extends TestCeph = TestCeph> {
   private count = 0;
 
   private constructor(
@@ -28,10 +28,10 @@ export class CephGround<Ceph extends TestCeph = TestCeph> {
     readonly directory: string,
   ) {}
 
-  static async open<Ceph extends TestCeph>(start: () => Promise<Ceph>): Promise<CephGround<Ceph>> {
+  static async open<Ceph extends TestCeph>(start: () => Promise<Ceph>): Promise<TestCluster<Ceph>> {
     const directory = await mkdtemp(join(tmpdir(), 'm2-rbd-'));
     const ceph = await start();
-    return new CephGround(ceph, RbdClient.open({ conf: ceph.conf, user: ceph.user }), directory);
+    return new TestCluster(ceph, RbdClient.open({ conf: ceph.conf, user: ceph.user }), directory);
   }
 
   /** What an iscsi-svc opens when it starts. */

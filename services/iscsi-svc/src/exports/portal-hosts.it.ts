@@ -6,7 +6,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { Backings } from '../backings/backings.js';
-import { CephGround } from '../backings/ceph.fixture.js';
+import { TestCluster } from '../backings/ceph.fixture.js';
 import { freePorts } from '../targets/conformance/free-ports.js';
 import { Initiator } from '../targets/conformance/initiator.js';
 import { fill } from '../targets/conformance/tools.js';
@@ -24,12 +24,12 @@ class Host {
     readonly name: string,
     private readonly address = '127.0.0.1',
   ) {
-    this.directory = join(ground.directory, name);
+    this.directory = join(cluster.directory, name);
   }
 
   async open(): Promise<Hardware> {
     const portBase = await this.portBase;
-    const { conf, user } = ground.ceph;
+    const { conf, user } = cluster.ceph;
     const [targets, backings] = await Promise.all([
       TgtDriver.open({ stateDir: this.directory, addresses: [this.address], portBase, portCount: 20 }),
       Backings.open({ directory: join(this.directory, 'rbd'), ceph: { conf, user } }),
@@ -38,7 +38,7 @@ class Host {
   }
 
   get settings() {
-    return { M2_PORTAL_HOST: this.name, M2_CEPH_CONF: ground.ceph.conf, M2_PORTAL_ADVERTISED: '127.0.0.1' };
+    return { M2_PORTAL_HOST: this.name, M2_CEPH_CONF: cluster.ceph.conf, M2_PORTAL_ADVERTISED: '127.0.0.1' };
   }
 
   /** The names of the targets on the machine. */
@@ -58,12 +58,12 @@ class Host {
   }
 }
 
-let ground: CephGround;
+let cluster: TestCluster;
 let [a, b]: Host[] = [];
 let iscsi: TestIscsi;
 let stopB: () => Promise<void>;
 beforeAll(async () => {
-  ground = await CephGround.open(sharedCeph);
+  cluster = await TestCluster.open(sharedCeph);
   [a, b] = [new Host('a'), new Host('b')];
   iscsi = await openIscsi(a.settings, await a.open());
   stopB = await iscsi.replica(b.settings, await b.open());
@@ -71,12 +71,12 @@ beforeAll(async () => {
 afterAll(async () => {
   await iscsi?.close();
   for (const host of [a, b]) await host?.destroy();
-  await ground?.close();
+  await cluster?.close();
 });
 
 async function exported() {
-  const project = await ground.project();
-  const backing = await ground.image(project);
+  const project = await cluster.project();
+  const backing = await cluster.image(project);
   const request = iscsi.request({ project: project.id, backing });
   const made = await iscsi.tell(exportCreate, request);
   return { ...request, backing, made };
@@ -103,9 +103,9 @@ it('an export of an image has a portal on every host, and each shows the same di
   expect((await iscsi.ask(exportList, { project: disk.project })).items[0]!.portals).toEqual(disk.made.portals);
   const [one, other] = await logins(disk);
   expect(one!.portal.port).not.toBe(other!.portal.port);
-  await fill(one!, 0x11, 0, join(ground.directory, 'secret'));
+  await fill(one!, 0x11, 0, join(cluster.directory, 'secret'));
   expect(await firstByte(other!)).toBe(0x11);
-  await fill(other!, 0x22, 0, join(ground.directory, 'secret'));
+  await fill(other!, 0x22, 0, join(cluster.directory, 'secret'));
   expect(await firstByte(one!)).toBe(0x22);
 });
 
@@ -113,7 +113,7 @@ it('is gone from every host when it is deleted, and the volume can be removed', 
   const disk = await exported();
   await iscsi.tell(exportDelete, disk);
   expect([...(await a!.targets()), ...(await b!.targets())]).not.toContain(disk.made.iqn);
-  await ground.rbd.remove(disk.backing);
+  await cluster.rbd.remove(disk.backing);
 });
 
 it('is exported by the others when a host cannot, also when that is the one that is asked', async () => {
@@ -137,7 +137,7 @@ it('is exported by the others when a host cannot, also when that is the one that
 });
 
 it('an export of a file is on one host', async () => {
-  const path = join(ground.directory, 'plain.raw');
+  const path = join(cluster.directory, 'plain.raw');
   await writeFile(path, Buffer.alloc(1024 * 1024));
   const made = await iscsi.tell(exportCreate, iscsi.request({ backing: { type: 'file', path } }));
   expect(made.portals).toHaveLength(1);
@@ -160,7 +160,7 @@ it('does not wait for ever for a host that died without a word', async () => {
   await database.query(seen, [new Date(0)]);
   await deleting.promise;
   expect(await left()).toEqual([]);
-  await ground.rbd.remove(disk.backing);
+  await cluster.rbd.remove(disk.backing);
 });
 
 it('does without a host whose service is stopped, and that host makes up for it when it is back', async () => {
@@ -187,7 +187,7 @@ it('does without a host whose service is stopped, and that host makes up for it 
   await until('what was deleted meanwhile is gone', async () => !(await b!.targets()).includes(removed.made.iqn));
   vi.restoreAllMocks();
   await until('its volume can be removed', async () =>
-    ground.rbd.remove(removed.backing).then(
+    cluster.rbd.remove(removed.backing).then(
       () => true,
       () => false,
     ),
