@@ -1,7 +1,7 @@
 import { type Disk, diskFlatten, diskFlattened, M2Error, type RequestOf, shown } from '@m2/contracts';
 import { type Effect, Handles, isConnectionError, type Kit, KIT, type Session } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
-import { Background, sparsely } from '../background/background.js';
+import { Background, throttled } from '../background/background.js';
 import type { StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
 import { DiskStore, toDisk } from './disk-store.js';
@@ -81,7 +81,7 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
     if (!disk) return;
     const { project, name, volume } = disk;
     try {
-      const onProgress = sparsely((done, total) =>
+      const onProgress = throttled((done, total) =>
         this.tell(id, { progress: { phase: 'flatten', done, total }, error: null }),
       );
       await this.storage.ensureFlat({ project, name: volume }, { signal, onProgress });

@@ -19,7 +19,7 @@ import {
   type Sql,
 } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
-import { Background, sparsely } from '../background/background.js';
+import { Background, throttled } from '../background/background.js';
 import type { StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
@@ -121,7 +121,7 @@ export class Exporter implements OnModuleInit, BeforeApplicationShutdown {
     if (!job) return;
     const { project, image, name, golden, volume } = job;
     try {
-      const onProgress = sparsely((done, total) => this.tell(id, done, total));
+      const onProgress = throttled((done, total) => this.tell(id, done, total));
       await this.storage.copyToForeign({ golden }, volume, { key: id, signal, onProgress });
       await this.kit.transact(async (sql, emit) => {
         const rows = await sql.query(

@@ -8,7 +8,7 @@ import { Locks } from '@m2/locks';
 import { CephCluster } from './ceph-cluster.js';
 import { DiskRecords } from './disk-records.js';
 import { ProjectDaemon } from './project-daemon.js';
-import { type BackingStore, type RbdBacking, spelled } from './rbd-disk.js';
+import { type BackingStore, type RbdBacking, formatBacking } from './rbd-disk.js';
 
 export interface BackingsConfig {
   /** Holds the daemons' sockets, records and mount points; at most about 70 bytes long (UNIX socket paths). */
@@ -136,9 +136,13 @@ export class Backings {
       await this.locks.exclusive(pool, work);
     } catch (error) {
       if (!(error instanceof StorageDaemonError) && !(error instanceof RbdError)) throw error;
-      throw new TargetError('target.no_backing', `the image ${spelled(backing)} cannot be opened: ${error.message}`, {
-        cause: error,
-      });
+      throw new TargetError(
+        'target.no_backing',
+        `the image ${formatBacking(backing)} cannot be opened: ${error.message}`,
+        {
+          cause: error,
+        },
+      );
     }
   }
 }

@@ -13,7 +13,7 @@ export function diskName({ pool, namespace, image }: RbdBacking): string {
 }
 
 /** The form that people write. */
-export const spelled = ({ pool, namespace, image }: RbdBacking): string =>
+export const formatBacking = ({ pool, namespace, image }: RbdBacking): string =>
   [pool, namespace, image].filter(Boolean).join('/');
 
 /**

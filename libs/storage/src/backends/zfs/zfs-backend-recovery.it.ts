@@ -8,12 +8,12 @@ import type { DiskVolume, Readable } from '../../storage.port.js';
 import { copySnapshot } from './copy.js';
 import { ZfsBackend } from './zfs-backend.js';
 import { ZfsCommand } from './zfs-command.js';
-import { startZfsPool, whyNoZfs, zfsFuseTurn } from './zfs-pool.fixture.js';
+import { startZfsPool, whyNoZfs, zfsFuseLock } from './zfs-pool.fixture.js';
 import type { ZfsPool } from './zfs-pool.fixture.js';
 
 const reason = await whyNoZfs();
 // Here, and not in a hook with its time limit: the test that has the lock may need minutes.
-const endTurn = reason === undefined ? await zfsFuseTurn() : undefined;
+const endTurn = reason === undefined ? await zfsFuseLock() : undefined;
 const sizeBytes = 8 * 2 ** 20;
 
 describe.skipIf(reason !== undefined)(`ZFS storage after crashes${reason ? ` (not here: ${reason})` : ''}`, () => {
