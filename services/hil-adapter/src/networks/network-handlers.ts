@@ -8,7 +8,7 @@ import type { NetworkDriver, SwitchKind } from './network.port.js';
 export const NETWORK_DRIVERS = Symbol('network drivers');
 export type NetworkDrivers = DriverRegistry<SwitchKind, NetworkDriver>;
 
-/** Nobody records yet which port of which switch a nic is cabled to: every nic is in the one flat network. */
+/** The port and the switch of a nic are not recorded yet: every nic is in the one flat network. */
 const switchKind: SwitchKind = 'flat';
 
 interface NicRow {
@@ -18,7 +18,7 @@ interface NicRow {
 
 type Request = RequestOf<typeof networkAttach>;
 
-/** Moves the nics of those who hold the nodes. */
+/** Attaches and detaches nics of reserved nodes. */
 @Controller()
 export class NetworkHandlers {
   private readonly networks: NetworkDriver;
@@ -66,7 +66,7 @@ export class NetworkHandlers {
     try {
       await this.networks.ensureDetached({ node, nic, mac, network: network ?? given });
     } catch (error) {
-      // Nothing was ever attached to a network that is not there; its attach failed for that.
+      // Nothing was ever attached to a network that does not exist: its attach failed for that reason.
       if (network !== null || M2Error.from(error).code !== 'network.not_found') throw error;
     }
   }

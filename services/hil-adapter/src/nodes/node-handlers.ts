@@ -19,7 +19,7 @@ import { Answers, type Effect, Handles, violatesUnique } from '@m2/service-kit';
 import { Controller, Inject } from '@nestjs/common';
 import { NodeStore } from './node-store.js';
 
-/** The nodes that there are, and who holds which. */
+/** Registers, changes, reserves and releases nodes. */
 @Controller()
 export class NodeHandlers {
   constructor(@Inject(NodeStore) private readonly nodes: NodeStore) {}

@@ -55,7 +55,7 @@ export class NodeStore {
     return entities.length > filter.limit ? { items, next: items.at(-1)!.name } : { items };
   }
 
-  /** With its BMC's password; plain SQL, on the connection of the command. Throws M2Error `node.not_found`. */
+  /** Plain SQL, because it is on the hot path. Throws M2Error `node.not_found`. */
   async row(sql: Sql, id: string): Promise<NodeRow> {
     const [row] = await sql.query<NodeRow>(`SELECT ${this.whole} FROM nodes WHERE id = $1`, [id]);
     if (!row) throw new M2Error('node.not_found', `There is no node ${id}`);

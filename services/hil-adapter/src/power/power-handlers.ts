@@ -11,7 +11,7 @@ export type PowerDrivers = DriverRegistry<BmcAddress['driver'], PowerDriver>;
 /** A BMC that needs longer than this to say whether the node is on is broken. */
 const showMs = 8_000;
 
-/** Powers the nodes of those who hold them. */
+/** Powers reserved nodes. */
 @Controller()
 export class PowerHandlers {
   constructor(
@@ -27,9 +27,9 @@ export class PowerHandlers {
   }
 
   /**
-   * A node is booted once for one effect, whatever dies in between: that it was seen off goes on record before the power-on. Who
-   * repeats the effect and finds the node on knows that the power-on was its own; without the record, it would have to cycle a node that
-   * may be in the middle of its boot.
+   * Boots a node once per effect, even after a crash at any point: before the power-on, the row records that the node was seen off. A
+   * repeated effect that finds the node on knows then that it was powered on by this effect. Without the record it would have to
+   * power-cycle a node that may be booting.
    */
   @Handles(powerBoot)
   async boot({ nodeId, holder }: RequestOf<typeof powerBoot>, effect: Effect) {
@@ -69,7 +69,7 @@ export class PowerHandlers {
     }
   }
 
-  /** A node that the provision does not hold is not its to power off, so there is nothing to do. */
+  /** A provision must not power off a node that it does not hold, so there is nothing to do. */
   @Handles(powerOff)
   async off({ nodeId, holder }: RequestOf<typeof powerOff>, effect: Effect) {
     const row = await this.nodes.row(effect, nodeId);
@@ -93,13 +93,13 @@ export class PowerHandlers {
   }
 }
 
-/** A BMC that was lost after the power-on was begun is not one that was never reached: the node may be on, and is to be powered off. */
+/** A BMC that was lost after the power-on had begun was reached: the node may be on, and has to be powered off. */
 function mayBeOn(error: unknown): M2Error {
   const failure = M2Error.from(error);
   return failure.untouched ? new M2Error('bmc.timeout', failure.detail, failure.about, { cause: error }) : failure;
 }
 
-/** Tenants read what became of their operations: they know the node by its name, and are not told where its BMC is. */
+/** Tenants read the errors of their operations. They know the node by its name, and must not learn where its BMC is. */
 function named(row: NodeRow, error: unknown): M2Error {
   const { code, detail, about } = M2Error.from(error);
   const { address, port } = row.bmc;

@@ -1,7 +1,7 @@
 import { type Disk, diskFlattened, M2Error, shown } from '@m2/contracts';
 import { isConnectionError, type Kit, KIT, type Session } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
-import { Background, sparsely } from '../background/background.js';
+import { Background, throttled } from '../background/background.js';
 import type { StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
 import { TagRemover } from './tag-remover.js';
@@ -66,7 +66,7 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
     if (!disk) return;
     const { project, name, volume } = disk;
     try {
-      const onProgress = sparsely((done, total) =>
+      const onProgress = throttled((done, total) =>
         this.tell(id, { progress: { phase: 'flatten', done, total }, error: null }),
       );
       await this.storage.ensureFlat({ project, name: volume }, { signal, onProgress });

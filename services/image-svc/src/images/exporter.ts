@@ -2,7 +2,7 @@ import { imageExported, M2Error, shown } from '@m2/contracts';
 import { isConnectionError, type Kit, KIT, type Session } from '@m2/service-kit';
 import type { StorageBackend } from '@m2/storage';
 import { type BeforeApplicationShutdown, Inject, Injectable, type OnModuleInit } from '@nestjs/common';
-import { Background, sparsely } from '../background/background.js';
+import { Background, throttled } from '../background/background.js';
 import type { ImageConfig } from '../config.js';
 import { STORAGE } from '../storage/storage.token.js';
 import { foreignError } from '../volumes/foreign-volumes.js';
@@ -59,7 +59,7 @@ export class Exporter implements OnModuleInit, BeforeApplicationShutdown {
     if (!job) return;
     const { project, image, name, golden, volume } = job;
     try {
-      const onProgress = sparsely((done, total) => this.tell(id, done, total));
+      const onProgress = throttled((done, total) => this.tell(id, done, total));
       await this.storage.copyToForeign({ golden }, volume, { key: id, signal, onProgress });
       await this.kit.transact(async (sql, emit) => {
         const rows = await sql.query(

@@ -30,7 +30,7 @@ export class ExportHandlers {
     return this.exports.list(filter);
   }
 
-  /** For the boot service alone; the message server lets nobody else ask. */
+  /** Only boot-svc may ask: the NATS permissions refuse everybody else. */
   @Answers(exportCredentials)
   async credentials({ exportId, project }: RequestOf<typeof exportCredentials>) {
     const row = await this.exports.find(exportId, project);
@@ -39,7 +39,7 @@ export class ExportHandlers {
     return { iqn: row.iqn, lun: 1 as const, initiator: row.initiator, portals: row.portals, ...chap };
   }
 
-  /** The row, with its secret, comes first: a target without a row would be nobody's, and reconciling would remove it. */
+  /** The row, with its secret, comes first: reconciling would remove a target without a row. */
   @Handles(exportCreate)
   async create(request: RequestOf<typeof exportCreate>, effect: Effect) {
     const row = await this.record(request, effect);
@@ -58,19 +58,19 @@ export class ExportHandlers {
   }
 
   /**
-   * One after the other: who opens an image finds out which client is its own by who came (see ProjectDaemon). Where this host cannot,
-   * the others do: the one that is asked must be needed no more than any other. Its reconciler goes on trying.
+   * One after the other: ProjectDaemon finds its own client by comparing the clients before and after. When this host fails, the others
+   * still export the disk: the host that was asked is not more important than another. Its reconciler goes on trying.
    */
   private async makeEverywhere(row: ExportEntity, effect: Effect): Promise<void> {
     const failure = await this.makeHere(row, effect).catch(async (error: unknown) => {
       await this.portals.tell(effect, row.id);
       return { error };
     });
-    // Where none can, whoever asked is to hear why before it gives up waiting.
+    // When no host can, tell whoever asked why, before it gives up waiting.
     await this.portals.untilEverywhere(effect, row.id, failure ? effect.remainingMs / 2 : effect.remainingMs);
     if (!failure) return;
     if ((await this.portals.of(effect, row.id)).length === 0) throw failure.error;
-    this.kit.log.error({ err: failure.error, export: row.id }, 'only other hosts could export this disk');
+    this.kit.log.error({ err: failure.error, export: row.id }, 'this host could not export the disk; other hosts do');
   }
 
   private async record(request: RequestOf<typeof exportCreate>, effect: Effect): Promise<ExportEntity> {
@@ -103,7 +103,7 @@ export class ExportHandlers {
     }
   }
 
-  /** From here and from all living hosts; a dead one removes its target when it comes back and finds no row. */
+  /** From here and from all living hosts. A dead host removes its target when it comes back and finds no row. */
   private async remove(row: ExportEntity, effect: Effect): Promise<void> {
     await effect.query(`UPDATE exports SET state = 'deleting' WHERE id = $1`, [row.id]);
     if (isShared(row)) await this.portals.tell(effect, row.id);
@@ -112,7 +112,7 @@ export class ExportHandlers {
     if (isShared(row)) await this.portals.untilNowhere(effect, row.id, effect.remainingMs);
   }
 
-  /** The row goes last: as long as it is there, a crash in between is followed by another try. */
+  /** The row goes last: as long as it is there, a crash in between is followed by another attempt. */
   @Handles(exportDelete)
   async delete({ exportId, project }: RequestOf<typeof exportDelete>, effect: Effect) {
     const row = await this.exports.row(effect, exportId);

@@ -14,7 +14,7 @@ import { PORTALS_OF_EXPORT } from './export-portals.js';
 /** An export with the portals that it has on all hosts. */
 export type ExportRow = ExportEntity & { portals: Portal[] };
 
-/** An export, seen by one of its hosts. */
+/** An export, from the view of one of its hosts. */
 export type HostRow = ExportRow & { begun: boolean };
 
 @Injectable()
@@ -37,7 +37,7 @@ export class ExportStore {
     return row;
   }
 
-  /** One export of a project; that of another is not there. Throws M2Error `export.not_found`. */
+  /** An export of a project. Throws M2Error `export.not_found`, also for another project's. */
   async find(id: string, project: string): Promise<ExportRow> {
     const row = await this.row(this.kit.database, id);
     if (!row || row.project !== project) throw new M2Error('export.not_found', `There is no export ${id}`);
@@ -60,8 +60,8 @@ export class ExportStore {
   }
 
   /**
-   * All that this host has to do with: what it has a target of, or is about to, and what every host exports. `begun`: this
-   * host has recorded that it makes its target.
+   * All exports that concern this host: those with a target of its own, existing or soon, and those that every host exports. `begun`: this
+   * host has recorded that it creates its target.
    */
   ofHost(only: { project?: string; id?: string } = {}): Promise<HostRow[]> {
     const { portalHost, cephConf } = this.kit.config;
@@ -79,7 +79,7 @@ export class ExportStore {
     return rows.length > 0;
   }
 
-  /** What the exports of a project open, whatever their state. */
+  /** What the exports of a project open, in any state. */
   async backings(project: string): Promise<BackingStore[]> {
     const rows = await this.kit.database.query<{ backing: BackingStore }>(
       'SELECT backing FROM exports WHERE project = $1',
@@ -88,7 +88,7 @@ export class ExportStore {
     return rows.map(({ backing }) => backing);
   }
 
-  /** What is to be made of it, with the secret opened. */
+  /** What a target is made from, with the secret decrypted. */
   specOf(row: ExportEntity): DiskSpec {
     const secret = this.kit.secrets.open(row.chapSecret, `chap ${row.id}`);
     const { project: pool, iqn, backing, initiator, chapUser: user } = row;
@@ -96,8 +96,8 @@ export class ExportStore {
   }
 
   /**
-   * CHAP user and secret of an export, new: 96 random bits, what RFC 7143 section 12.1.3 asks for at least. In hexadecimal, because the
-   * secret goes through boot scripts, where a dash or a blank would mean something.
+   * A new CHAP user and secret: 96 random bits, the minimum of RFC 7143 section 12.1.3. In hexadecimal, because the secret goes through
+   * boot scripts, where a dash or a blank would have a meaning.
    */
   newChap(id: string): { user: string; sealed: Buffer } {
     const secret = randomBytes(12).toString('hex');

@@ -3,10 +3,7 @@ import { Column, Entity, PrimaryColumn } from 'typeorm';
 import type { BackingStore } from '../backings/rbd-disk.js';
 import type { Portal } from '../targets/target.port.js';
 
-/**
- * What a target should have; the target itself keeps nothing over a restart. The one mapping of the table: for repositories, and for plain
- * SQL through `Database.columns`.
- */
+/** What a target should have. The target itself keeps nothing over a restart. */
 @Entity('exports')
 export class ExportEntity {
   @PrimaryColumn('uuid') id!: string;

@@ -24,12 +24,12 @@ import {
   type TargetErrorCode,
 } from '../targets/target.port.js';
 
-/** Targets in memory, as they are and as they are told to be. */
+/** Targets in memory. */
 export class RecordedTargets implements TargetDriver {
   readonly calls: string[] = [];
   readonly specs = new Map<string, ExportSpec>();
   failing: { method: 'ensure' | 'remove'; code: TargetErrorCode; afterwards?: boolean } | undefined;
-  /** What runs when a target has been made, before whoever asked for it learns that. */
+  /** Runs when a target has been created, before the caller learns that. */
   made: (spec: ExportSpec) => Promise<void> = async () => {};
   private lost: (pool: string) => void = () => {};
 
@@ -116,7 +116,10 @@ function definitionWith({ targets, backings }: Hardware): ServiceDefinition<type
   };
 }
 
-/** iscsi-svc with real PostgreSQL and NATS, its handlers and its reconciler whole; its targets record, unless a test brings real ones. */
+/**
+ * iscsi-svc with a real PostgreSQL and NATS, its handlers and its reconciler. Its targets are recorded calls, unless a test passes real
+ * ones.
+ */
 export async function openIscsi(environment: Record<string, string> = {}, real?: Hardware) {
   const ground = await openGround();
   const targets = new RecordedTargets();
@@ -145,7 +148,7 @@ export async function openIscsi(environment: Record<string, string> = {}, real?:
     ground,
     kit,
     stop,
-    /** One more replica, with hardware of its own; returns what stops it. */
+    /** One more replica, with its own hardware; returns what stops it. */
     replica: async (settings: Record<string, string>, hardware: Hardware): Promise<() => Promise<void>> =>
       (await run(settings, hardware)).stop,
     targets,
