@@ -3,6 +3,7 @@ import type { Msg, NatsConnection, Subscription as NatsSubscription } from '@nat
 import { type CustomTransportStrategy, type MessageHandler, Server } from '@nestjs/microservices';
 import { type Span, SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import { isObservable, lastValueFrom } from 'rxjs';
+import pLimit, { type LimitFunction } from 'p-limit';
 import { z } from 'zod';
 import type { Answer, Bus } from './bus.js';
 import type { Database, Sql } from './database.js';
@@ -11,7 +12,6 @@ import type { CallExtras, EventExtras } from './handlers.js';
 import { ensureEventStream, EventConsumer, type ReceivedEvent } from './inbox.js';
 import type { Logger } from './log.js';
 import { CallContext, type CarryOut, EventContext } from './message-context.js';
-import { Slots } from './slots.js';
 import { contextOf, inSpan, meter } from './telemetry.js';
 
 export interface TransportOptions {
@@ -43,7 +43,7 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
   private subscriptions: NatsSubscription[] = [];
   private readonly inFlight = new Set<Promise<void>>();
   private closing: Promise<void> | undefined;
-  private readonly slots: Slots;
+  private readonly limit: LimitFunction;
   private readonly seconds = meter().createHistogram('m2_call_seconds', {
     description: 'Time to answer a call',
     unit: 's',
@@ -52,7 +52,7 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
   constructor(private readonly options: TransportOptions) {
     super();
     // Each command keeps a connection for as long as it works; some must be left for everything else.
-    this.slots = new Slots(Math.max(1, options.poolSize - connectionsForTheRest));
+    this.limit = pLimit(Math.max(1, options.poolSize - connectionsForTheRest));
   }
 
   /** Nest calls it for each handler of the controllers. Throws when one was not bound by our decorators: it would have no contract. */
@@ -105,6 +105,8 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
         },
       }),
     );
+    // The server has the subscriptions before anybody is told that the service is there.
+    await bus.connection.flush();
     for (const consumer of this.consumers) consumer.start();
   }
 
@@ -191,17 +193,13 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
     // On this process's own clock, which nobody sets.
     const deadline = performance.now() + Math.min(remainingMs, longestWaitMs);
     const { database, onEvents } = this.options;
-    return async (work) => {
-      await this.slots.take();
-      try {
+    return (work) =>
+      this.limit(async () => {
         if (deadline <= performance.now())
           throw new M2Error('request.deadline', `${call.subject} was reached after its deadline`);
         const fence = Number(header(names.fence) ?? 0);
-        return await runEffect(database, call, { key, deadline, fence }, onEvents, work);
-      } finally {
-        this.slots.give();
-      }
-    };
+        return runEffect(database, call, { key, deadline, fence }, onEvents, work);
+      });
   }
 }
 
