@@ -1,5 +1,5 @@
 import type { Call, OperationKind, ServiceName } from '@m2/contracts';
-import type { Saga, Step } from '@m2/saga';
+import { type Saga, type Step, stepsOf } from '@m2/saga';
 import { sagas } from '../../services/api-gateway/src/sagas/index.js';
 import { commandOf } from './commands.js';
 import { refusalCases, requestCases } from './requests.js';
@@ -48,7 +48,7 @@ function standInForEnd(kind: OperationKind, step: string, direction: Direction):
 
 /** Forward: the outcome of a step is written together with the intent of each step that waited for it alone. */
 function standInForDone(kind: OperationKind, step: Step<unknown>, input: unknown): StandIn | undefined {
-  const taken = sagaOf(kind).steps.filter((each) => each.when?.(input) ?? true);
+  const taken = stepsOf(sagaOf(kind), input).filter((each) => each.when?.(input) ?? true);
   const names = new Set(taken.map(({ name }) => name));
   const waitsFor = (each: Step<unknown>) => each.after.filter((name) => names.has(name));
   const next = taken.find((each) => waitsFor(each).join() === step.name);
@@ -81,8 +81,8 @@ function roundsOf(steps: Step<unknown>[]): Step<unknown>[][] {
 }
 
 /** Back: what is undone together is on record together; after a step that is undone alone, the next one follows. */
-function standInForUndone(kind: OperationKind, step: Step<unknown>): StandIn | undefined {
-  const rounds = roundsOf(sagaOf(kind).steps);
+function standInForUndone(kind: OperationKind, step: Step<unknown>, input: unknown): StandIn | undefined {
+  const rounds = roundsOf(stepsOf(sagaOf(kind), input));
   const at = rounds.findIndex((round) => round.includes(step));
   const [first, ...others] = rounds[at]!;
   if (step !== first)
@@ -124,7 +124,7 @@ export const gatewayCases = {
   undo: provisionSteps
     .filter(({ undo }) => undo)
     .flatMap((step) => {
-      const standIn = standInForUndone('provision', step);
+      const standIn = standInForUndone('provision', step, wayToProvision(step).input);
       return stepPhasesOf('provision', step.name, 'undo', standIn).map((phase) => ({ phase, name: step.name }));
     }),
   requests: requestCases.flatMap((each) => {
@@ -133,7 +133,7 @@ export const gatewayCases = {
   }),
   refusals: refusalCases.flatMap((each) => {
     // A step that failed is not the end of its operation: the way back begins there.
-    const standIn = each.direction === 'undo' ? standInForUndone(each.kind, each.step) : undefined;
+    const standIn = each.direction === 'undo' ? standInForUndone(each.kind, each.step, {}) : undefined;
     return stepPhasesOf(each.kind, each.name, each.direction, standIn).map((phase) => ({ ...each, phase }));
   }),
   failure: [...stepPhases],

@@ -72,7 +72,7 @@ class Started extends NatsTransport {
 
   constructor() {
     const subscribe = (subject: string) => this.subjects.push(subject);
-    const bus = { connection: { subscribe } } as unknown as Bus;
+    const bus = { connection: { subscribe, flush: async () => {} } } as unknown as Bus;
     const log = makeLog('boot', 'silent');
     super({ service: 'boot', bus, database: undefined as never, log, onEvents: () => {}, poolSize: 10 });
   }
