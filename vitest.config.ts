@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { defineConfig, type TestUserConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** Tests read the workspace's sources, so no build has to be fresh before `vitest` runs. */
 const root = fileURLToPath(new URL('.', import.meta.url));
@@ -19,6 +20,36 @@ const alias = Object.fromEntries([
     `${root}${dir}/src/index.ts`,
   ]),
 ]);
+
+/** The files that take longest by the report of `m2 test`, the longest first: one that starts last keeps all others waiting. */
+const longest = [
+  'libs/storage/src/backends/rbd/rbd-backend.it.ts',
+  'lab/src/boot.it.ts',
+  'services/iscsi-svc/src/backings/rbd-target.it.ts',
+  'libs/storage/src/backends/zfs/zfs-backend.it.ts',
+  'lab/src/network/lab-network.it.ts',
+  'services/iscsi-svc/src/backings/backings.it.ts',
+  'apps/supervisor/src/supervisor.it.ts',
+  'lab/src/ceph/ceph.it.ts',
+  'libs/storage/src/backends/rbd/rbd-recovery.it.ts',
+  'libs/storage/src/backends/file/file-backend.it.ts',
+  'apps/cli/src/stage/installation.it.ts',
+  'faults/src/gateway.faults.ts',
+  'e2e/src/ceph.e2e.ts',
+  'faults/src/ceph.faults.ts',
+  'e2e/src/files.e2e.ts',
+  'faults/src/services.faults.ts',
+  'faults/src/infrastructure.faults.ts',
+].map((file) => root + file);
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const groupOf = ({ project }: TestSpecification) => project.config.sequence.groupOrder;
+    const rankOf = ({ moduleId }: TestSpecification) =>
+      longest.includes(moduleId) ? longest.indexOf(moduleId) : longest.length;
+    return (await super.sort(files)).toSorted((a, b) => groupOf(a) - groupOf(b) || rankOf(a) - rankOf(b));
+  }
+}
 
 /** Where a test waits for another process, or for a node that boots, more workers than processors pay. */
 const waiting = 4;
@@ -50,6 +81,7 @@ export default defineConfig({
   test: {
     // What the shared servers take to stop.
     teardownTimeout: 60_000,
+    sequence: { sequencer: LongestFirst },
     projects: [
       // They share two threads, and the modules that they import: no unit test may replace one (tools/boundaries.spec.ts).
       tier(

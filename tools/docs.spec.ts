@@ -26,7 +26,7 @@ const sources = globSync(['{libs,services,apps}/*/src/**/*.ts'], { cwd: root })
   .map(read)
   .join('\n');
 
-/** What is made from the code: `npx vitest run --project unit tools/docs.spec.ts -u` writes the pages anew. */
+/** Tables that are generated from the code: `npx vitest run --project unit tools/docs.spec.ts -u` writes them. */
 const generated: Record<string, Record<string, () => string>> = {
   'docs/api.md': { routes: routeTable, errors: errorTable, events: eventTable },
   'docs/cli.md': { commands: commandTable },

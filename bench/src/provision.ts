@@ -127,7 +127,7 @@ async function provisions(count: number): Promise<{ operations: Operation[]; acc
   return { operations, accepted };
 }
 
-/** Watching each of hundreds of operations would be a load of its own. */
+/** Watching hundreds of operations one by one would itself be a load. */
 async function allEnded(): Promise<void> {
   for (;;) {
     const { items } = await stage.client.call('operationList', { query: { state: 'running', limit: 1 } });

@@ -2,7 +2,7 @@ import type { Stage } from '@m2/cli';
 import { access, readdir, readFile } from 'node:fs/promises';
 import { expect } from 'vitest';
 
-/** Ends a stage (that was started at all) and fails when anything of it is still on the machine. */
+/** Closes a stage, if it was started, and fails when anything of it is still on the machine. */
 export async function closeWithoutLeftovers(stage: Stage | undefined): Promise<void> {
   if (!stage) return;
   await stage.close();

@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 import type { Stage } from '@m2/cli';
 import type { Member } from './story.js';
 
-/** The command line as it is installed: built. */
+/** The built command line, as users run it. */
 const program = fileURLToPath(new URL('../../apps/cli/dist/main.js', import.meta.url));
 
 /**

@@ -9,10 +9,10 @@ import { join } from 'node:path';
 import { vi } from 'vitest';
 import { processesWith } from './leftovers.js';
 
-/** A machine that exports disks: its iscsi-svc, and what that keeps running, in a directory of its own. */
+/** A machine that exports disks: an iscsi-svc with its daemons, in one directory. */
 export interface PortalHost {
   directory: string;
-  /** Ends it as a power cut would: the service, its tgtd and its storage daemons, without a word to anybody. */
+  /** Kills it as a power cut would: the service, its tgtd and its storage daemons. */
   die(): Promise<void>;
   /** Starts its service again, and returns when that is ready. */
   comeBack(): Promise<void>;
@@ -22,7 +22,7 @@ export interface PortalHost {
 const otherHost = 'host-b';
 const patience = { timeout: 60_000 };
 
-/** The stage's own iscsi-svc, which the supervisor starts again when it dies: so that one is held while the host is down. */
+/** The stage's own iscsi-svc. The supervisor would start it again at once, so it is paused while the host is down. */
 export function firstHost({ state }: Stage): PortalHost {
   const directory = join(state, 'targets');
   let held: number | undefined;
@@ -45,7 +45,7 @@ export function firstHost({ state }: Stage): PortalHost {
   };
 }
 
-/** Another iscsi-svc with the environment of the stage's own, but for what makes it another host. `stop` ends it for good. */
+/** A second iscsi-svc with the same environment as the stage's, except for what makes it another host. `stop` ends it for good. */
 export async function startSecondHost({ state }: Stage): Promise<PortalHost & { stop(): Promise<void> }> {
   const directory = join(state, 'targets-b');
   const first = await servicePid(state);

@@ -16,7 +16,7 @@ export async function filesWith(dir: string, text: string): Promise<string[]> {
   return found;
 }
 
-/** All that the API answers to who may read everything, as JSON. */
+/** Everything that the API answers to an admin, as JSON. */
 export async function allAnswers({ client, project, nodes }: Stage): Promise<string> {
   const params = { project };
   const lists = await Promise.all([
@@ -36,7 +36,7 @@ export async function allAnswers({ client, project, nodes }: Stage): Promise<str
   return JSON.stringify([lists, one]);
 }
 
-/** Each provision and its operation by itself: a single answer may hold more than a list. */
+/** Each provision and its operation: a single answer may hold more than a list does. */
 async function shown(client: M2Client, project: string): Promise<Promise<unknown>[]> {
   const { items } = await client.list('provisionList', { params: { project }, query: { all: 'true' } });
   return items.flatMap(({ id, operation }) => [

@@ -3,7 +3,7 @@ import type { Disk, Operation, Provision } from '@m2/contracts';
 import { readFile } from 'node:fs/promises';
 import { expect } from 'vitest';
 
-/** Somebody who may work in one project: the client, and the token that it has. */
+/** A member of one project: a client, and its token. */
 export interface Member {
   client: M2Client;
   project: string;
@@ -20,7 +20,7 @@ export async function memberOf(stage: Stage, project: string): Promise<Member> {
   return { client: new M2Client({ url: stage.running.url, token }), project, token };
 }
 
-/** Waits for an operation that has to succeed; when it does not, says why, and what the nodes' consoles show. */
+/** Waits until an operation succeeds. When it does not, fails with its error and the ends of the nodes' consoles. */
 export async function succeeded(stage: Stage, client: M2Client, accepted: Promise<Operation>): Promise<Operation> {
   const operation = await untilEnded(client, (await accepted).id);
   if (operation.state !== 'succeeded') {

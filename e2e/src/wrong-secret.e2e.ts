@@ -16,7 +16,7 @@ describe('a node whose target expects another secret', () => {
   beforeAll(async () => {
     const env = {
       gateway: { M2_BOOT_DEADLINE_SECONDS: String(bootDeadlineSeconds) },
-      // Or M2 may notice the account that is being changed, and mend it.
+      // Otherwise M2 may notice the changed account and repair it.
       iscsi: { M2_RECONCILE_SECONDS: '3600' },
     };
     stage = await startStage({ nodes: [{ name: 'node-1' }], network: 'user', env });

@@ -19,7 +19,7 @@ export interface Census {
   counts: Record<string, number>;
 }
 
-/** All that there is, to compare with: what was refused must have changed nothing. */
+/** Everything that exists, to compare with: a refused request must have changed nothing. */
 export async function census(scene: Scene): Promise<Census> {
   const counts = tables.map((table) => `'${table}', (SELECT count(*) FROM ${table})`).join(', ');
   const [things, counted] = await Promise.all([

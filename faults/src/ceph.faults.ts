@@ -20,7 +20,7 @@ beforeAll(async () => {
     env: { image: { M2_FOREIGN_VOLUMES: `m2-images/${foreignNamespace}` } },
   });
   await rbd(started, 'namespace', 'create', `${cephOf(started).imagePool}/${foreignNamespace}`);
-  // The first disk of a project makes what the storage keeps for that project.
+  // The first disk of a project makes its namespace and its user in Ceph.
   const { about } = await succeeded(started, await askProvision(started));
   await succeeded(started, await askDeprovision(started, about['provision']!));
 });

@@ -14,7 +14,7 @@ export const pidOf = async (scene: Scene, name: string): Promise<number> =>
     return state === 'ready' && pid !== null ? pid : undefined;
   });
 
-/** The restarts of the five services: what another part's death must not add to. */
+/** The restarts of the five services. The death of another part must not add any. */
 export async function restarts({ stage }: Scene): Promise<Record<string, number>> {
   const { children } = (await status({ state: stage.state }))!;
   const services = children.filter(({ name }) => !['nats', 'postgres'].includes(name));

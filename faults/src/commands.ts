@@ -1,7 +1,7 @@
 import type { Call } from '@m2/contracts';
 import type { CallSpec, SagaState, Step } from '@m2/saga';
 
-/** A state in which every step can say what it would send: all that it asks for is some text. */
+/** A state in which every step can say what it would send: every property that it reads is this value again. */
 const anything: unknown = new Proxy(() => anything, { get: (_, key) => (key === 'then' ? undefined : anything) });
 const state = { operation: '', project: '', input: anything, reply: () => anything } as SagaState<unknown>;
 
@@ -9,7 +9,7 @@ const state = { operation: '', project: '', input: anything, reply: () => anythi
 export const commandOf = (make: ((state: SagaState<unknown>) => CallSpec) | undefined): Call | undefined =>
   make?.(state).call;
 
-/** Every command of these steps, when it is done and about to go on record: what a kill there leaves is each command's own. */
+/** Every command of these steps, killed when its handler has acted and is about to commit. */
 export const actedCases = (steps: Step<unknown>[], direction: 'do' | 'undo') =>
   steps.flatMap((step) => {
     const call = commandOf(step[direction]);

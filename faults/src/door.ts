@@ -13,16 +13,16 @@ export interface Answer {
 export interface Ask {
   /** Absent: the admin's. Null: no Authorization header. */
   token?: string | null;
-  /** A whole header, for what is no bearer token. */
+  /** The whole Authorization header, for other schemes than bearer tokens. */
   authorization?: string;
   body?: unknown;
-  /** The body as it is. */
+  /** The body, byte for byte. */
   raw?: string;
   headers?: Record<string, string>;
 }
 
 /**
- * Speaks to the API as no good client would: nothing is checked, and the path goes out as it is (fetch would tidy it up). Asks once.
+ * Sends a request that no good client would send: nothing is checked, and the path is sent unchanged (fetch would normalise it). Asks once.
  */
 export function ask(
   { stage, adminToken }: Scene,

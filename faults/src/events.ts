@@ -9,7 +9,7 @@ interface Written {
 
 const outboxes = serviceNames.map((name) => `SELECT id, type, data FROM m2_${name}.m2_outbox`).join(' UNION ALL ');
 
-/** How often each kind of thing happened (to any of `ids`), as the services wrote it down together with the change itself. */
+/** How often each type of event was recorded (about any of `ids`), as the services wrote it in the same transaction as the change. */
 export async function happened(scene: Scene, ids: string[] = ['']): Promise<Record<string, number>> {
   const about = ids.map((id) => `data::text LIKE '%${id}%'`).join(' OR ');
   const query = `SELECT coalesce(json_object_agg(type, n), '{}') FROM (
@@ -19,7 +19,7 @@ export async function happened(scene: Scene, ids: string[] = ['']): Promise<Reco
 
 export const once = (...types: string[]): Record<string, number> => Object.fromEntries(types.map((type) => [type, 1]));
 
-/** All that was written down, and all that the API tells, when the stream has brought everything. */
+/** All events that were recorded, and all that the API shows once the stream has delivered them. */
 export async function toldAndWritten(scene: Scene): Promise<{ written: string[]; told: string[] }> {
   const written = await sql<Written[]>(scene, `SELECT coalesce(json_agg(o), '[]') FROM (${outboxes}) o`);
   const told = await eventually('all events at the API', async () => {

@@ -33,7 +33,7 @@ const atStep =
   (kind: string, step: string, direction: 'do' | 'undo', phase: string): Arm =>
   () =>
     scene.killSwitch('gateway').arm({ channel: 'm2:operation:step', at: { kind, step, direction, phase } });
-/** Kills the gateway when a change of a whole operation is on record, before anybody is told. */
+/** Kills the gateway right after a COMMIT that changes a whole operation, before anything is answered. */
 const atCommit =
   (kind: string, phase: string): Arm =>
   () =>
@@ -98,7 +98,7 @@ async function failDespite(arm: Arm): Promise<void> {
     operation = await askProvision(scene);
     await untilState(scene, operation, 'undoing', 'failed');
   } finally {
-    // Who does not know whether the node was powered on has to ask its BMC, so the way back needs the right password.
+    // The undo has to ask the BMC whether the node was powered on, so it needs the right password.
     await setPassword(bmc.password);
   }
   expect(await ended(scene, operation)).toMatchObject({ state: 'failed', error: { code: 'bmc.auth_failed' } });

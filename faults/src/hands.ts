@@ -8,7 +8,7 @@ type ImageSource =
   | { kind: 'image'; image: string }
   | { kind: 'disk'; disk: string; tag?: string };
 
-/** What people ask for about images and disks; each is accepted, and not done yet. */
+/** The requests that users make about images and disks. Each returns when it is accepted, before it is done. */
 export const handsOf = (scene: Scene) => {
   const { client, stage } = scene;
   const { project, image: file } = stage;
@@ -40,7 +40,7 @@ export const handsOf = (scene: Scene) => {
 };
 export type Hands = ReturnType<typeof handsOf>;
 
-/** Removes every disk that nobody holds, those in the trash too, and every image but `golden`. */
+/** Removes every disk without a holder, in the trash or not, and every image but `golden`. */
 export async function tidy(scene: Scene): Promise<void> {
   const { client, stage } = scene;
   const params = { project: stage.project };
@@ -48,7 +48,7 @@ export async function tidy(scene: Scene): Promise<void> {
   const done = async (accepted: Promise<Operation>) => succeeded(scene, await accepted);
   const present = (await client.list('diskList', { params })).items;
   const trashed = (await client.list('diskList', { params, query: { trashed: 'true' } })).items;
-  // The youngest first: a fork goes before what it was made from.
+  // The youngest first: a fork before the disk that it was made from.
   const disks = [...present.filter(({ holder }) => !holder), ...trashed].sort((a, b) => (a.id < b.id ? 1 : -1));
   for (const { id } of disks) await done(hands.purge(id));
   const { items } = await client.list('imageList', { params });

@@ -28,7 +28,7 @@ beforeAll(async () => {
 });
 afterAll(() => scene?.close());
 
-/** What the steps of the plain requests send: the conditional ones are covered where services are killed. */
+/** The commands of unconditional steps. Conditional ones are covered by services.faults.ts. */
 const provisionCommands = actedCases(provisionSteps, 'do').filter(({ step }) => !step.wait);
 const deprovisionCommands = actedCases(deprovisionSteps, 'do');
 
@@ -91,7 +91,7 @@ const storageDaemon = async (): Promise<number> => {
   return (JSON.parse(record) as { pid: number }).pid;
 };
 
-/** A node that is on and works with its disk, while the others come and go. */
+/** One node works with its disk, while others are provisioned and deprovisioned. */
 describe.each([
   { part: 'tgtd', pid: tgtdOf, points: ['iscsi.export.create', 'iscsi.export.delete'] },
   {
@@ -229,7 +229,7 @@ describe('several want the same at the same moment', () => {
     await removeDisks();
   });
 
-  /** The door's quick answer is taken away, as if several gateways had asked at once: the services' own locks decide. */
+  /** Without the gateway's own check, as if several gateways had asked at once: the services' locks decide. */
   it('a node and a disk: where the door lets all in, one wins, and the others leave nothing', async () => {
     await sql(scene, `DROP INDEX m2_gateway.provisions_node, m2_gateway.provisions_disk; SELECT 1`);
     const node = await race(oneNode());

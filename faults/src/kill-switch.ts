@@ -11,12 +11,12 @@ export interface KillPoint {
   victim?: number | string;
 }
 
-/** Kills a service, or another process, at a point that the test names, once for each order. */
+/** Kills a service, or another process, at a point that the test names: once for each order. */
 export class KillSwitch {
   /** `file` belongs to this switch alone. */
   constructor(private readonly file: string) {}
 
-  /** For the service that is to die. */
+  /** The environment of the service that is to be killed. */
   get environment(): Record<string, string> {
     return { NODE_OPTIONS: `--import=${preload}`, FAULT_ORDER: this.file };
   }
@@ -26,7 +26,7 @@ export class KillSwitch {
     this.order(point);
   }
 
-  /** Nobody dies, and every message of a channel is kept until `recorded` asks for them. */
+  /** Kills nothing: keeps every message of a channel for `recorded`. */
   record(channel: KillPoint['channel']): void {
     this.disarm();
     writeFileSync(this.log, '');
@@ -39,7 +39,7 @@ export class KillSwitch {
     return lines.filter(Boolean).map((line) => JSON.parse(line) as Record<string, string>);
   }
 
-  /** True when the last order was carried out: a test whose point was never reached has shown nothing. */
+  /** True when the last order was carried out. A test whose point was never reached has shown nothing. */
   get struck(): boolean {
     return existsSync(`${this.file}.done`);
   }

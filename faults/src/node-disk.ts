@@ -8,7 +8,7 @@ import { eventually, type Scene } from './scene.js';
 
 const run = promisify(execFile);
 
-/** A node's disk as the node sees it: over iSCSI, with what its boot script says. */
+/** A node's disk as the node sees it: over iSCSI, with the credentials in its boot script. */
 export class NodeDisk {
   private constructor(
     /** `address:port` */
@@ -38,7 +38,7 @@ export class NodeDisk {
     );
   }
 
-  /** Fills a part of the disk with a byte, and flushes: from then on no crash may lose it. A disk may be slower than `patienceMs`. */
+  /** Fills a part of the disk with a byte and flushes it: from then on no crash may lose it. Rejects after `patienceMs`. */
   async write(byte: number, patienceMs = 20_000): Promise<void> {
     await this.io(patienceMs, `write -P ${byte} 8M 64k`, 'flush');
   }
@@ -48,7 +48,7 @@ export class NodeDisk {
     await this.io(20_000, `read -P ${byte} 8M 64k`, `write -P ${byte} 8M 64k`, 'flush');
   }
 
-  /** A login of its own each time, by QEMU's initiator (the one that libiscsi gives it). */
+  /** Logs in anew each time, with QEMU's initiator, which is libiscsi. */
   private async io(timeout: number, ...commands: string[]): Promise<void> {
     const dir = await mkdtemp(join(tmpdir(), 'm2-faults-chap-'));
     try {

@@ -10,20 +10,20 @@ import { expectNothing } from './things.js';
 type Kind = Exclude<OperationKind, 'provision' | 'deprovision'>;
 
 export interface Request {
-  /** Does what has to be done before; everything is named after `name`. */
+  /** Prepares what the request needs; everything is named after `name`. */
   before?(scene: Scene, hands: Hands, name: string): Promise<void>;
   ask(hands: Hands, name: string): Promise<Operation>;
-  /** When it has ended as asked. */
+  /** Checks the result when the operation has succeeded. */
   check(hands: Hands, name: string): Promise<void>;
-  /** What those who read the events are told, each once. */
+  /** The events that it causes, each once. */
   told: Record<string, number>;
 }
 
-/** A request that cannot be met, so that what was done of it is undone. */
+/** A request that fails, so that what was done is undone. */
 export interface Refusal extends Pick<Request, 'before' | 'ask'> {
-  /** Afterwards all may be as it was for the next one. */
+  /** Restores what `before` changed. */
   after?(scene: Scene): Promise<void>;
-  /** Asked for as soon as the operation waits. */
+  /** The operation is cancelled as soon as it waits. */
   cancel?: boolean;
   code: string;
 }
@@ -66,7 +66,7 @@ export const requests: Record<Kind, Request[]> = {
       told: once('image.image.updated'),
     },
   ],
-  // Files have no volumes of others: see `refusals`, and ceph.faults.ts.
+  // File storage has no foreign volumes: see `refusals`, and ceph.faults.ts.
   'image.export': [],
   'image.delete': [
     {
@@ -185,7 +185,7 @@ const refusals: Partial<Record<Kind, Refusal>> = {
 };
 
 const foreign = 'vms';
-/** What image-svc has to be told for these. */
+/** The settings of image-svc that these need. */
 export const requestsEnvironment = { M2_FOREIGN_VOLUMES: foreign, M2_MAX_TAGS: '1' };
 
 const stepsOf = (kind: Kind) => sagas[kind].steps as Step<unknown>[];
@@ -198,7 +198,7 @@ export const requestCases = kinds.flatMap((kind) =>
   ),
 );
 
-/** Every step that is undone; and in the other direction too where nothing else takes it. */
+/** Every step that is undone, and its forward direction where no request above covers it. */
 export const refusalCases = kinds.flatMap((kind) =>
   stepsOf(kind)
     .filter(({ undo }) => undo)
@@ -214,8 +214,8 @@ let count = 0;
 const newName = () => `thing-${(count += 1)}`;
 
 /**
- * Carries a request out although somebody dies, whom `arm` has marked for it: it ends as asked, is told once, and leaves nothing else,
- * which `clean` looks at.
+ * Carries out a request while the process dies that `arm` has chosen. Expects that it succeeds, that each event comes once, and that
+ * nothing else is left (`clean`).
  */
 export async function expectCarriedOut(
   scene: Scene,
@@ -234,7 +234,7 @@ export async function expectCarriedOut(
   await clean();
 }
 
-/** The same with a request that cannot be met: it ends with its error, and has changed nothing. */
+/** The same with a request that fails: expects its error, and that nothing has changed. */
 export async function expectRefused(scene: Scene, { step, refusal }: RefusalCase, arm: () => void): Promise<void> {
   const [hands, name] = [handsOf(scene), newName()];
   await refusal.before?.(scene, hands, name);

@@ -7,10 +7,10 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { KillSwitch } from './kill-switch.js';
 
-/** Longer than anything here takes on a busy machine; shorter than a test's own deadline, so that it says what it waited for. */
+/** Longer than anything takes on a busy machine, and shorter than the time limit of a test, so that the error says what it waited for. */
 const patienceMs = 120_000;
 
-/** Services that start over and over start sooner when their code was compiled before; here is where Node keeps that by default. */
+/** Services start faster from compiled code. This is where Node keeps it by default. */
 const quick = { NODE_COMPILE_CACHE: join(tmpdir(), 'node-compile-cache') };
 
 export interface SceneOptions extends Pick<StageOptions, 'importHosts' | 'storage' | 'env'> {
@@ -19,11 +19,11 @@ export interface SceneOptions extends Pick<StageOptions, 'importHosts' | 'storag
   mortal?: ServiceName[];
 }
 
-/** An installation with machineless nodes, one golden image named `golden`, and a hand on every mortal service. */
+/** An installation with nodes without machines, one golden image named `golden`, and a kill switch for every mortal service. */
 export interface Scene {
   stage: Stage;
   client: M2Client;
-  /** Asks once, for loops that ask again. */
+  /** Asks once; for loops that ask again. */
   impatient: M2Client;
   adminToken: string;
   killSwitch(service: ServiceName): KillSwitch;
@@ -55,7 +55,7 @@ export async function startScene({ nodes, mortal = [], importHosts, storage, env
     const adminToken = (await readFile(stage.running.adminTokenFile, 'utf8')).trim();
     const scene: Scene = {
       stage,
-      // A gateway that was killed with a request in its hands takes its time to be back on a busy machine.
+      // A gateway that was killed during a request takes some seconds to be back on a busy machine.
       client: new M2Client({ url: stage.running.url, token: adminToken, attempts: 30 }),
       impatient: new M2Client({ url: stage.running.url, token: adminToken, attempts: 1 }),
       adminToken,
@@ -82,7 +82,7 @@ const importGolden = ({ client, stage: { project, image } }: Scene) =>
 
 const hasEnded = ({ state }: Operation) => !['running', 'undoing'].includes(state);
 
-/** Asks for the operation until it has ended, whoever dies meanwhile. */
+/** Waits until the operation has ended, also while services are killed. */
 export function ended({ impatient }: Scene, { id }: Operation, forMs?: number): Promise<Operation> {
   const look = async () => {
     const operation = await impatient.call('operationShow', { params: { id } });
@@ -97,7 +97,7 @@ export async function succeeded(scene: Scene, operation: Operation): Promise<Ope
   return last;
 }
 
-/** What `look` finds, as soon as it finds something. While M2 is away there is nothing to find. */
+/** Calls `look` until it finds something, and returns that. While M2 is away, it finds nothing. */
 export async function eventually<T>(what: string, look: () => Promise<T | undefined>, forMs = patienceMs): Promise<T> {
   const until = Date.now() + forMs;
   let why: unknown;
@@ -139,7 +139,7 @@ export const askDeprovision = ({ client, stage: { project } }: Scene, id: string
 export const purgeDisk = ({ client, stage: { project } }: Scene, disk: string) =>
   client.call('diskDelete', { params: { project, disk }, query: { purge: 'true' } });
 
-/** Does what a node's firmware and operating system do, over the network that they have: script, metadata, phone-home. */
+/** Does what a node's firmware and operating system do over the network: boot script, metadata, phone-home. */
 export async function bootNode({ stage }: Scene, place = 0): Promise<void> {
   const origin = `http://127.0.0.1:${portsOf(stage.running.settings.port).boot}`;
   const mac = encodeURIComponent(stage.lab.nodes[place]!.mac);

@@ -8,7 +8,7 @@ import type { Scene } from './scene.js';
 
 const run = promisify(execFile);
 
-/** What is on record in the services' own databases. */
+/** What the services' databases hold. */
 interface Records {
   images: { id: string; name: string; state: string; volume: string }[];
   disks: { id: string; state: string; holder: string | null; volume: string }[];
@@ -20,9 +20,9 @@ interface Records {
   unfinished: { id: string; kind: string }[];
 }
 
-/** Everything that a provision makes, as the databases have it and as the hardware has it. */
+/** Everything that provisions make, in the databases and on the hardware. */
 export interface Things extends Records {
-  /** Files of the storage: golden images, and all others. */
+  /** Files of the storage: golden images, and all other volumes. */
   goldens: string[];
   volumes: string[];
   /** Leftovers of imports. */
@@ -75,7 +75,7 @@ export async function lookAround(scene: Scene): Promise<Things> {
   };
 }
 
-/** Runs one query that answers one JSON value, as the database's administrator. */
+/** Runs a query that returns one JSON value, as the database's administrator. */
 export async function sql<T>({ stage: { state } }: Scene, query: string): Promise<T> {
   const password = (await readFile(join(state, 'secrets/database-m2_admin'), 'utf8')).trim();
   const { stdout } = await run('psql', ['-XAtqw', '-h', join(state, 'postgres'), '-U', 'm2_admin', '-c', query, 'm2'], {
@@ -114,7 +114,7 @@ export async function targetsOf(directory: string): Promise<string[]> {
   return (await Promise.all(listings)).flat();
 }
 
-/** Exactly what these provisions are made of is there, each part once, and nothing else of its kind. */
+/** Expects every part of these provisions exactly once, and no part of any other. */
 export async function expectOnly(scene: Scene, provisions: Operation[], state = 'ready'): Promise<void> {
   const things = await lookAround(scene);
   const [golden] = things.images;
@@ -146,7 +146,7 @@ export async function expectOnly(scene: Scene, provisions: Operation[], state = 
   expect(things.powered.toSorted()).toEqual(parts.map(({ node }) => node).sort());
 }
 
-/** Nothing that a provision makes is there; `kept` are the disks that are to be. */
+/** Expects nothing that a provision makes, except for the disks in `kept`. */
 export async function expectNothing(scene: Scene, kept: string[] = []): Promise<void> {
   const things = await lookAround(scene);
   expect(things.disks.map(({ id, state, holder }) => ({ id, state, holder }))).toEqual(

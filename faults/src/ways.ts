@@ -2,11 +2,11 @@ import type { Step } from '@m2/saga';
 import { sagas } from '../../services/api-gateway/src/sagas/index.js';
 import { once } from './events.js';
 
-/** The steps as the product has them: what these tests cover is made from them, so a new step is covered unasked. */
+/** The product's own steps. The cases are made from them, so a new step is covered unasked. */
 export const provisionSteps = sagas.provision.steps as Step<unknown>[];
 export const deprovisionSteps = sagas.deprovision.steps as Step<unknown>[];
 
-/** Requests, with as much of the saga's input as its conditions look at. */
+/** Requests, with the part of the saga's input that its conditions read. */
 const provisionWays = [
   { waitFor: 'ready' as const, input: { image: 'golden', waitFor: 'ready' } },
   { waitFor: 'booted' as const, input: { image: 'golden', waitFor: 'booted' } },
@@ -26,7 +26,7 @@ function wayTo<Way extends { input: object }>(step: Step<unknown>, ways: Way[]):
 export const wayToProvision = (step: Step<unknown>) => wayTo(step, provisionWays);
 export const wayToDeprovision = (step: Step<unknown>) => wayTo(step, deprovisionWays);
 
-/** What a provision and its end are for those who read the events: each of these, once. */
+/** The events of a provision and of its end, each once. */
 export const made = once(
   'image.disk.created',
   'image.disk.attached',

@@ -28,7 +28,7 @@ export type LabOptions = {
       /** What DHCP tells the nodes: `http://10.0.2.2:PORT/boot/ipxe?mac=${net0/mac}` (iPXE fills in the braces). */
       bootUrl: string;
     }
-  /** Needs root: nodes and BMCs on a bridge in a namespace. DHCP is for whoever serves on `network.serverInterface`. */
+  /** Needs root: nodes and BMCs on a bridge in a namespace. DHCP is left to the server on `network.serverInterface`. */
   | { network: 'netns' }
 );
 

@@ -160,7 +160,7 @@ const nobody: World = {
 /** Every word of the command line that can be given, with its options. */
 export const commands = () => completionTree(buildProgram(nobody)).filter(({ path }) => !/(^|\s)help$/.test(path));
 
-/** Those that do something themselves, and are not just the noun before a verb. */
+/** The commands that do something, without those that only group others. */
 export const actions = () =>
   commands().filter(({ path, children, args }) => path !== '' && (children.length === 0 || args.length > 0));
 

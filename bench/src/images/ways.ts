@@ -12,7 +12,7 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 
-/** One way to do what is measured. `n` names what is made; each way has names of its own. */
+/** One way to do what is measured. `n` numbers what it makes; each way uses different names. */
 export interface Way {
   import(n: number, path: string): Promise<unknown>;
   clone(n: number): Promise<unknown>;

@@ -11,7 +11,7 @@ import { bootScript, loginOf } from '../node-door.js';
 import { closePortal, firstHost, type PortalHost, startSecondHost, tgtdsOf } from '../portal-hosts.js';
 import { boot, diskNamed, imageName, type Member, memberOf, takeBack } from '../story.js';
 
-/** A host that is away is missed after seconds; one that is back finds out what it has to do with its next round. */
+/** A missing host is noticed after some seconds; a host that is back catches up in its next round. */
 const patience = { timeout: 60_000 };
 
 /** Each test goes on where the one before it ended. The image is everybody's already; the first host is `host-a`. */

@@ -11,13 +11,13 @@ interface Stories {
 }
 
 /**
- * BMCs that are out of order, a node for each. Most of it is waiting for deadlines, so it is begun before everything else, on a stage
- * of its own, and told at the end.
+ * Broken BMCs, one node for each. Most of the time is waiting for deadlines, so this starts first, on another stage, and the results are
+ * checked at the end.
  */
 export async function beginBadBmcs(): Promise<Stories> {
   const scene = await startScene({ nodes: 3 });
   const stories = { unreachable: unreachable(scene), ignoring: ignoring(scene), stuck: stuck(scene) };
-  // A story that fails is told when it is asked for.
+  // A failure is reported by the test that reads the result.
   for (const story of Object.values(stories)) story.catch(() => {});
   return { ...stories, close: () => scene.close() };
 }

@@ -18,7 +18,7 @@ const sends = (content: Buffer | string) => (response: ServerResponse) => {
   response.writeHead(200, { 'content-length': Buffer.byteLength(content) }).end(content);
 };
 
-/** The server hangs up in the middle, every time: also when the download goes on where it broke. */
+/** The server hangs up in the middle, every time, also when the download is resumed. */
 const breaksOff = (content: Buffer) => (response: ServerResponse) => {
   response.writeHead(200, { 'content-length': content.length });
   response.write(content.subarray(0, 64 * 1024), () => response.destroy());

@@ -62,7 +62,7 @@ const unknowns: { line: string; body?: object; code: string }[] = [
 
 const huge = JSON.stringify({ name: 'a'.repeat(2 * 1024 * 1024) });
 
-/** What is no request, or not one of this API. */
+/** Requests that are malformed, or not of this API. */
 const nonsense: { name: string; line: string; more?: Ask; status: number; code: string }[] = [
   { name: 'an unknown path', line: 'GET /v1/none', status: 404, code: 'request.not_found' },
   { name: 'the root', line: 'GET /', status: 404, code: 'request.not_found' },

@@ -4,7 +4,7 @@ import { census } from '../census.js';
 import { ask } from '../door.js';
 import { askDeprovision, askProvision, ended, type Scene, succeeded } from '../scene.js';
 
-/** A path with a value for each of its parameters, which need not exist: who may come in is decided before. */
+/** A path with a value for each parameter. The values need not exist: permission is checked first. */
 const concrete = (path: string) =>
   path.replace('{id}', '01990000-0000-7000-8000-000000000000').replaceAll(/\{\w+\}/g, 'demo');
 const guarded = allRoutes
@@ -179,7 +179,7 @@ export function describeStrangers(scene: () => Scene): void {
       const raw = body && fill(JSON.stringify(body));
       const answer = await ask(scene(), method, path, { token, ...(raw && { raw }) });
       expect(answer).toMatchObject({ status: 404, code: expect.stringContaining(code) });
-      // Who holds it, how it is named or what it is about is not said.
+      // Neither its holder, its name nor its content is disclosed.
       expect(JSON.stringify(answer.json)).not.toMatch(new RegExp(`web|"about"|${operation.about['node']}`));
       expect(await census(scene())).toEqual(before);
     });

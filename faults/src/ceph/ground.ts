@@ -10,17 +10,17 @@ import { recordsOf, sql, targetsOf } from '../things.js';
 
 const run = promisify(execFile);
 
-/** The namespace of what is not M2's, in the pool of images. */
+/** A namespace in the pool of images for volumes that are not M2's. */
 export const foreignNamespace = 'vms';
 
 export const cephOf = ({ stage }: Scene): LabCeph => stage.ceph!;
 
-/** Runs `rbd` as the administrator, past all that is tested. */
+/** Runs `rbd` as the administrator, without M2. */
 export async function rbd(scene: Scene, ...args: string[]): Promise<string> {
   return (await run('rbd', ['--conf', cephOf(scene).adminConf, ...args], { timeout: 60_000 })).stdout;
 }
 
-/** Everything that work on images and disks leaves, as the databases, Ceph itself, the targets and M2's own check have it. */
+/** Everything that images and disks consist of: in the databases, in Ceph, in the targets, and what M2's own check finds. */
 export async function lookAtCeph(scene: Scene) {
   const ceph = cephOf(scene);
   const [records, others, images, objects, targets, daemons, check] = await Promise.all([
@@ -40,7 +40,7 @@ export async function lookAtCeph(scene: Scene) {
 }
 export type CephThings = Awaited<ReturnType<typeof lookAtCeph>>;
 
-/** Nothing came, and nothing went. Removed snapshots go in the OSD's own time. */
+/** Expects that nothing was added or removed. Polls, since the OSD deletes removed snapshots in the background. */
 export async function expectAsBefore(scene: Scene, before: CephThings): Promise<void> {
   await expect.poll(() => lookAtCeph(scene), { timeout: 60_000 }).toEqual(before);
 }

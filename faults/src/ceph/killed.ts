@@ -6,7 +6,7 @@ import { handsOf, tidy } from '../hands.js';
 import { ended, eventually, type Scene } from '../scene.js';
 import { cephOf, type CephThings, expectAsBefore, foreignNamespace, lookAtCeph, outcomeOf, rbd } from './ground.js';
 
-/** Calls that only look: who dies there dies between the same two changes as at the next call. */
+/** Calls that change nothing: a kill there is between the same two changes as a kill at the next call. */
 const looks =
   /^(children|handle(Close|Diff|Flush|Open|Read)|info|list|lockOwners|monCommand|namespace(Exists|List)|pool(Id|Stats)|stream|usedBytes|versions)$/;
 
@@ -16,7 +16,7 @@ interface Point {
   phase: 'asked' | 'moved' | 'answered';
 }
 
-/** What takes more than one call, or as long as there are bytes. */
+/** Requests that take several calls, or as long as there are bytes to copy. */
 const long = (scene: () => Scene): Record<string, Request> => {
   const foreign = (name: string) => `${cephOf(scene()).imagePool}/${foreignNamespace}/${name}`;
   return {
@@ -29,7 +29,7 @@ const long = (scene: () => Scene): Record<string, Request> => {
     export: {
       ask: (hands, name) => hands.exportImage('golden', foreign(name)),
       check: async (_, name) => {
-        // One image, whole, without a snapshot; and it is not M2's any more.
+        // One complete image without a snapshot, which is no longer M2's.
         expect(await rbd(scene(), 'ls', `${cephOf(scene()).imagePool}/${foreignNamespace}`)).toBe(`${name}\n`);
         await rbd(scene(), 'rm', '--no-progress', foreign(name));
       },
@@ -51,7 +51,7 @@ export function describeKilledInCeph(scene: () => Scene): void {
   const carryOut = (request: Request, arm: () => void) =>
     expectCarriedOut(scene(), request, arm, () => expectAsBefore(scene(), before));
 
-  /** Runs `work` with somebody marked to die there, once for each point. */
+  /** Runs `work` once for each point, with a kill ordered there. */
   async function killAtEach(
     name: string,
     at: Point[],
@@ -60,7 +60,7 @@ export function describeKilledInCeph(scene: () => Scene): void {
   ): Promise<void> {
     const request = works[name]!;
     for (const point of at) {
-      // What is done after the answer is done in its own time.
+      // Work after the answer goes on in the background.
       const dead = () => eventually('the kill', async () => image().struck || undefined);
       const check: Request['check'] = (...args) => dead().then(() => request.check(...args));
       const arm = () => image().arm({ channel: 'm2:rbd', at: { ...point }, ...(victim && { victim }) });
@@ -70,7 +70,7 @@ export function describeKilledInCeph(scene: () => Scene): void {
     }
   }
 
-  /** It ends as asked, or as if nobody had asked. */
+  /** The request is either carried out or leaves no trace. */
   async function carryOutOrUndo(request: Request, arm: () => void): Promise<void> {
     const [hands, name] = [handsOf(scene()), `child-${randomUUID().slice(0, 8)}`];
     await request.before?.(scene(), hands, name);

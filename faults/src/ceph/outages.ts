@@ -34,7 +34,7 @@ export function describeOutages(scene: () => Scene): void {
   });
 
   const ceph = () => cephOf(scene());
-  /** Begins a write; it may be a long time before it is done. */
+  /** Begins a write, which may take a long time. */
   const write = () => {
     byte += 1;
     const written = disk.write(byte, patienceMs);
@@ -46,7 +46,7 @@ export function describeOutages(scene: () => Scene): void {
       await disk.verify(byte);
       return true;
     });
-  /** The gateway has had an answer, and it was that the storage is away. */
+  /** Waits until a service has answered the gateway that the storage is away. */
   const triedAgain = ({ id, kind }: Operation) =>
     eventually(`the ${kind} to be tried again`, async () => {
       const lines = (await readFile(join(scene().stage.state, 'logs/gateway.log'), 'utf8')).split('\n');
@@ -92,7 +92,7 @@ export function describeOutages(scene: () => Scene): void {
       await ceph().startOsd();
       await written;
       await succeeded(scene(), creating);
-      // A copy that was in the middle is undone; one that had not begun, or was through, is not.
+      // A copy that was under way is undone. One that had not begun, or was complete, is not.
       expect(outcomeOf(await ended(scene(), importing))).toMatch(/^(succeeded|storage\.(timeout|unavailable))$/);
       await expectClean();
     });

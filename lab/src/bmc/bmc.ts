@@ -66,7 +66,7 @@ export async function startBmc(options: BmcOptions): Promise<BmcAddress> {
 
 /** Makes a BMC faulty, or sound again. */
 export async function setBmcMode(bmcDir: string, nodeDir: string, mode: BmcMode): Promise<void> {
-  // The power script reads it anew for every command.
+  // The power script reads it again at every command.
   await writeFile(join(nodeDir, 'mode'), `${mode}\n`);
   // A stopped process: the kernel goes on to accept its packets, as a BMC that hangs would.
   await signalAll([bmcMark(bmcDir)], mode === 'dead' ? 'SIGSTOP' : 'SIGCONT');
@@ -75,5 +75,5 @@ export async function setBmcMode(bmcDir: string, nodeDir: string, mode: BmcMode)
 /** Among an ipmi_sim's arguments, and no other BMC's. */
 export const bmcMark = (dir: string): string => join(dir, 'lan.conf');
 
-/** Ends a BMC; nothing happens when it is gone. The node stays as it is. */
+/** Stops a BMC. Does nothing when it does not run. The node keeps its power state. */
 export const ensureNoBmc = (dir: string): Promise<void> => ensureNoProcessWith([bmcMark(dir)]);

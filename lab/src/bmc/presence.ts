@@ -8,7 +8,7 @@ const QUESTION = ['0600ff07', '00000000000000000009', '2018c88100380e0435'].join
 export async function untilBmcAnswers(address: string, port: number, deadlineMs: number): Promise<void> {
   const socket = createSocket('udp4');
   const answer = new Promise<true>((resolve) => socket.once('message', () => resolve(true)));
-  // A port that nobody has bound yet is refused: that is what we wait out.
+  // A port that is not bound yet refuses the packet: wait until that is over.
   socket.on('error', () => {});
   const deadline = Date.now() + deadlineMs;
   try {
@@ -21,7 +21,7 @@ export async function untilBmcAnswers(address: string, port: number, deadlineMs:
   }
 }
 
-/** `count` different UDP ports of the loopback interface that nobody uses now. */
+/** `count` different UDP ports that are free on the loopback interface. */
 export async function freeUdpPorts(count: number): Promise<number[]> {
   // All are bound before the first is let go: the kernel would hand out the same one again.
   const sockets = Array.from({ length: count }, () => createSocket('udp4'));

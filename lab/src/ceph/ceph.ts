@@ -52,7 +52,7 @@ export interface LabCeph extends CephAccess {
 
 const defaultOsdBytes = 64 * 2 ** 30;
 const startOrder: DaemonName[] = ['mon', 'osd', 'mgr'];
-/** Everybody asks the monitor on the way out: without it that costs seconds. */
+/** The other daemons tell the monitor that they stop. Without it, each waits for seconds. */
 const stopOrder: DaemonName[] = ['osd', 'mgr', 'mon'];
 
 /**
@@ -68,7 +68,7 @@ export async function startCeph({ directory, osdBytes = defaultOsdBytes }: CephO
       const identity = await readIdentity(layout);
       if (identity) await restartCluster(layout, identity);
       else await createCluster(layout, osdBytes);
-      // Last, and not waited for: it counts what the pools hold, and RBD does not need it.
+      // Last, without waiting: the manager counts what the pools hold, and RBD does not need that.
       await ensureDaemon(layout, 'mgr');
       return handleOf(layout);
     } catch (error) {
@@ -79,7 +79,7 @@ export async function startCeph({ directory, osdBytes = defaultOsdBytes }: CephO
   });
 }
 
-/** Ends the cluster of a directory, whoever started it; nothing happens when none runs. What it stores stays. */
+/** Stops the cluster of a directory, whoever started it. Does nothing when none runs. Its data stays. */
 export async function stopCeph(directory: string): Promise<void> {
   const layout = await existingLayout(directory);
   if (!layout) return;

@@ -32,17 +32,17 @@ export async function createCluster(layout: Layout, osdBytes: number): Promise<v
   const identity = { fsid: randomUUID(), osdUuid: randomUUID(), monPort: await freeMonPort(), osdBytes };
   await writeConfigurations(layout, identity);
   await writeKeyrings(layout);
-  // The disk takes longest to make, and needs nobody else.
+  // Making the disk takes longest, and needs no monitor.
   await Promise.all([makeDisk(layout, identity), makeMonitor(layout, identity)]);
   await startOsd(layout);
-  // In one go: a power cut must not leave half of it.
+  // Atomically: a power cut must not leave half a file.
   await writeFile(`${layout.identity}.new`, JSON.stringify(identity));
   await rename(`${layout.identity}.new`, layout.identity);
 }
 
 /** Starts what does not run of a cluster that was made before. */
 export async function restartCluster(layout: Layout, identity: Identity): Promise<void> {
-  // Anew each time: they name the directory, which may have been moved, and what they set may have changed since.
+  // Written at every start: they name the directory, which may have been moved, and their settings may have changed.
   await writeConfigurations(layout, identity);
   await startMon(layout, identity);
   await startOsd(layout);
@@ -147,7 +147,7 @@ async function writeKeyrings(layout: Layout): Promise<void> {
   await writeFile(layout.monKeyring, all, { mode: 0o600 });
 }
 
-/** Of a start that was interrupted; nobody was given anything of it. */
+/** Removes what an interrupted start left. Nothing of it was ever in use. */
 async function removeRests(layout: Layout): Promise<void> {
   for (const name of ['osd', 'mgr', 'mon'] as const) await ensureNoDaemon(layout, name);
   const { directory: _, lock: __, ...made } = layout;

@@ -8,7 +8,7 @@ export interface Identity {
   osdBytes: number;
 }
 
-/** Only the second messenger protocol: the first would need a port of its own. */
+/** Only messenger protocol 2: protocol 1 would need another port. */
 export const monAddress = ({ monPort }: Identity): string => `[v2:127.0.0.1:${monPort}]`;
 
 /** The configuration of the daemons and of the administrator. */

@@ -18,8 +18,8 @@ export async function namespacesIn(ceph: CephAccess, pool: string): Promise<stri
 }
 
 /**
- * All that is stored of images and their snapshots, as RADOS itself lists it: `pool/namespace/object`. What the removal of an image
- * or of a snapshot forgot shows here and nowhere else.
+ * All that is stored of images and their snapshots, as RADOS itself lists it: `pool/namespace/object`. Only here
+ * shows what the removal of an image or of a snapshot left behind.
  */
 export async function imageObjects(ceph: CephAccess): Promise<string[]> {
   const lists = poolsOf(ceph).map(async (pool) => {

@@ -7,7 +7,7 @@ import { ensureNoProcessWith, processesWith, signalAll } from '../process/owned-
 import { toolEnvironment } from '../process/run.js';
 import { daemonIds, type DaemonName, type Layout } from './layout.js';
 
-/** The environment of Ceph's programs: what people keep in CEPH_ARGS is about another cluster. */
+/** The environment of Ceph's programs. A CEPH_ARGS that the user has set is meant for another cluster. */
 export const cephEnvironment = { CEPH_ARGS: '', CEPH_CONF: '' };
 
 /** An argument that only this cluster's daemon has; a program that merely works in its directory does not. */
@@ -17,7 +17,7 @@ export const dataArgument = (layout: Layout, name: DaemonName): string => `--${n
 export const daemonPid = async (layout: Layout, name: DaemonName): Promise<number | undefined> =>
   (await processesWith([dataArgument(layout, name)]))[0];
 
-/** Starts a daemon that does not run yet, in a session of its own; it works some time later. False when it ran already. */
+/** Starts a daemon in its own session, without waiting until it works. Returns false when it ran already. */
 export async function ensureDaemon(layout: Layout, name: DaemonName): Promise<boolean> {
   if ((await daemonPid(layout, name)) !== undefined) return false;
   const args = ['--conf', layout.clusterConf, '-i', daemonIds[name], '-f', dataArgument(layout, name)];
@@ -45,7 +45,7 @@ export async function untilDaemon(layout: Layout, name: DaemonName, works: () =>
   }
 }
 
-/** Ends a daemon in order; after 15 s, or for a daemon that was stopped by a signal, not so. Safe to repeat. */
+/** Stops a daemon by SIGTERM, and kills it when it still runs after 15 s. Safe to repeat. */
 export async function ensureNoDaemon(layout: Layout, name: DaemonName): Promise<void> {
   const mark = [dataArgument(layout, name)];
   await signalAll(mark, 'SIGTERM');
@@ -55,7 +55,7 @@ export async function ensureNoDaemon(layout: Layout, name: DaemonName): Promise<
   await ensureNoProcessWith(mark);
 }
 
-/** What it says before it has its log, and its last words. */
+/** What a daemon prints before it opens its log, and when it crashes. */
 const outputFile = (layout: Layout, name: DaemonName) => join(layout.logs, `${name}.out`);
 
 async function cannotWork(layout: Layout, name: DaemonName, how: string): Promise<Error> {

@@ -5,7 +5,7 @@ export type DaemonName = 'mon' | 'osd' | 'mgr';
 /** What is in the directory of a cluster. */
 export const layoutOf = (directory: string) => ({
   directory,
-  /** What the cluster was made with; written last, so that a directory without it holds nothing that anybody was given. */
+  /** What the cluster was made with. Written last: a directory without it holds no finished cluster. */
   identity: join(directory, 'cluster.json'),
   lock: join(directory, 'lock'),
   clusterConf: join(directory, 'cluster.conf'),
@@ -21,10 +21,10 @@ export const layoutOf = (directory: string) => ({
 });
 export type Layout = ReturnType<typeof layoutOf>;
 
-/** The only one of its kind, so any name does; the OSD's has to be a number. */
+/** There is one daemon of each kind, so any name does; an OSD's has to be a number. */
 export const daemonIds: Record<DaemonName, string> = { mon: 'a', osd: '0', mgr: 'x' };
 
-/** Two pools, and the user who may use them: `client.m2`, without the word that all clients have in common. */
+/** Two pools, and the user who may use them: `m2` for `client.m2`. */
 export interface Access {
   imagePool: string;
   diskPool: string;

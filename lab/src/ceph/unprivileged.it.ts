@@ -9,7 +9,7 @@ import { stopCeph } from './ceph.js';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 const entry = fileURLToPath(new URL('../../dist/index.js', import.meta.url));
-/** Root's tests run it as somebody who has no rights at all; everybody else's run it as themselves. */
+/** As root, the tests run it as a user without any rights; other users run it as themselves. */
 const user = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
 /** A checkout below a closed home directory cannot be run by others, whatever the lab does. */
 const isOpen = [process.execPath, root].every((path) => spawnSync('test', ['-r', path], user).status === 0);

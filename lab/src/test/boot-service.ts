@@ -9,7 +9,7 @@ export interface TestBootService {
   port: number;
   /** When (ms since the epoch) the last script and the last metadata were asked for. */
   times: { script: number; metadata: number };
-  /** The next phone-home that nobody has taken yet; throws after `deadlineMs`. */
+  /** Returns the next phone-home, each once. Throws after `deadlineMs`. */
   nextCall(deadlineMs: number): Promise<Record<string, string>>;
   stop(): Promise<void>;
 }

@@ -39,7 +39,10 @@ export function select(changed: string[], tier: Tier): Selection {
   return { run: 'related', files: [...new Set([...changed, ...reading])] };
 }
 
-/** The files that differ from where `ref` and the checkout parted, those that git does not know yet included. Throws for no such ref. */
+/**
+ * The files that are different since the checkout parted from `ref`, untracked ones included. Throws a usage error when git does not know
+ * `ref`.
+ */
 export async function changedFiles(root: string, ref: string): Promise<string[]> {
   const git = async (...args: string[]) => {
     const { stdout } = await promisify(execFile)('git', args, { cwd: root, maxBuffer: 64 * 2 ** 20 }).catch((cause) => {

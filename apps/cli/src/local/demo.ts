@@ -47,7 +47,7 @@ export function demoCommand(program: Command, act: Act): void {
 async function demo(app: App, flags: DemoOptions): Promise<DemoResult> {
   let stage: Stage | undefined;
   return untilInterrupt(app, '', async (signal) => {
-    // Ctrl-C: whoever waits for a node is torn out of it by the stage's end.
+    // Ctrl-C: closing the stage also ends a wait for a node.
     const interrupted = new Promise<never>((_, reject) => {
       signal.addEventListener('abort', () => reject(signal.reason), { once: true });
     });

@@ -29,7 +29,7 @@ export function addStorageOptions(command: Command): Command {
 }
 
 /**
- * Takes those options out of all that were given. `storage` is undefined when there is none among them, which leaves it as it is.
+ * Splits these options from the others. `storage` is undefined when none was given; then the storage stays as it is.
  * Throws a usage error for what makes no sense.
  */
 export function takeStorage<Flags extends StorageFlags>(flags: Flags, cwd: string) {

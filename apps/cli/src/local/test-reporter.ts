@@ -38,7 +38,7 @@ export default class TimesReporter implements Reporter {
     const states = [...module.children.allTests()].map((test) => test.result().state);
     const count = (state: string) => states.filter((each) => each === state).length;
     const [passed, failed] = [count('passed'), count('failed')];
-    // One that could not be loaded, or whose hook broke: nobody may read "0 failed" of it.
+    // A file that could not be loaded, or whose hook failed, counts as one failed test: it must not show "0 failed".
     const broken = module.state() === 'failed' && failed === 0 ? 1 : 0;
     const startedAt = this.started.get(module.id) ?? 0;
     return {

@@ -4,8 +4,8 @@ import type { Bus } from '../bus.js';
 type Reply<C extends Call> = C extends Call<never, infer Res> ? Res['_zod']['input'] : unknown;
 
 /**
- * Stands in for a service, for one of its calls: `reply` is asked for each answer, and what it throws is answered as an error.
- * Answers the list of the requests that came, which grows.
+ * Stands in for a service, for one of its calls. `reply` makes each answer; when it throws, the answer is that error.
+ * Returns the list of the requests so far, which grows.
  */
 export function answer<C extends Call>(
   bus: Bus,

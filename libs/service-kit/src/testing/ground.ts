@@ -53,6 +53,8 @@ export async function openGround(ownPostgres?: TestPostgres): Promise<Ground> {
         config,
         makeLog(definition.name, config['logLevel'] as string, log),
       );
+      // A test may send a request at once: by then the server must know the service's subscriptions.
+      await service.kit.bus.connection.flush();
       const stop = service.stop;
       service.stop = () => {
         running.delete(service as never);

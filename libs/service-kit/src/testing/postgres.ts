@@ -41,7 +41,7 @@ export async function sharedPostgres(): Promise<TestPostgres> {
     const server = await PostgresServer.create(directory);
     await server.launch();
   }
-  // Also where another file has begun to start it.
+  // Another test file may have made the directory, and be starting the server.
   await until('the shared PostgreSQL accepts connections', () => isReady(directory));
   return { database: () => createDatabase(directory), stop: async () => {} };
 }

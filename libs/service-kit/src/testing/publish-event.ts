@@ -4,7 +4,7 @@ import { v7 as uuidv7 } from 'uuid';
 import type { Bus } from '../bus.js';
 import { ensureEventStream } from '../inbox.js';
 
-/** Tells an event as the service that owns it does; makes the stream when nobody has. */
+/** Publishes an event as the service that owns it does. Makes the stream when it is missing. */
 export async function publishEvent<E extends EventContract>(bus: Bus, event: E, data: DataOf<E>): Promise<void> {
   await ensureEventStream(bus);
   const meta = headers();

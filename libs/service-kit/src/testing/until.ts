@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 
 const deadlineMs = 30_000;
 
-/** Waits until `look` answers something that counts as true, and answers it. Throws, and says what was waited for, after 30 s. */
+/** Calls `look` until it returns something truthy, and returns that. After 30 s it throws, and says what it waited for. */
 export async function until<T>(what: string, look: () => T | Promise<T>): Promise<NonNullable<T>> {
   const end = Date.now() + deadlineMs;
   for (;;) {

@@ -125,8 +125,10 @@ describe('a fork', () => {
   it('that was made flat depends on nothing, and its tag goes', async () => {
     const disk = await service.disk();
     const child = await fork(disk, 'child');
-    expect(await flat(child)).toMatchObject({ depth: 0, fork: null });
+    expect(await flat(child)).toMatchObject({ depth: 0 });
+    // The tag that held it goes right after.
     await until('the tag is gone', async () => (await tagsOf(disk)).length === 0);
+    expect(await shown(child)).toMatchObject({ depth: 0, fork: null });
     await purge(disk);
     expect(volumes(disk, child)).toMatchObject([undefined, { origin: null }]);
     expect(await service.events(child.id)).toEqual(['image.disk.created', 'image.disk.flattened']);
