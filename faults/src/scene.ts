@@ -82,11 +82,12 @@ const importGolden = ({ client, stage: { project, image } }: Scene) =>
 const hasEnded = ({ state }: Operation) => !['running', 'undoing'].includes(state);
 
 /** Asks for the operation until it has ended, whoever dies meanwhile. */
-export function ended({ impatient }: Scene, { id }: Operation): Promise<Operation> {
-  return eventually(`the end of operation ${id}`, async () => {
+export function ended({ impatient }: Scene, { id }: Operation, forMs?: number): Promise<Operation> {
+  const look = async () => {
     const operation = await impatient.call('operationShow', { params: { id } });
     return hasEnded(operation) ? operation : undefined;
-  });
+  };
+  return eventually(`the end of operation ${id}`, look, forMs);
 }
 
 export async function succeeded(scene: Scene, operation: Operation): Promise<Operation> {
@@ -96,8 +97,8 @@ export async function succeeded(scene: Scene, operation: Operation): Promise<Ope
 }
 
 /** What `look` finds, as soon as it finds something. While M2 is away there is nothing to find. */
-export async function eventually<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
-  const until = Date.now() + patienceMs;
+export async function eventually<T>(what: string, look: () => Promise<T | undefined>, forMs = patienceMs): Promise<T> {
+  const until = Date.now() + forMs;
   let why: unknown;
   while (Date.now() < until) {
     try {

@@ -30,6 +30,8 @@ export const routeTable = (): string =>
     ]),
   );
 
+const triedAgain = { transient: 'until the deadline', absent: 'waited for', bug: 'a few times', final: '' };
+
 export const errorTable = (): string =>
   table(
     ['Code', 'Status', 'What is wrong', 'What to do', 'Tried again by itself'],
@@ -38,7 +40,7 @@ export const errorTable = (): string =>
       String(kind.status),
       kind.title,
       kind.remedy,
-      'retryable' in kind && kind.retryable ? 'yes' : '',
+      triedAgain[kind.retry],
     ]),
   );
 

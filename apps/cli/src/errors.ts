@@ -84,7 +84,7 @@ export function operationError(operation: Operation): CliError {
       code,
       title: `The operation ${operation.kind} needs attention`,
       detail: operation.attention ?? detail,
-      remedy: `Mend the cause, then m2 operation resume ${operation.id}.`,
+      remedy: `Fix the cause, then m2 operation resume ${operation.id}.`,
       exitCode: exitCodes.needsAttention,
     });
   }

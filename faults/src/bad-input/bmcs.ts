@@ -51,7 +51,8 @@ async function stuck(scene: Scene) {
   const { about } = await succeeded(scene, await askProvision(scene, { node: 'node-3' }));
   const provision = about['provision']!;
   await bmc.setBmcMode('dead');
-  const operation = await ended(scene, await askDeprovision(scene, provision));
+  // A BMC that does not answer is waited for until the deadline of the step, three minutes.
+  const operation = await ended(scene, await askDeprovision(scene, provision), 240_000);
   await bmc.setBmcMode('ok');
   const keptDisk = (await lookAround(scene)).disks.some(({ holder }) => holder === provision);
   const stayedOn = await bmc.running();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type ErrorCode, errorCatalogue, isErrorCode, M2Error, toProblem } from './errors.js';
+import { type ErrorCode, errorCatalogue, isErrorCode, M2Error, type RetryClass, toProblem } from './errors.js';
 
 const codes = Object.keys(errorCatalogue) as ErrorCode[];
 
@@ -8,7 +8,7 @@ describe.each(codes)('%s', (code) => {
     status: number;
     title: string;
     remedy: string;
-    retryable?: boolean;
+    retry: RetryClass;
     untouched?: boolean;
   };
 
@@ -20,11 +20,9 @@ describe.each(codes)('%s', (code) => {
     expect(kind.remedy).toMatch(/^[A-Z].*\.(json)?\.?$/);
   });
 
-  it('is not retryable where the same call cannot succeed later', () => {
-    // 4xx: what was asked is wrong, or something is in the way that somebody has to take away. And what is tried again has been sent
-    // more than once, so nobody can be sure that it touched nothing.
-    const isFinal = kind.status < 500 || kind.untouched === true;
-    expect(isFinal && kind.retryable === true).toBe(false);
+  it('is final where the same call cannot succeed later', () => {
+    // 4xx: what was asked is wrong, or something is in the way that somebody has to take away.
+    expect(kind.status < 500 && kind.retry !== 'final').toBe(false);
   });
 
   it('leaves as problem details', () => {

@@ -1,22 +1,28 @@
 /**
  * The catalogue of errors. An error is a value with a stable code: programs match on the code, people read `title` (what is
- * wrong, in general), `detail` (what is wrong, here) and `remedy` (what to do next). `retryable` tells a saga that the same
- * call may succeed later without anybody's help; everything else makes it undo at once.
+ * wrong, in general), `detail` (what is wrong, here) and `remedy` (what to do next).
  */
+
+/**
+ * What a saga does with a step that fails like this. `transient`: asks again until the step's deadline. `absent`: waits, for the service is not
+ * there at all. `final`: nothing changes by itself, so it turns back. `bug`: asks again a few times with growing pauses, then turns back.
+ */
+export type RetryClass = 'transient' | 'absent' | 'final' | 'bug';
+
 interface ErrorKind {
   status: number;
   title: string;
   remedy: string;
-  retryable?: boolean;
+  retry: RetryClass;
   /** The command did not reach what it was for, so there is nothing to undo. */
   untouched?: boolean;
 }
 
-const kind = (status: number, title: string, remedy: string, retryable = false): ErrorKind => ({
+const kind = (status: number, title: string, remedy: string, retry: RetryClass = 'final'): ErrorKind => ({
   status,
   title,
   remedy,
-  retryable,
+  retry,
 });
 
 export const errorCatalogue = {
@@ -36,7 +42,7 @@ export const errorCatalogue = {
     504,
     'The answer did not come in time',
     'Try again; the same Idempotency-Key is safe.',
-    true,
+    'transient',
   ),
   'auth.missing': kind(401, 'No credentials were sent', 'Send "Authorization: Bearer <token>", or run m2 login.'),
   'auth.invalid': kind(401, 'The token is not known, or was revoked', 'Ask an admin for a new token.'),
@@ -136,9 +142,9 @@ export const errorCatalogue = {
     503,
     'The storage does not answer',
     'Check the storage; the operation goes on by itself.',
-    true,
+    'transient',
   ),
-  'storage.timeout': kind(503, 'The storage did not answer in time', 'Check the storage.', true),
+  'storage.timeout': kind(503, 'The storage did not answer in time', 'Check the storage.', 'transient'),
   'storage.bad_name': kind(500, 'The storage cannot take a volume of this name', 'Report it with the trace id.'),
   'storage.bad_size': kind(
     422,
@@ -156,19 +162,24 @@ export const errorCatalogue = {
     503,
     'The iSCSI target does not answer',
     'Check tgtd; exports are restored by themselves.',
-    true,
+    'transient',
   ),
   'target.invalid_value': kind(
     422,
     'The iSCSI target cannot take this value',
     'Use a value without commas or control characters.',
   ),
-  'target.failed': kind(500, 'The iSCSI target refused a command', 'Read the detail and the log of iscsi-svc.', true),
+  'target.failed': kind(
+    500,
+    'The iSCSI target refused a command',
+    'Read the detail and the log of iscsi-svc.',
+    'transient',
+  ),
   'target.no_backing': kind(
     500,
     'The disk behind a target cannot be opened',
     'Check the storage and the log of iscsi-svc.',
-    true,
+    'transient',
   ),
   'target.no_port': kind(503, 'No port is free for another target', 'Give M2 more ports, or end what uses them.'),
   'target.not_installed': kind(500, 'The iSCSI target is not installed', 'Install the package tgt.'),
@@ -176,13 +187,18 @@ export const errorCatalogue = {
     503,
     'The target is kept alive by input and output that does not end',
     'Check the storage.',
-    true,
+    'transient',
   ),
-  'target.exists': kind(500, 'The target exists already', 'Read the log of iscsi-svc.', true),
-  'target.not_found': kind(500, 'The target does not exist', 'Read the log of iscsi-svc.', true),
+  'target.exists': kind(500, 'The target exists already', 'Read the log of iscsi-svc.', 'transient'),
+  'target.not_found': kind(500, 'The target does not exist', 'Read the log of iscsi-svc.', 'transient'),
   'node.not_found': kind(404, 'There is no such node', 'List them with m2 node list.'),
   'node.exists': kind(409, 'A node has this name or MAC already', 'Choose another name, or remove that node.'),
   'node.busy': kind(409, 'The node is reserved', 'Wait until it is released, or choose another node.'),
+  'node.broken': kind(
+    409,
+    'The node is marked broken',
+    'Choose another node, or have it repaired: m2 node mark-repaired.',
+  ),
   'nic.not_found': kind(404, 'The node has no such nic', 'See its nics with m2 node show.'),
   'network.not_found': kind(404, 'There is no such network', 'Use the network that this installation has.'),
   'driver.unknown': {
@@ -194,7 +210,7 @@ export const errorCatalogue = {
     untouched: true,
   },
   'bmc.unreachable': {
-    ...kind(504, 'The BMC does not answer', 'Check its address, its cable and its power.'),
+    ...kind(504, 'The BMC does not answer', 'Check its address, its cable and its power.', 'transient'),
     untouched: true,
   },
   'bmc.auth_failed': {
@@ -202,7 +218,13 @@ export const errorCatalogue = {
     untouched: true,
   },
   'bmc.ignored_command': kind(502, 'The BMC said yes and did nothing', 'Reset the BMC, or power the node by hand.'),
-  'bmc.timeout': kind(504, 'The BMC did not finish in time', 'Check the BMC; then resume or repeat the operation.'),
+  'bmc.timeout': kind(
+    504,
+    'The BMC did not finish in time',
+    'Check the BMC; then resume or repeat the operation.',
+    'transient',
+  ),
+  'bmc.busy': kind(503, 'The BMC is busy, or is just starting', 'Wait; the operation goes on by itself.', 'transient'),
   'bmc.tool_missing': {
     ...kind(500, 'The program that speaks to BMCs is not installed', 'Install the package ipmitool.'),
     untouched: true,
@@ -237,15 +259,20 @@ export const errorCatalogue = {
     'The operation does not wait for a person',
     'See its state with m2 operation show.',
   ),
+  'operation.step_not_skippable': kind(
+    409,
+    'The step cannot be left out',
+    'See the stuck steps with m2 operation show; fix the cause and resume, or abandon the operation.',
+  ),
   'operation.cancelled': kind(409, 'The operation was cancelled', 'Start it again when it is wanted.'),
   'fence.stale': kind(409, 'A newer runner has taken over the operation', 'Nothing: the newer runner finishes it.'),
   'service.unavailable': kind(
     503,
     'A service does not answer',
     'Check m2 status; the operation goes on by itself.',
-    true,
+    'absent',
   ),
-  internal: kind(500, 'Something went wrong inside M2', 'Look for the trace id in the logs, and report it.', true),
+  internal: kind(500, 'Something went wrong inside M2', 'Look for the trace id in the logs, and report it.', 'bug'),
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof errorCatalogue;
@@ -278,8 +305,13 @@ export class M2Error extends Error {
     return errorCatalogue[this.code].status;
   }
 
+  get retry(): RetryClass {
+    return errorCatalogue[this.code].retry;
+  }
+
+  /** Whether the same call may succeed later without anybody's help. */
   get retryable(): boolean {
-    return (errorCatalogue[this.code] as ErrorKind).retryable ?? false;
+    return this.retry !== 'final';
   }
 
   get untouched(): boolean {

@@ -29,7 +29,16 @@ export const operationKinds = [
 ] as const;
 export type OperationKind = (typeof operationKinds)[number];
 
-export const operationStates = ['running', 'undoing', 'succeeded', 'failed', 'cancelled', 'needs_attention'] as const;
+/** `abandoned`: a person ended it as it was. What it had made, or had still to take back, stays. */
+export const operationStates = [
+  'running',
+  'undoing',
+  'succeeded',
+  'failed',
+  'cancelled',
+  'needs_attention',
+  'abandoned',
+] as const;
 export type OperationState = (typeof operationStates)[number];
 
 /** `unknown`: the intent is on record and the outcome is not; a crash may have been in between. */
@@ -42,8 +51,12 @@ export const operationStep = z.object({
   attempts: z.int(),
   startedAt: time.nullable(),
   endedAt: time.nullable(),
+  undoStartedAt: time.nullable(),
+  undoEndedAt: time.nullable(),
   progress: z.object({ done: z.number(), total: z.number().nullable(), text: z.string() }).nullable(),
   error: errorValue.nullable(),
+  /** A person left it out: who, and why. */
+  skipped: z.object({ by: z.string(), reason: z.string() }).nullable(),
 });
 export type OperationStep = z.infer<typeof operationStep>;
 
@@ -56,15 +69,26 @@ export const operation = z.object({
   about: z.record(z.string(), z.string()),
   steps: z.array(operationStep),
   error: errorValue.nullable(),
-  /** For `needs_attention`: what is left, and what to do. */
+  /** For `needs_attention`: what is left, and what to do. For `abandoned`: who ended it, why, and what is left. */
   attention: z.string().nullable(),
   cancellable: z.boolean(),
+  /** Somebody asked that it stop. */
+  cancelRequested: z.boolean(),
+  /** It is not begun before this moment. */
+  notBefore: time.nullable(),
   createdAt: time,
   startedAt: time.nullable(),
   endedAt: time.nullable(),
   createdBy: z.string(),
 });
 export type Operation = z.infer<typeof operation>;
+
+/** What a person is told before a step is left out, or an operation is abandoned: what stays behind, and what may do harm from then on. */
+export const wayOut = z.object({
+  operation: id,
+  steps: z.array(z.object({ step: z.string(), leaves: z.string(), unsafe: z.string().nullable() })),
+});
+export type WayOut = z.infer<typeof wayOut>;
 
 export const provision = z.object({
   id,
@@ -105,8 +129,20 @@ const operationRef = z.object({ id, project: id, kind: z.enum(operationKinds), b
 export const operationStarted = event('gateway.operation.started', 'An operation was accepted', operationRef);
 export const operationEnded = event(
   'gateway.operation.ended',
-  'An operation ended, as asked or undone',
+  'An operation ended: as asked, undone or abandoned; or it needs attention',
   operationRef.extend({ state: z.enum(operationStates), error: errorValue.nullable() }),
+);
+/** `by` is who did it, for `reason`. */
+const decided = operationRef.extend({ reason: z.string() });
+export const operationStepSkipped = event(
+  'gateway.operation.step-skipped',
+  'A person left a step of a stuck operation out',
+  decided.extend({ step: z.string() }),
+);
+export const operationAbandoned = event(
+  'gateway.operation.abandoned',
+  'A person ended a stuck operation as it was',
+  decided.extend({ left: z.array(z.string()) }),
 );
 export const projectCreated = event(
   'gateway.project.created',

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { id, mac, name, nameOrId, page, pageOf, time } from './fields.js';
+import { id, mac, name, nameOrId, page, pageOf, text, time } from './fields.js';
 import { command, event, query } from './message.js';
 
 /** No value that reaches a tool's argument list may look like an option. */
@@ -46,6 +46,8 @@ export const node = z.object({
   holder: id.nullable(),
   /** The project of the holder. */
   holderProject: id.nullable(),
+  /** A person marked it broken: nobody gets it, and its BMC is not asked to power it off. */
+  broken: z.object({ reason: text, by: z.string(), since: time }).nullable(),
   createdAt: time,
 });
 export type Node = z.infer<typeof node>;
@@ -72,9 +74,23 @@ export const nodeRemove = command(
   z.object({}),
 );
 
+const decision = z.object({ nodeId: id, by: z.string(), reason: text.min(1).max(500) });
+export const nodeMarkBroken = command(
+  'hil.node.mark-broken',
+  'Keeps a node from everybody until it is marked repaired; who holds it goes on holding it',
+  decision,
+  node,
+);
+export const nodeMarkRepaired = command(
+  'hil.node.mark-repaired',
+  'Gives a node that was marked broken free to be used',
+  decision,
+  node,
+);
+
 export const nodeReserve = command(
   'hil.node.reserve',
-  'Gives a node to one provision; refused while another holds it',
+  'Gives a node to one provision; refused while another holds it, or while it is marked broken',
   z.object({ nodeId: id, project: id, holder: id }),
   node,
 );
@@ -110,7 +126,7 @@ export const powerBoot = command(
 );
 export const powerOff = command(
   'hil.power.off',
-  'Powers a node off, and returns when it was observed off',
+  'Powers a node off, and returns when it was observed off; the BMC of a node that is marked broken is not asked',
   z.object({ nodeId: id, holder: id }),
   z.object({}),
 );
@@ -126,6 +142,9 @@ const held = nodeRef.extend({ project: id, holder: id });
 export const nodeRegistered = event('hil.node.registered', 'A node is known now', nodeRef);
 export const nodeChanged = event('hil.node.changed', "A node's BMC was changed", nodeRef);
 export const nodeRemoved = event('hil.node.removed', 'A node was forgotten', nodeRef);
+const decided = nodeRef.extend({ by: z.string(), reason: text });
+export const nodeMarkedBroken = event('hil.node.marked-broken', 'A person marked a node broken', decided);
+export const nodeMarkedRepaired = event('hil.node.marked-repaired', 'A person marked a node repaired', decided);
 export const nodeReserved = event('hil.node.reserved', 'A provision holds a node', held);
 export const nodeReleased = event('hil.node.released', 'A node is free again', held);
 export const networkAttached = event(

@@ -68,7 +68,7 @@ export const event = <Data extends z.ZodType>(
 
 /** Headers of a request between services (`traceparent` is W3C Trace Context's). */
 export const headers = {
-  /** `operation/step/do|undo`, or `direct/<uuid>` for a command that belongs to no operation. */
+  /** `operation/step/do|undo|skip`, or `direct/<uuid>` for a command that belongs to no operation. */
   effect: 'm2-effect',
   /** Grows with every runner that takes the operation over; a service refuses an older one. */
   fence: 'm2-fence',

@@ -38,7 +38,7 @@ describe('an input that is wrong', () => {
     [
       useCases.operationList,
       { state: 'done' },
-      'state: must be one of running, undoing, succeeded, failed, cancelled, needs_attention',
+      'state: must be one of running, undoing, succeeded, failed, cancelled, needs_attention, abandoned',
     ],
     [useCases.nodeRegister, { ...node, nics: [] }, 'nics: must have at least 1 entry'],
     [

@@ -67,7 +67,7 @@ it('any saga, with any failures and any deaths of its runners, ends done as a wh
       };
       await endOf(world);
 
-      const wanted = world.saga.steps.filter(({ when }) => when!({})).map(({ name }) => name);
+      const wanted = world.steps.filter(({ when }) => when!({})).map(({ name }) => name);
       const { state, attention } = world.ended[0]!;
       expect(world.ended).toHaveLength(1);
       expect(attention).toBeNull();
@@ -79,7 +79,7 @@ it('any saga, with any failures and any deaths of its runners, ends done as a wh
 
       const first = (what: string) => world.sent.indexOf(what);
       const last = (what: string) => world.sent.lastIndexOf(what);
-      for (const { name, after } of world.saga.steps) {
+      for (const { name, after } of world.steps) {
         // Nothing is done before what it stands on, nor undone before what stands on it.
         for (const before of after.filter((one) => wanted.includes(one) && first(`do ${name}`) >= 0))
           expect(first(`do ${before}`)).toBeLessThan(first(`do ${name}`));
@@ -91,5 +91,56 @@ it('any saga, with any failures and any deaths of its runners, ends done as a wh
       }
     }),
     { numRuns: 300 },
+  );
+});
+
+/** Fails for good, for as long as anybody asks. */
+const forEver = Array.from({ length: 200 }, (): Outcome => ({ error: 'bmc.auth_failed' }));
+const stuckSagas = fc.record({
+  steps: fc.array(fc.record({ after: fc.subarray(letters), stuck: fc.boolean() }), {
+    minLength: 1,
+    maxLength: letters.length,
+  }),
+  forwardOnly: fc.boolean(),
+  deaths: fc.array(fc.nat({ max: 60 }), { maxLength: 3 }),
+});
+
+it('any saga that is stuck, with any deaths of its runners, ends when a person leaves out what is stuck, and nothing else is left', async () => {
+  await fc.assert(
+    fc.asyncProperty(stuckSagas, async ({ steps: drawn, forwardOnly, deaths }) => {
+      const names = letters.slice(0, drawn.length);
+      const before = (name: string, after: string[]) => after.filter((one) => one < name && names.includes(one));
+      const skip = { leaves: 'It stays.', unsafe: null };
+      const steps = drawn.map(({ after }, at) => step(names[at]!, before(names[at]!, after), { skip }));
+      // On the way back: everything is done, and then the last step fails.
+      const world = World.of(forwardOnly ? steps : [...steps, step('z', names)], { forwardOnly });
+      const direction = forwardOnly ? 'do' : 'undo';
+      drawn.forEach(({ stuck }, at) => stuck && world.when(`${direction} ${names[at]}`, ...forEver));
+      world.when('do z', ...forEver);
+      let awaited = 0;
+      world.beforeAwait = () => {
+        awaited += 1;
+        if (deaths.includes(awaited)) world.kill();
+      };
+
+      const stuck = names.filter((_, at) => drawn[at]!.stuck);
+      for (let asked = 0; ; asked += 1) {
+        if (asked > names.length) throw new Error(`It does not end: ${world.sent.join(', ')}`);
+        world.ended.length = 0;
+        await endOf(world);
+        if (world.ended[0]!.state !== 'needs_attention') break;
+        const tried = world.rows.filter(
+          ({ name, state }) => stuck.includes(name) && ['unknown', 'failed'].includes(state),
+        );
+        expect(tried).not.toEqual([]);
+        for (const row of tried) row.skip = { by: 'olga', reason: 'it is dead' };
+      }
+      expect(world.ended[0]!.state).toBe(forwardOnly ? 'succeeded' : 'failed');
+      expect([...world.present].toSorted()).toEqual(
+        forwardOnly ? names.filter((name) => !stuck.includes(name)) : stuck,
+      );
+      for (const name of names) expect([name, world.state(name) === 'skipped']).toEqual([name, stuck.includes(name)]);
+    }),
+    { numRuns: 200 },
   );
 });

@@ -200,6 +200,32 @@ describe('a cancelled operation', () => {
     expect(last(world.ended)!.state).toBe('cancelled');
   });
 
+  it('that failed before it saw the cancel ends cancelled, and says what had failed', async () => {
+    const slow = gate();
+    const world = World.of([step('a'), step('b', ['a'])]).when('do b', slow.promise, { error: 'node.busy' });
+    const execution = world.takeOver();
+    const running = execution.run();
+    await during(0);
+    execution.cancel();
+    slow.reject(new M2Error('node.busy', 'somebody has it'));
+    await during(0);
+    await running;
+    expect(last(world.ended)).toMatchObject({ state: 'cancelled', error: { code: 'operation.cancelled' } });
+    expect(last(world.ended)!.error!.detail).toContain('somebody has it');
+    expect(world.present.size).toBe(0);
+  });
+
+  it('that failed here while another replica was asked to cancel it ends cancelled too', async () => {
+    const world = World.of([step('a'), step('b', ['a'])]).when('do b', { error: 'node.busy' });
+    world.beforeAwait = () => {
+      // On record, and not told to the runner yet.
+      if (world.sent.includes('do b')) world.cancelRequested = true;
+    };
+    await finish(world.takeOver());
+    expect(last(world.ended)).toMatchObject({ state: 'cancelled', error: { code: 'operation.cancelled' } });
+    expect(world.present.size).toBe(0);
+  });
+
   it('whose runner died is cancelled by the next one', async () => {
     const world = World.of([step('a'), step('b', ['a'])]).when('do b', new Promise(() => {}));
     void world.takeOver().run();
@@ -209,6 +235,125 @@ describe('a cancelled operation', () => {
     await finish(world.takeOver());
     expect(world.sent).toEqual(['do a', 'do b', 'undo b', 'undo a']);
     expect(last(world.ended)!.state).toBe('cancelled');
+  });
+});
+
+describe('the times of a step', () => {
+  it('are those of its undo apart from those of what was done', async () => {
+    const world = World.of([step('a'), step('b', ['a'])]).when(
+      'do b',
+      new Promise<void>((_, reject) => setTimeout(() => reject(new M2Error('node.busy', 'x')), 10_000)),
+    );
+    world.when('undo a', new Promise((resolve) => setTimeout(resolve, 20_000)));
+    await finish(world.takeOver());
+    const [a, b] = world.rows;
+    const seconds = (from: string | null, to: string | null) => (Date.parse(to!) - Date.parse(from!)) / 1_000;
+    expect(seconds(a!.startedAt, a!.endedAt)).toBe(0);
+    expect(seconds(a!.endedAt, a!.undoStartedAt)).toBe(10);
+    expect(seconds(a!.undoStartedAt, a!.undoEndedAt)).toBe(10);
+    expect(b).toMatchObject({ undoStartedAt: expect.any(String) as string, undoEndedAt: expect.any(String) as string });
+  });
+});
+
+describe('the wall clock', () => {
+  it('ends no wait and no deadline when somebody sets it', async () => {
+    const world = World.of([step('a', [], { deadlineMs: 60_000 })]);
+    world.when('do a', ...Array.from({ length: 5 }, () => ({ error: 'storage.timeout' as const })));
+    const running = world.takeOver().run();
+    await during(500);
+    vi.setSystemTime(Date.now() + 7_200_000);
+    await during(1_000);
+    vi.setSystemTime(Date.now() - 14_400_000);
+    await during(30_000);
+    await running;
+    expect(last(world.ended)!.state).toBe('succeeded');
+    expect(world.sent).toHaveLength(6);
+  });
+});
+
+describe('a bug in a handler', () => {
+  it('ends the operation after a few tries, and does not go on for the day that the step may last', async () => {
+    const world = World.of([step('a', [], { deadlineMs: 86_400_000 })]);
+    world.when('do a', ...Array.from({ length: 99 }, () => ({ error: 'internal' as const })));
+    const before = performance.now();
+    await finish(world.takeOver());
+    expect(last(world.ended)).toMatchObject({ state: 'failed', error: { code: 'internal' } });
+    expect(world.sent.filter((what) => what === 'do a')).toHaveLength(5);
+    expect(performance.now() - before).toBeLessThan(120_000);
+  });
+});
+
+describe('a step that a person leaves out', () => {
+  const instead = () => ({ call: step('node').do!({} as never).call, input: {} });
+  const skip = { by: 'olga', reason: 'the BMC is dead' };
+  const rule = { leaves: 'It may be on.', unsafe: null, instead };
+  const stuckAt = (world: World, name: string) =>
+    Object.assign(
+      world.rows.find((row) => row.name === name)!,
+      { skip },
+    );
+
+  it('has what stands in for it done, and lets the others go on', async () => {
+    const world = World.of([step('off', [], { skip: rule }), step('release', ['off'])], { forwardOnly: true });
+    world.when('do off', ...Array.from({ length: 99 }, () => ({ error: 'bmc.unreachable' as const })));
+    await finish(world.takeOver());
+    expect(last(world.ended)!.state).toBe('needs_attention');
+    const before = world.sent.length;
+    stuckAt(world, 'off');
+    await finish(world.takeOver());
+    expect(world.sent.slice(before)).toEqual(['skip off', 'do release']);
+    expect(last(world.ended)).toMatchObject({ state: 'succeeded', attention: null });
+    expect(world.state('off')).toBe('skipped');
+  });
+
+  it('on the way back is not undone, and what it stood on is', async () => {
+    const world = World.of([step('a'), step('on', ['a'], { skip: rule }), step('c', ['on'])]);
+    world.when('do c', { error: 'node.busy' });
+    world.when('undo on', ...Array.from({ length: 99 }, () => ({ error: 'bmc.unreachable' as const })));
+    await finish(world.takeOver());
+    expect(last(world.ended)!.state).toBe('needs_attention');
+    stuckAt(world, 'on');
+    await finish(world.takeOver());
+    expect(world.sent.slice(-2)).toEqual(['skip on', 'undo a']);
+    expect(last(world.ended)).toMatchObject({ state: 'failed', error: { code: 'node.busy' } });
+    expect([...world.present]).toEqual(['on']);
+  });
+
+  it('stays stuck when what stands in for it cannot be done', async () => {
+    const world = World.of([step('off', [], { skip: rule })], { forwardOnly: true });
+    stuckAt(world, 'off');
+    world.when('skip off', ...Array.from({ length: 99 }, () => ({ error: 'node.not_found' as const })));
+    await finish(world.takeOver());
+    expect(last(world.ended)!.state).toBe('needs_attention');
+  });
+});
+
+describe('steps that depend on the input', () => {
+  it('are as many as the input says, for every runner', async () => {
+    const nics = (input: unknown) => (input as { nics: string[] }).nics;
+    const world = new World(
+      {
+        kind: 'provision',
+        version: 1,
+        forwardOnly: false,
+        steps: (input) => [...nics(input).map((nic) => step(nic)), step('on', nics(input))],
+      },
+      { nics: ['eth0', 'eth1', 'eth2'] },
+    );
+    world.when('do eth1', new Promise(() => {}));
+    void world.takeOver().run();
+    await during(0);
+    world.kill();
+    world.when('do eth1', 'ok');
+    await finish(world.takeOver());
+    expect(last(world.ended)!.state).toBe('succeeded');
+    expect([...world.present].toSorted()).toEqual(['eth0', 'eth1', 'eth2', 'on']);
+    expect(last(world.sent)).toBe('do on');
+  });
+
+  it('are checked when an operation is accepted', () => {
+    const saga = { kind: 'provision' as const, version: 1, forwardOnly: false, steps: () => [step('a', ['b'])] };
+    expect(() => new World(defineSaga(saga))).toThrow('waits for b');
   });
 });
 
@@ -481,7 +626,7 @@ describe('an operation that needs attention', () => {
   it('may have been stuck in its very first attempt', async () => {
     const world = World.of([step('off', [], { deadlineMs: 40_000 }), step('release', ['off'])], { forwardOnly: true });
     const late = new Promise<void>((_, reject) =>
-      setTimeout(() => reject(new M2Error('bmc.unreachable', 'slow')), 39_000),
+      setTimeout(() => reject(new M2Error('bmc.unreachable', 'slow')), 40_000),
     );
     late.catch(() => {});
     world.when('do off', late);
@@ -509,7 +654,7 @@ describe('a database that is away', () => {
 
 describe('a saga', () => {
   const saga = (steps: Parameters<typeof World.of>[0]) => () =>
-    defineSaga({ kind: 'provision', forwardOnly: false, steps });
+    defineSaga({ kind: 'provision', version: 1, forwardOnly: false, steps });
 
   it('is refused at start-up when its steps make no order', () => {
     expect(saga([step('a'), step('a')])).toThrow('two steps named a');

@@ -1,6 +1,10 @@
+export { Claims } from './claims.js';
 export type { Commission, Idempotency } from './commission.js';
+export { type Part, partOf } from './compose.js';
 export { Journal, LostOperation } from './journal.js';
-export type { SagaRegistry } from './registry.js';
+export { Saga1796000000000 } from './migrations.js';
+export { SagaRegistry } from './registry.js';
+export { newStep, type OperationRow } from './rows.js';
 export { Runner, type RunnerOptions } from './runner.js';
 export {
   type CallSpec,
@@ -9,8 +13,10 @@ export {
   type SagaState,
   send,
   shownProgress,
+  type Skip,
   type Step,
+  stepsOf,
   type WaitOutcome,
   whatFailed,
 } from './saga.js';
-export { newStep, type OperationRow, OperationStore } from './store.js';
+export { OperationStore } from './store.js';

@@ -1,15 +1,22 @@
 import type { ErrorValue, StepState } from '@m2/contracts';
 import type { Database } from '@m2/service-kit';
+import type { Skip } from './saga.js';
 
-/** What changes of one step, written whole. */
+/** One step of an operation. What changes of it is written whole. */
 export interface StepRow {
   name: string;
+  /** The steps that it waits for; null: accepted before this was kept. */
+  after: string[] | null;
   state: StepState;
   attempts: number;
   startedAt: string | null;
   endedAt: string | null;
   reply: unknown;
   error: ErrorValue | null;
+  undoStartedAt: string | null;
+  undoEndedAt: string | null;
+  /** A person left it out. */
+  skip: Skip | null;
 }
 
 /** Another runner has taken the operation over; this one must let go of it. */
@@ -68,17 +75,26 @@ export class Journal {
 
   private async flush(batch: Entry[]): Promise<void> {
     try {
-      const rows = batch.flatMap(({ operation, fence, steps }) => steps.map((step) => ({ operation, fence, ...step })));
+      const rows = batch.flatMap(({ operation, fence, steps }) =>
+        steps.map(({ after: _, skip: __, ...step }) => ({ operation, fence, ...step })),
+      );
       const written = await this.database.query<{ operation: string }>(
         `WITH changes AS (
            SELECT * FROM jsonb_to_recordset($1::jsonb) AS c(operation uuid, fence bigint, name text, state text, attempts int,
-             "startedAt" timestamptz, "endedAt" timestamptz, reply jsonb, error jsonb)
+             "startedAt" timestamptz, "endedAt" timestamptz, reply jsonb, error jsonb, "undoStartedAt" timestamptz,
+             "undoEndedAt" timestamptz)
          ), mine AS (
            SELECT o.id FROM operations o WHERE (o.id, o.fence) IN (SELECT operation, fence FROM changes) FOR SHARE
+         ), progress AS (
+           -- a step that came to its end is progress: the runners before this one did not fail for nothing
+           UPDATE operations o SET takeovers = 0
+           FROM changes c JOIN mine m ON m.id = c.operation
+           WHERE o.id = c.operation AND o.takeovers > 0 AND c.state IN ('done', 'skipped', 'undone')
          )
          UPDATE operation_steps s
          SET state = c.state, attempts = c.attempts, started_at = c."startedAt", ended_at = c."endedAt", reply = c.reply,
-             error = c.error, progress = CASE WHEN c.state = 'running' THEN s.progress END
+             error = c.error, undo_started_at = c."undoStartedAt", undo_ended_at = c."undoEndedAt",
+             progress = CASE WHEN c.state = 'running' THEN s.progress END
          FROM changes c JOIN mine m ON m.id = c.operation
          WHERE s.operation = c.operation AND s.name = c.name
          RETURNING s.operation`,

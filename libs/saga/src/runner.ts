@@ -1,39 +1,65 @@
-import type { Operation, OperationKind } from '@m2/contracts';
+import type { Operation, OperationKind, WayOut } from '@m2/contracts';
 import { type Kit, meter, type Session, type Sql } from '@m2/service-kit';
 import { v7 as uuidv7 } from 'uuid';
+import { Claims } from './claims.js';
 import type { Commission } from './commission.js';
-import { Execution } from './execution.js';
+import { Execution, type ExecutionParts } from './execution.js';
 import { Journal, type StepRow } from './journal.js';
+import { isSameGraph } from './graph.js';
 import type { SagaRegistry } from './registry.js';
-import { newStep, type OperationRow, OperationStore } from './store.js';
+import { type Limits, Room } from './room.js';
+import { newStep, type OperationRow } from './rows.js';
+import { type Saga, type Skip, stepsOf } from './saga.js';
+import { OperationStore } from './store.js';
+import { WaysOut } from './ways-out.js';
 
-/** How often leases are renewed, and abandoned operations looked for. */
+/** How often leases are renewed, and operations that nobody runs looked for. */
 const heartbeatMs = 3_000;
+/** An operation that ran here for this long does not end its runners: that earlier ones died is forgotten. */
+const steadyMs = 60_000;
+/** So many runners in a row may die, or give up, before a step comes to its end. Then a person is asked. */
+const mostTakeovers = 10;
 
-export interface RunnerOptions {
+export interface RunnerOptions extends Limits {
   sagas: SagaRegistry;
   /** Name of this replica; one that comes back under its name takes its own operations up at once. */
   instance: string;
-  /** Operations that this replica works on at the same time. */
-  concurrency: number;
+  /** The table that has a row for each project, in the schema of the service. */
+  projects: string;
   /** Tells whoever watches that the operation changed. */
   changed(operation: string): void;
 }
 
-/** Runs operations: those accepted here at once, those of dead replicas when their lease is over. A provider of a Nest module. */
+interface Running {
+  execution: Execution;
+  row: OperationRow;
+  since: number;
+  done: Promise<void>;
+}
+
+/**
+ * Runs operations: those accepted here at once, those that wait and those of dead replicas when there is room. A provider of a Nest module.
+ */
 export class Runner {
+  /** This life of the replica, among those that say that they live. */
+  readonly id = uuidv7();
   readonly store: OperationStore;
   private readonly journal: Journal;
-  private readonly executions = new Map<string, { execution: Execution; fence: () => number; done: Promise<void> }>();
+  private readonly claims: Claims;
+  private readonly waysOut: WaysOut;
+  private readonly running = new Map<string, Running>();
   private readonly seconds = meter().createHistogram('m2_operation_step_seconds', {
     description: 'Time from the intent of a step to its outcome',
     unit: 's',
   });
   private timer: NodeJS.Timeout | undefined;
   private beating: Promise<void> | undefined;
+  private beatAgain = false;
+  private heartbeatDue = true;
   private identity: Session | undefined;
   private stopped = false;
-  private accepting = 0;
+  /** Operations that only wait take none: else a few uploads that never come would stop everybody's. */
+  private readonly room: Room;
   /** Operations wait in the database for room in some replica. */
   private backlog = false;
   /** What the running operations are about, so that an event wakes those that it concerns, and no others. */
@@ -43,13 +69,23 @@ export class Runner {
     private readonly kit: Kit,
     private readonly options: RunnerOptions,
   ) {
-    this.store = new OperationStore(kit, options.sagas);
+    const { sagas, instance, projects } = options;
+    this.store = new OperationStore(kit, sagas, projects);
     this.journal = new Journal(kit.database);
+    this.claims = new Claims(kit, { id: this.id, instance, knows: sagas.known });
+    this.waysOut = new WaysOut(kit, sagas);
+    this.room = new Room(options, () =>
+      [...this.running.values()].filter(({ execution }) => !execution.onlyWaits).map(({ row }) => row.project),
+    );
   }
 
   async onModuleInit(): Promise<void> {
+    await this.claims.beAlive();
     await this.takeUpEarlierLife();
-    this.timer = setInterval(() => this.wake(), heartbeatMs);
+    this.timer = setInterval(() => {
+      this.heartbeatDue = true;
+      this.wake();
+    }, heartbeatMs);
     this.wake();
   }
 
@@ -73,21 +109,25 @@ export class Runner {
       return;
     }
     this.identity = session;
-    for (const { row, steps } of await this.store.reclaim(instance)) this.execute(row, steps);
+    for (const { row, steps } of await this.claims.reclaim()) this.execute(row, steps);
   }
 
   async onApplicationShutdown(): Promise<void> {
     this.stopped = true;
     clearInterval(this.timer);
     await this.beating;
-    for (const { execution } of this.executions.values()) execution.stop();
-    await Promise.allSettled([...this.executions.values()].map(({ done }) => done));
+    const left = [...this.running.values()];
+    for (const { execution } of left) execution.stop();
+    await Promise.allSettled(left.map(({ done }) => done));
+    await this.claims.release(left.map(({ row }) => row)).catch((error: unknown) => {
+      this.kit.log.warn({ err: error }, 'leases could not be given back; they end by themselves');
+    });
     this.identity?.release(true);
   }
 
   /**
    * Accepts an operation and starts it here, when there is room; else whoever has room takes it from the database. `about` is what it makes
-   * or changes, by identifier; `also` is written with it, or not at all.
+   * or changes, by identifier; `also` is written with it, or not at all. With `notBefore` it waits for that moment.
    */
   async begin<Input extends object>(
     { id = uuidv7(), actor, project, idempotency }: Commission,
@@ -95,36 +135,65 @@ export class Runner {
     input: Input,
     about: Record<string, string>,
     also?: (sql: Sql, operation: string) => Promise<void>,
+    notBefore?: Date,
   ): Promise<Operation> {
-    const operation = { id, project: project.id, kind, input, about, actor, idempotency };
-    const saga = this.options.sagas[operation.kind];
-    const runner = this.hasRoom() ? this.options.instance : null;
-    if (!runner) this.backlog = true;
-    // It takes its room before it is on record: of many that come at once, each would find the same room.
-    if (runner) this.accepting += 1;
-    try {
+    const operation = { id, project: project.id, kind, input, about, actor, idempotency, notBefore };
+    const saga = this.options.sagas.newest(kind);
+    const create = async (runner: string | null) => {
       const { row, operation: accepted } = await this.store.create(
         saga,
         operation,
         runner,
         also && ((sql) => also(sql, operation.id)),
       );
-      const steps = saga.steps.map(({ name }) => newStep(name));
-      if (row) this.execute(row, steps);
+      if (row) this.execute(row, stepsOf(saga, input as never).map(newStep));
       return accepted;
-    } finally {
-      if (runner) this.accepting -= 1;
-    }
+    };
+    const isRoom = !this.stopped && this.room.isThereFor(project.id);
+    // Who came earlier goes first.
+    if (isRoom && !notBefore && !this.backlog) return this.room.during(project.id, () => create(this.options.instance));
+    this.backlog = true;
+    const accepted = await create(null);
+    if (isRoom) this.wake();
+    return accepted;
   }
 
+  /** Throws M2Error `operation.not_found`, `operation.not_cancellable`. */
   async cancel(id: string): Promise<void> {
     await this.store.requestCancel(id);
-    this.executions.get(id)?.execution.cancel();
+    this.running.get(id)?.execution.cancel();
+    this.wake();
   }
 
+  /** Throws M2Error `operation.not_found`, `operation.not_resumable`. */
   async resume(id: string): Promise<void> {
     await this.store.resume(id);
     this.wake();
+  }
+
+  /** What leaving out a stuck step would leave behind. Throws as `skipStep` does. */
+  planSkip(id: string, step: string): Promise<WayOut> {
+    return this.waysOut.planSkip(id, step);
+  }
+
+  /**
+   * Leaves out a step of an operation that needs attention, and lets the operation go on.
+   * Throws M2Error `operation.not_found`, `operation.not_resumable`, `operation.step_not_skippable`.
+   */
+  async skipStep(id: string, step: string, skip: Skip): Promise<void> {
+    await this.waysOut.skipStep(id, step, skip);
+    this.wake();
+  }
+
+  /** What abandoning the operation would leave behind. Throws as `abandon` does. */
+  planAbandon(id: string): Promise<WayOut> {
+    return this.waysOut.planAbandon(id);
+  }
+
+  /** Ends an operation that needs attention as it is. Throws M2Error `operation.not_found`, `operation.not_resumable`. */
+  async abandon(id: string, why: Skip): Promise<void> {
+    await this.waysOut.abandon(id, why);
+    this.options.changed(id);
   }
 
   /** Something happened to these things; who waits for one of them looks again. */
@@ -132,48 +201,82 @@ export class Runner {
     for (const id of ids) this.concerned.get(id)?.wake();
   }
 
-  /** Renews the leases and looks for operations that nobody runs. */
+  /** Renews the leases and looks for operations that nobody runs. What changes during a beat is seen by one more. */
   private wake = (): void => {
     if (this.stopped) return;
-    this.beating ??= this.beat()
+    if (this.beating) {
+      this.beatAgain = true;
+      return;
+    }
+    this.beatAgain = false;
+    this.beating = this.beat()
       .catch((error: unknown) => this.kit.log.warn({ err: error }, 'leases could not be renewed'))
       .finally(() => {
         this.beating = undefined;
+        if (this.beatAgain) this.wake();
       });
   };
 
   private async beat(): Promise<void> {
-    const held = [...this.executions].map(([id, { fence }]) => ({ id, fence: fence() }));
-    if (held.length > 0) {
-      const mine = await this.store.keepLeases(held);
-      for (const { id, fence } of held) {
-        const running = this.executions.get(id);
-        // The fence grows when the operation turns back; only one that did not change here was taken away.
-        if (running && !mine.has(id) && running.fence() === fence) running.execution.stop();
-        if (running && mine.get(id)) running.execution.cancel();
+    if (this.heartbeatDue) await this.heartbeat();
+    const { free } = this.room;
+    if (free <= 0) return;
+    const { claimed, waiting } = await this.claims.claim(free, this.room.byProject(), this.options.projectConcurrency);
+    for (const { row, steps } of claimed) {
+      try {
+        this.execute(row, steps);
+      } catch (error) {
+        this.kit.log.error(
+          { err: error, operation: row.id },
+          'an operation cannot be begun; it will be taken up again',
+        );
       }
     }
-    do {
-      const room = this.options.concurrency - this.busy();
-      if (room <= 0) return;
-      const claimed = await this.store.claim(this.options.instance, room);
-      for (const { row, steps } of claimed) this.execute(row, steps);
-      this.backlog = claimed.length === room;
-    } while (this.backlog && !this.stopped);
+    this.backlog = waiting > claimed.length;
   }
 
-  private hasRoom(): boolean {
-    return !this.stopped && this.busy() < this.options.concurrency;
+  private async heartbeat(): Promise<void> {
+    await this.keepLeases();
+    if (await this.claims.beAlive()) await this.claims.parkUnknown();
+    this.heartbeatDue = false;
   }
 
-  /** Operations that take room. Those that only wait take none: else a few uploads that never come would stop everybody's operations. */
-  private busy(): number {
-    const working = [...this.executions.values()].filter(({ execution }) => !execution.onlyWaits);
-    return working.length + this.accepting;
+  private async keepLeases(): Promise<void> {
+    const held = [...this.running.values()].map(({ row: { id, fence }, since }) => ({
+      id,
+      fence,
+      steady: performance.now() - since > steadyMs,
+    }));
+    if (held.length === 0) return;
+    const mine = await this.claims.keepLeases(held);
+    for (const { id, fence } of held) {
+      const running = this.running.get(id);
+      // The fence grows when the operation turns back; only one that did not change here was taken away.
+      if (running && !mine.has(id) && running.row.fence === fence) running.execution.stop();
+      if (running && mine.get(id)) running.execution.cancel();
+    }
   }
 
   private execute(row: OperationRow, steps: StepRow[]): void {
-    const parts = {
+    const saga = this.options.sagas.find(row.kind, row.version);
+    if (row.takeovers > mostTakeovers) {
+      this.park(row, `${row.takeovers} gateways in a row died of it, or gave it up; their logs say why`);
+    } else if (!saga || !isSameGraph(stepsOf(saga, row.input as never), steps)) {
+      this.park(row, `its steps are not those that version ${row.version} of ${row.kind} has here`);
+    } else this.run(saga, row, steps);
+  }
+
+  /** It is not begun again by itself: a person is asked. */
+  private park(row: OperationRow, why: string): void {
+    const attention = `The operation cannot go on: ${why}. Fix the cause, then run: m2 operation resume ${row.id}`;
+    this.store.end(row, { state: 'needs_attention', error: row.error, attention }).then(
+      () => this.options.changed(row.id),
+      (error: unknown) => this.kit.log.warn({ err: error, operation: row.id }, 'an operation could not be put aside'),
+    );
+  }
+
+  private run(saga: Saga<never>, row: OperationRow, steps: StepRow[]): void {
+    const parts: ExecutionParts = {
       bus: this.kit.bus,
       journal: this.journal,
       store: this.store,
@@ -184,15 +287,15 @@ export class Runner {
       },
       seconds: this.seconds,
     };
-    const execution = new Execution(parts, this.options.sagas[row.kind], row, steps);
+    const execution = new Execution(parts, saga, row, steps);
     const ids = Object.values(row.about);
     for (const id of ids) this.concerned.set(id, execution);
     const done = execution.run().finally(() => {
       // It may have been lost and taken up again here meanwhile; that one is not ours to forget.
-      if (this.executions.get(row.id)?.execution === execution) this.executions.delete(row.id);
+      if (this.running.get(row.id)?.execution === execution) this.running.delete(row.id);
       for (const id of ids) if (this.concerned.get(id) === execution) this.concerned.delete(id);
       if (this.backlog) this.wake();
     });
-    this.executions.set(row.id, { execution, fence: () => row.fence, done });
+    this.running.set(row.id, { execution, row, since: performance.now(), done });
   }
 }

@@ -57,6 +57,22 @@ export interface Wait<Input> {
   timeout: { code: ErrorCode; detail: string };
 }
 
+/** What happens when a person leaves a stuck step out: said to that person before, and done after. */
+export interface SkipRule<Input> {
+  /** What stays behind. */
+  leaves: string;
+  /** What may do harm from then on, and what keeps it from doing so. */
+  unsafe: string | null;
+  /** Sent in place of the step. */
+  instead?: (state: SagaState<Input>, skip: Skip) => CallSpec;
+}
+
+/** Who left a step out, and why. */
+export interface Skip {
+  by: string;
+  reason: string;
+}
+
 export interface Step<Input> {
   name: string;
   /** Steps that must be done before; steps that do not wait for one another run at the same time. */
@@ -69,27 +85,53 @@ export interface Step<Input> {
   undo?: (state: SagaState<Input>) => CallSpec;
   /** From the first attempt to the last; time in which a service is not there at all does not count. */
   deadlineMs: number | ((input: Input) => number);
+  /** It is done whatever becomes of the other steps, and never undone. Absent: as the saga says. */
+  forwardOnly?: boolean;
+  /** How a person may leave it out when it is stuck. Absent: it cannot be left out. */
+  skip?: SkipRule<Input>;
 }
 
 export interface Saga<Input = unknown> {
   kind: OperationKind;
-  steps: Step<Input>[];
+  /**
+   * Grows when the steps change: their names, their order, or what a reply has to hold. An operation ends under the version that it began
+   * with, and only a runner that has this version takes it.
+   */
+  version: number;
+  /** The steps of an operation; a function where their number depends on the input. It must answer the same for the same input. */
+  steps: Step<Input>[] | ((input: Input) => Step<Input>[]);
   /** A saga that gives things back has no way back: when it is stuck it waits for a person. */
   forwardOnly: boolean;
   /** Runs in the transaction that ends the operation. */
   settle?: (sql: Sql, state: SagaState<Input>, outcome: OperationState) => Promise<void>;
 }
 
+/** The steps of one operation. Throws when they make no order. */
+export const stepsOf = <Input>({ kind, steps }: Saga<Input>, input: Input): Step<Input>[] =>
+  typeof steps === 'function' ? checked(kind, steps(input)) : steps;
+
+/** Whether a step is done whatever becomes of the others, and never undone. */
+export const isForwardOnly = (saga: Saga<never>, step: Step<never>): boolean => step.forwardOnly ?? saga.forwardOnly;
+
+/** Whether a person may stop an operation of this saga: only what can be undone is stopped halfway. */
+export const isCancellable = ({ forwardOnly, steps }: Saga<never>): boolean =>
+  !forwardOnly && (typeof steps === 'function' || steps.some(({ undo }) => undo));
+
 /** Checks what the compiler cannot: names that exist once, and an order without a circle. Throws at start-up. */
 export function defineSaga<Input>(saga: Saga<Input>): Saga<Input> {
+  if (typeof saga.steps !== 'function') checked(saga.kind, saga.steps);
+  return saga;
+}
+
+function checked<Input>(kind: OperationKind, steps: Step<Input>[]): Step<Input>[] {
   const seen = new Set<string>();
-  for (const step of saga.steps) {
-    if (seen.has(step.name)) throw new Error(`Saga ${saga.kind} has two steps named ${step.name}`);
+  for (const step of steps) {
+    if (seen.has(step.name)) throw new Error(`Saga ${kind} has two steps named ${step.name}`);
     for (const name of step.after)
       if (!seen.has(name))
-        throw new Error(`Step ${step.name} of saga ${saga.kind} waits for ${name}, which does not come before it`);
-    if (!step.do && !step.wait) throw new Error(`Step ${step.name} of saga ${saga.kind} does nothing`);
+        throw new Error(`Step ${step.name} of saga ${kind} waits for ${name}, which does not come before it`);
+    if (!step.do && !step.wait) throw new Error(`Step ${step.name} of saga ${kind} does nothing`);
     seen.add(step.name);
   }
-  return saga;
+  return steps;
 }

@@ -4,33 +4,18 @@ import {
   type Operation,
   operationEnded,
   type OperationKind,
-  operationKinds,
   operationStarted,
-  shown,
   type OperationState,
   type OperationStep,
+  shown,
 } from '@m2/contracts';
 import { currentTraceparent, type Database, type Kit, newestFirst, type Sql, violatesUnique } from '@m2/service-kit';
-import type { Commission } from './commission.js';
-import { LostOperation, type StepRow } from './journal.js';
-import type { SagaRegistry } from './registry.js';
-import type { Saga, SagaState } from './saga.js';
-
-export const leaseSeconds = 15;
-
-export interface OperationRow {
-  id: string;
-  project: string;
-  kind: OperationKind;
-  input: unknown;
-  about: Record<string, string>;
-  fence: number;
-  undoing: boolean;
-  cancelRequested: boolean;
-  error: ErrorValue | null;
-  traceparent: string | null;
-  createdBy: string;
-}
+import { leaseSeconds } from './claims.js';
+import type { Commission, Idempotency } from './commission.js';
+import { LostOperation } from './journal.js';
+import { sagaKey, type SagaRegistry } from './registry.js';
+import { type DbOperation, newStep, type OperationRow, stepsJson, toOperation, toRow } from './rows.js';
+import { type Saga, stepsOf } from './saga.js';
 
 export interface NewOperation {
   id: string;
@@ -39,49 +24,29 @@ export interface NewOperation {
   input: object;
   about: Record<string, string>;
   actor: Commission['actor'];
-  idempotency: Commission['idempotency'];
+  idempotency: Idempotency | undefined;
+  /** A moment of the database's clock before which nobody begins it. */
+  notBefore?: Date | undefined;
 }
 
-interface DbOperation {
-  id: string;
-  project: string;
-  kind: OperationKind;
+/** How an operation ends; with `attention` it has not, and waits for a person. */
+export interface Ending {
   state: OperationState;
-  input: unknown;
-  about: Record<string, string>;
-  fence: string;
-  undoing: boolean;
-  cancel_requested: boolean;
   error: ErrorValue | null;
   attention: string | null;
-  traceparent: string | null;
-  created_by: string;
-  created_at: Date;
-  started_at: Date | null;
-  ended_at: Date | null;
-  request_hash: Buffer | null;
-  steps?: OperationStep[];
 }
-
-const stepsJson = `
-  (SELECT coalesce(jsonb_agg(jsonb_build_object('name', s.name, 'state', s.state, 'attempts', s.attempts, 'startedAt', s.started_at,
-     'endedAt', s.ended_at, 'progress', s.progress, 'error', s.error) ORDER BY s.position), '[]')
-   FROM operation_steps s WHERE s.operation = o.id) AS steps`;
 
 /** The operations' tables. Every change of an operation's state goes with its events in one transaction. */
 export class OperationStore {
   private readonly database: Database;
-  /** What has no way back is not stopped halfway: there would be no state to go back to. */
-  private readonly notCancellable: OperationKind[];
 
+  /** `projects` is the table that has a row for each project: one in which an operation is begun cannot be deleted meanwhile. */
   constructor(
-    private readonly kit: Kit,
-    sagas: SagaRegistry,
+    private readonly kit: Pick<Kit, 'database' | 'transact'>,
+    private readonly sagas: SagaRegistry,
+    private readonly projects: string,
   ) {
     this.database = kit.database;
-    this.notCancellable = operationKinds.filter(
-      (kind) => sagas[kind].forwardOnly || !sagas[kind].steps.some(({ undo }) => undo),
-    );
   }
 
   /**
@@ -95,21 +60,23 @@ export class OperationStore {
     runner: string | null,
     also?: (sql: Sql) => Promise<void>,
   ): Promise<{ operation: Operation; row: OperationRow | null }> {
+    const steps = stepsOf(saga, operation.input as never).map(newStep);
     try {
       const result = await this.kit.transact(async (sql, emit) => {
         const [row] = await sql.query<DbOperation>(
           `WITH o AS (
-             INSERT INTO operations (id, project, kind, state, input, about, created_by, token, traceparent, idempotency_key,
-               request_hash, fence, runner, lease_until, started_at)
-             SELECT $1, id, $3, 'running', $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11::text IS NULL THEN 0 ELSE 1 END, $11,
+             INSERT INTO operations (id, project, kind, version, state, input, about, created_by, token, traceparent, idempotency_key,
+               request_hash, not_before, fence, runner, lease_until, started_at)
+             SELECT $1, id, $3, $14, 'running', $4, $5, $6, $7, $8, $9, $10, $15, CASE WHEN $11::text IS NULL THEN 0 ELSE 1 END, $11,
                CASE WHEN $11::text IS NOT NULL THEN now() + $12 * interval '1 second' END,
                CASE WHEN $11::text IS NOT NULL THEN now() END
              -- the lock keeps the project from being deleted meanwhile
-             FROM projects WHERE id = $2 FOR SHARE
+             FROM ${this.projects} WHERE id = $2 FOR SHARE
              RETURNING *
            ), s AS (
-             INSERT INTO operation_steps (operation, position, name)
-             SELECT o.id, position, name FROM o, unnest($13::text[]) WITH ORDINALITY AS t(name, position)
+             INSERT INTO operation_steps (operation, position, name, after)
+             SELECT o.id, t.position, t.name, t.after
+             FROM o, jsonb_to_recordset($13::jsonb) AS t(position int, name text, after text[])
            )
            SELECT * FROM o`,
           [
@@ -125,7 +92,9 @@ export class OperationStore {
             operation.idempotency?.hash ?? null,
             runner,
             leaseSeconds,
-            saga.steps.map((step) => step.name),
+            JSON.stringify(steps.map(({ name, after }, at) => ({ position: at + 1, name, after }))),
+            saga.version,
+            operation.notBefore ?? null,
           ],
         );
         if (!row) throw new M2Error('project.not_found', `There is no project ${operation.project}`);
@@ -137,11 +106,12 @@ export class OperationStore {
         );
         return row;
       });
-      const steps = saga.steps.map(({ name }) => {
-        const { reply, ...step } = newStep(name);
-        return { ...step, progress: null };
-      });
-      return { operation: toOperation({ ...result, steps }, this.notCancellable), row: runner ? toRow(result) : null };
+      const shownSteps = steps.map(({ reply: _, after: __, skip, ...step }) => ({
+        ...step,
+        progress: null,
+        skipped: skip,
+      }));
+      return { operation: this.toOperation({ ...result, steps: shownSteps }), row: runner ? toRow(result) : null };
     } catch (error) {
       if (!violatesUnique(error, 'operations_idempotency') || !operation.idempotency) throw error;
     }
@@ -155,7 +125,7 @@ export class OperationStore {
   }
 
   /** The operation that this key made. Throws M2Error `idempotency.conflict` when it was made by another request. */
-  async byIdempotencyKey(token: string, { key, hash }: { key: string; hash: Buffer }): Promise<Operation | undefined> {
+  async byIdempotencyKey(token: string, { key, hash }: Idempotency): Promise<Operation | undefined> {
     const [row] = await this.database.query<DbOperation>(
       `SELECT o.*, ${stepsJson} FROM operations o WHERE token = $1 AND idempotency_key = $2`,
       [token, key],
@@ -165,7 +135,7 @@ export class OperationStore {
       throw new M2Error('idempotency.conflict', `The key "${key}" was used for operation ${row.id}`, {
         operation: row.id,
       });
-    return toOperation(row, this.notCancellable);
+    return this.toOperation(row);
   }
 
   /** Throws M2Error `operation.not_found`. */
@@ -179,7 +149,7 @@ export class OperationStore {
     const [row] = await this.database.query<DbOperation>(`SELECT o.*, ${stepsJson} FROM operations o WHERE id = $1`, [
       id,
     ]);
-    return row && toOperation(row, this.notCancellable);
+    return row && this.toOperation(row);
   }
 
   async list(filter: {
@@ -202,95 +172,52 @@ export class OperationStore {
         filter.limit + 1,
       ],
     );
-    return newestFirst.page(
-      rows.map((row) => toOperation(row, this.notCancellable)),
-      filter.limit,
-    );
+    const operations = rows.map((row) => this.toOperation(row));
+    return newestFirst.page(operations, filter.limit);
   }
 
-  /** Takes over operations that nobody runs, at most `count`; each with a new fence. */
-  async claim(runner: string, count: number): Promise<{ row: OperationRow; steps: StepRow[] }[]> {
-    return this.take(
-      runner,
-      `SELECT id FROM operations WHERE state IN ('running', 'undoing') AND (lease_until IS NULL OR lease_until < now())
-       ORDER BY lease_until NULLS FIRST, id LIMIT $3 FOR UPDATE SKIP LOCKED`,
-      [count],
-    );
+  private toOperation(row: DbOperation): Operation {
+    return toOperation(row, this.sagas.cancellable.includes(sagaKey(row.kind, row.version)));
   }
 
-  /** Takes back what this replica's earlier life had; only for who knows that it is dead. */
-  async reclaim(runner: string): Promise<{ row: OperationRow; steps: StepRow[] }[]> {
-    return this.take(
-      runner,
-      `SELECT id FROM operations WHERE state IN ('running', 'undoing') AND runner = $1 ORDER BY id FOR UPDATE SKIP LOCKED`,
-      [],
-    );
-  }
-
-  private async take(
-    runner: string,
-    which: string,
-    values: unknown[],
-  ): Promise<{ row: OperationRow; steps: StepRow[] }[]> {
-    const rows = await this.database.query<DbOperation>(
-      `UPDATE operations SET runner = $1, fence = fence + 1, lease_until = now() + $2 * interval '1 second',
-         started_at = coalesce(started_at, now())
-       WHERE id IN (${which}) RETURNING *`,
-      [runner, leaseSeconds, ...values],
-    );
-    return Promise.all(rows.map(async (row) => ({ row: toRow(row), steps: await this.steps(row.id) })));
-  }
-
-  async steps(operation: string): Promise<StepRow[]> {
-    return this.database.query<StepRow>(
-      `SELECT name, state, attempts, started_at AS "startedAt", ended_at AS "endedAt", reply, error
-       FROM operation_steps WHERE operation = $1 ORDER BY position`,
-      [operation],
-    );
-  }
-
-  /** Keeps the leases of what runs here. Returns those that are still ours, and whether their cancelling was asked for. */
-  async keepLeases(held: { id: string; fence: number }[]): Promise<Map<string, boolean>> {
-    const rows = await this.database.query<{ id: string; cancel_requested: boolean }>(
-      `UPDATE operations o SET lease_until = now() + $2 * interval '1 second'
-       FROM jsonb_to_recordset($1::jsonb) AS h(id uuid, fence bigint) WHERE o.id = h.id AND o.fence = h.fence
-       RETURNING o.id, o.cancel_requested`,
-      [JSON.stringify(held), leaseSeconds],
-    );
-    return new Map(rows.map((row) => [row.id, row.cancel_requested]));
-  }
-
-  /** From here on the operation is undone. Returns its new fence. Throws LostOperation. */
-  async turnBack(operation: OperationRow, error: ErrorValue): Promise<number> {
-    const [row] = await this.database.query<{ fence: string }>(
-      `UPDATE operations SET state = 'undoing', undoing = true, error = $3, fence = fence + 1 WHERE id = $1 AND fence = $2 RETURNING fence`,
-      [operation.id, operation.fence, JSON.stringify(error)],
+  /**
+   * From here on the operation is undone, for `error`, or for `ifCancelled` where a person asked for it meanwhile. Returns its new fence, and
+   * which it was. Throws LostOperation.
+   */
+  async turnBack(
+    operation: OperationRow,
+    error: ErrorValue,
+    ifCancelled: ErrorValue,
+  ): Promise<{ fence: number; error: ErrorValue }> {
+    const [row] = await this.database.query<{ fence: string; error: ErrorValue }>(
+      `UPDATE operations SET state = 'undoing', undoing = true, fence = fence + 1,
+         error = CASE WHEN cancel_requested THEN $4::jsonb ELSE $3::jsonb END
+       WHERE id = $1 AND fence = $2 RETURNING fence, error`,
+      [operation.id, operation.fence, JSON.stringify(error), JSON.stringify(ifCancelled)],
     );
     if (!row) throw new LostOperation(`Another runner has operation ${operation.id}`);
-    return Number(row.fence);
+    return { fence: Number(row.fence), error: row.error };
   }
 
+  /** `settle` runs in the same transaction. Throws LostOperation. */
   async end(
     operation: OperationRow,
-    saga: Saga<never>,
-    state: SagaState<never>,
-    outcome: OperationState,
-    error: ErrorValue | null,
-    attention: string | null,
+    { state, error, attention }: Ending,
+    settle?: (sql: Sql) => Promise<void>,
   ): Promise<void> {
     await this.kit.transact(async (sql, emit) => {
       const [row] = await sql.query<{ id: string }>(
         `UPDATE operations SET state = $3, error = $4, attention = $5, ended_at = CASE WHEN $5::text IS NULL THEN now() END,
              runner = NULL, lease_until = NULL
            WHERE id = $1 AND fence = $2 RETURNING id`,
-        [operation.id, operation.fence, outcome, error && JSON.stringify(error), attention],
+        [operation.id, operation.fence, state, error && JSON.stringify(error), attention],
       );
       if (!row) throw new LostOperation(`Another runner has operation ${operation.id}`);
-      await saga.settle?.(sql, state, outcome);
+      await settle?.(sql);
       const { id, project, kind, createdBy } = operation;
       emit(
         operationEnded,
-        { id, project, kind, by: createdBy, state: outcome, error: error && shown(error) },
+        { id, project, kind, by: createdBy, state, error: error && shown(error) },
         { entity: id, project },
       );
     });
@@ -301,8 +228,9 @@ export class OperationStore {
   /** Keeps how far a step is, at most once a second. Returns whether it was written. */
   async saveProgress(operation: OperationRow, step: string, progress: OperationStep['progress']): Promise<boolean> {
     const key = `${operation.id}/${step}`;
-    if (Date.now() - (this.progressSaved.get(key) ?? 0) < 1_000) return false;
-    this.progressSaved.set(key, Date.now());
+    const savedAt = this.progressSaved.get(key);
+    if (savedAt !== undefined && performance.now() - savedAt < 1_000) return false;
+    this.progressSaved.set(key, performance.now());
     try {
       const changed = await this.database.query<{ name: string }>(
         `UPDATE operation_steps SET progress = $3 WHERE operation = $1 AND name = $2 AND state = 'running'
@@ -317,23 +245,26 @@ export class OperationStore {
     }
   }
 
-  /** Throws M2Error `operation.not_cancellable`. */
+  /**
+   * Asks for the end of an operation that runs, or that is stuck on its way on. Throws M2Error `operation.not_found`,
+   * `operation.not_cancellable`.
+   */
   async requestCancel(id: string): Promise<void> {
     const rows = await this.database.query<{ id: string }>(
-      `UPDATE operations SET cancel_requested = true WHERE id = $1 AND state = 'running' AND kind <> ALL($2) RETURNING id`,
-      [id, this.notCancellable],
+      `UPDATE operations SET cancel_requested = true, state = 'running', attention = NULL, takeovers = 0
+       WHERE id = $1 AND (state = 'running' OR state = 'needs_attention' AND NOT undoing) AND kind || '@' || version = ANY($2)
+       RETURNING id`,
+      [id, this.sagas.cancellable],
     );
     if (rows.length > 0) return;
     const { state, kind } = await this.show(id);
     throw new M2Error('operation.not_cancellable', `Operation ${id} (${kind}) is ${state}`);
   }
 
-  /** Throws M2Error `operation.not_resumable`. */
+  /** Throws M2Error `operation.not_found`, `operation.not_resumable`. */
   async resume(id: string): Promise<void> {
     const rows = await this.database.query<{ id: string }>(
-      `UPDATE operations SET state = CASE WHEN undoing THEN 'undoing' ELSE 'running' END, attention = NULL, lease_until = NULL,
-         error = CASE WHEN undoing THEN error END
-       WHERE id = $1 AND state = 'needs_attention' RETURNING id`,
+      `${resuming} WHERE id = $1 AND state = 'needs_attention' RETURNING id`,
       [id],
     );
     if (rows.length === 0)
@@ -341,49 +272,7 @@ export class OperationStore {
   }
 }
 
-export const newStep = (name: string): StepRow => ({
-  name,
-  state: 'waiting',
-  attempts: 0,
-  startedAt: null,
-  endedAt: null,
-  reply: null,
-  error: null,
-});
-
-const toRow = (row: DbOperation): OperationRow => ({
-  id: row.id,
-  project: row.project,
-  kind: row.kind,
-  input: row.input,
-  about: row.about,
-  fence: Number(row.fence),
-  undoing: row.undoing,
-  cancelRequested: row.cancel_requested,
-  error: row.error,
-  traceparent: row.traceparent,
-  createdBy: row.created_by,
-});
-
-const iso = (value: Date | string | null) => (value === null ? null : new Date(value).toISOString());
-
-const toOperation = (row: DbOperation, notCancellable: OperationKind[]): Operation => ({
-  id: row.id,
-  project: row.project,
-  kind: row.kind,
-  state: row.state,
-  about: row.about,
-  steps: (row.steps ?? []).map((step) => ({
-    ...step,
-    error: step.error && shown(step.error),
-    startedAt: iso(step.startedAt),
-    endedAt: iso(step.endedAt),
-  })),
-  error: row.error && shown(row.error),
-  attention: row.attention,
-  cancellable: row.state === 'running' && !row.cancel_requested && !notCancellable.includes(row.kind),
-  createdAt: row.created_at.toISOString(),
-  startedAt: iso(row.started_at),
-  endedAt: iso(row.ended_at),
-  createdBy: row.created_by,
-});
+/** Lets an operation that needs attention go on where it was. */
+export const resuming = `
+  UPDATE operations SET state = CASE WHEN undoing THEN 'undoing' ELSE 'running' END, attention = NULL, lease_until = NULL, takeovers = 0,
+    error = CASE WHEN undoing THEN error END`;

@@ -142,7 +142,7 @@ export async function runEffect<T>(
   onEvents: () => void,
   handler: (effect: Effect) => Promise<T>,
 ): Promise<T> {
-  const lock = key.replace(/\/(do|undo)$/, '');
+  const lock = key.replace(/\/(do|undo|skip)$/, '');
   const operation = key.split('/')[0] as string;
   const session = await database.session();
   let locked = false;

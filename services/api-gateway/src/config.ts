@@ -13,6 +13,8 @@ export const gatewayConfig = baseConfig.extend({
   instance: z.string().min(1).default(hostname()),
   /** Operations that this replica works on at the same time; more wait in the database. One that only waits, as for a node, does not count. */
   concurrency: z.coerce.number().int().min(1).default(64),
+  /** How many of these may be of one project, so that there is room for others. By default three quarters. */
+  projectConcurrency: z.coerce.number().int().min(1).optional(),
   /** How long a provision waits for the node to phone home. Firmware is slow, and a lab's emulated one slower. */
   bootDeadlineSeconds: z.coerce.number().int().min(1).default(600),
   /** How long an upload or a download may stand still before it is ended. It may last as long as it moves. */

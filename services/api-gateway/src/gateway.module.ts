@@ -1,4 +1,4 @@
-import { Runner } from '@m2/saga';
+import { Runner, SagaRegistry } from '@m2/saga';
 import { KIT, type Kit } from '@m2/service-kit';
 import { Module } from '@nestjs/common';
 import { APP_GUARD } from '@nestjs/core';
@@ -13,7 +13,7 @@ import { Audit } from './events/audit.js';
 import { Live } from './operations/live.js';
 import { Projects } from './projects/projects.js';
 import { Provisions } from './provisions/provisions.js';
-import { sagas } from './sagas/index.js';
+import { earlierSagas, sagas } from './sagas/index.js';
 import { Idempotency } from './use-cases/idempotency.js';
 import { UseCases } from './use-cases/use-cases.js';
 
@@ -30,9 +30,11 @@ import { UseCases } from './use-cases/use-cases.js';
       provide: Runner,
       useFactory: (kit: Kit<GatewayConfig>, live: Live) =>
         new Runner(kit, {
-          sagas,
+          sagas: new SagaRegistry(sagas, earlierSagas),
+          projects: 'projects',
           instance: kit.config.instance,
           concurrency: kit.config.concurrency,
+          projectConcurrency: kit.config.projectConcurrency ?? Math.ceil((kit.config.concurrency * 3) / 4),
           changed: (operation) => live.changed(operation),
         }),
       inject: [KIT, Live],

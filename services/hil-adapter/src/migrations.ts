@@ -19,3 +19,14 @@ export class Hil1795000000002 implements MigrationInterface {
     await runner.query('DROP TABLE nics, nodes');
   }
 }
+
+/** A person marked it broken: who, why, and since when. */
+export class BrokenNodes1796000000002 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query('ALTER TABLE nodes ADD COLUMN broken jsonb');
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('ALTER TABLE nodes DROP COLUMN broken');
+  }
+}

@@ -98,7 +98,8 @@ const card = (app: App) => (operation: Operation) => {
   const fields = app.card({
     id: operation.id,
     kind,
-    state: operation.state,
+    state:
+      operation.cancelRequested && operation.endedAt === null ? `${operation.state}, to be cancelled` : operation.state,
     about: Object.entries(operation.about)
       .map(([what, id]) => `${what} ${id}`)
       .join(', '),
@@ -109,7 +110,8 @@ const card = (app: App) => (operation: Operation) => {
     ...(attention && { attention }),
   });
   const rows = steps.map((step) => {
-    const { name, state, attempts, progress, error } = step;
+    const { name, state, attempts, progress, error, skipped } = step;
+    if (skipped) return [name, state, took(step), attempts, `left out by ${skipped.by}: ${skipped.reason}`];
     return [
       name,
       state,

@@ -41,8 +41,10 @@ const marks: Record<StepState, string> = {
 const spinner = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 const moving = (state: StepState) => state === 'running' || state === 'undoing';
 
-/** Seconds that a step took, or takes so far. */
-function elapsed({ startedAt, endedAt }: OperationStep): string {
+/** Seconds that a step took, or takes so far; on the way back, those of its undo. */
+function elapsed(step: OperationStep): string {
+  const [startedAt, endedAt] =
+    step.undoStartedAt === null ? [step.startedAt, step.endedAt] : [step.undoStartedAt, step.undoEndedAt];
   if (startedAt === null) return '';
   return formatDuration((endedAt === null ? Date.now() : Date.parse(endedAt)) - Date.parse(startedAt));
 }

@@ -160,6 +160,7 @@ export const samples = {
     bmc: { driver: 'ipmi', address: '127.0.0.1', port: 6230, user: 'admin', cipherSuites: [17, 3] },
     holder: null,
     holderProject: null,
+    broken: null,
     createdAt,
   },
   provision: {
@@ -185,8 +186,11 @@ const step = (name: string, state: string): Operation['steps'][number] => ({
   attempts: state === 'waiting' ? 0 : 1,
   startedAt: state === 'waiting' ? null : createdAt,
   endedAt: state === 'done' || state === 'failed' ? '2026-11-22T10:00:01.500Z' : null,
+  undoStartedAt: null,
+  undoEndedAt: null,
   progress: null,
   error: null,
+  skipped: null,
 });
 
 /** An operation with steps such as `{ 'clone-disk': 'done' }`. */
@@ -204,6 +208,8 @@ export const operationOf = (
   error: null,
   attention: null,
   cancellable: state === 'running',
+  cancelRequested: false,
+  notBefore: null,
   createdAt,
   startedAt: createdAt,
   endedAt: state === 'running' ? null : '2026-11-22T10:00:02.000Z',

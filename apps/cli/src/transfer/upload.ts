@@ -107,7 +107,7 @@ function isTransient(error: DetailedError): boolean {
   const response = answerOf(error);
   if (!response) return true;
   const { code, status } = problemFrom(response.getStatus(), '', response.getBody());
-  if (isErrorCode(code)) return errorCatalogue[code].retryable ?? false;
+  if (isErrorCode(code)) return errorCatalogue[code].retry !== 'final';
   // What tus itself says: the upload is at another offset, or another request has it.
   return status >= 500 || status === 409 || status === 423;
 }

@@ -1,9 +1,10 @@
-import { type Call, type ErrorCode, type ErrorValue, M2Error, type OperationState } from '@m2/contracts';
+import { type Call, type ErrorCode, type ErrorValue, M2Error } from '@m2/contracts';
 import { z } from 'zod';
 import { Execution, type ExecutionParts } from '../execution.js';
 import { LostOperation, type StepRow } from '../journal.js';
-import type { Saga, Step } from '../saga.js';
-import { newStep, type OperationRow } from '../store.js';
+import { newStep, type OperationRow } from '../rows.js';
+import { type Saga, type Step, stepsOf } from '../saga.js';
+import type { Ending } from '../store.js';
 
 /** What happens when a command reaches its service. */
 export type Outcome =
@@ -17,7 +18,7 @@ export type Outcome =
   /** Answers when the promise does. */
   | Promise<void>;
 
-type Direction = 'do' | 'undo';
+type Direction = 'do' | 'undo' | 'skip';
 
 const callOf = (name: string): Call => ({
   kind: 'command',
@@ -40,11 +41,14 @@ export const step = (name: string, after: string[] = [], more: Partial<Step<unkn
 
 /** Services that do as a test says, a database of one operation, and runners that may die at any point. */
 export class World {
-  /** Everything that reached a service, in order: `do a`, `undo a`, `look a`. */
+  /** Everything that reached a service, in order: `do a`, `undo a`, `skip a`, `look a`. */
   readonly sent: string[] = [];
+  /** What steps are answered, where it matters. */
+  readonly replies = new Map<string, unknown>();
   /** Which steps have happened, as far as the hardware goes. */
   readonly present = new Set<string>();
-  readonly ended: { state: OperationState; error: ErrorValue | null; attention: string | null }[] = [];
+  readonly ended: Ending[] = [];
+  readonly steps: Step<unknown>[];
   rows: StepRow[];
   fence = 1;
   undoing = false;
@@ -61,12 +65,16 @@ export class World {
   killed = false;
   private life = 0;
 
-  constructor(readonly saga: Saga<unknown>) {
-    this.rows = saga.steps.map(({ name }) => newStep(name));
+  constructor(
+    readonly saga: Saga<unknown>,
+    readonly input: unknown = {},
+  ) {
+    this.steps = stepsOf(saga, input);
+    this.rows = this.steps.map(newStep);
   }
 
   static of(steps: Step<unknown>[], more: Partial<Saga<unknown>> = {}): World {
-    return new World({ kind: 'provision', forwardOnly: false, steps, ...more });
+    return new World({ kind: 'provision', version: 1, forwardOnly: false, steps, ...more });
   }
 
   /** What happens to `do a` or `undo a`, one after the other; after the last, `ok`. */
@@ -87,11 +95,13 @@ export class World {
       id: 'op',
       project: 'p',
       kind: 'provision',
-      input: {},
+      version: 1,
+      input: this.input,
       about: {},
       fence: this.fence,
       undoing: this.undoing,
       cancelRequested: this.cancelRequested,
+      takeovers: 0,
       error: this.error,
       traceparent: null,
       createdBy: 'test',
@@ -133,18 +143,17 @@ export class World {
           }),
       },
       store: {
-        turnBack: (operation: OperationRow, error: ErrorValue) =>
+        turnBack: (operation: OperationRow, error: ErrorValue, ifCancelled: ErrorValue) =>
           alive(() => {
             own(operation.fence);
             this.undoing = true;
-            this.error = error;
-            return (this.fence += 1);
+            this.error = this.cancelRequested ? ifCancelled : error;
+            return { fence: (this.fence += 1), error: this.error };
           }),
-        end: (operation: OperationRow, ...rest: unknown[]) =>
+        end: (operation: OperationRow, ending: Ending) =>
           alive(() => {
             own(operation.fence);
-            const [, , state, error, attention] = rest as [never, never, OperationState, ErrorValue, string];
-            this.ended.push({ state, error, attention });
+            this.ended.push(ending);
           }),
         saveProgress: async () => true,
       },
@@ -156,7 +165,7 @@ export class World {
   }
 
   private async serve(call: Call, { effect, fence }: { effect?: string; fence?: number }): Promise<unknown> {
-    const name = call.subject.split('.')[3] as string;
+    const name = effect?.split('/')[1] ?? (call.subject.split('.')[3] as string);
     const what = effect ? `${effect.split('/')[2] as Direction} ${name}` : `look ${name}`;
     this.sent.push(what);
     if (effect && fence! < this.fence) throw new M2Error('fence.stale', 'a newer one was seen');
@@ -169,6 +178,6 @@ export class World {
     if (outcome === 'lost') throw new M2Error('request.deadline', 'as the test says');
     if (typeof outcome === 'object' && 'partly' in outcome) throw new M2Error(outcome.partly, 'as the test says');
     if (effect) this.committed.add(what);
-    return { answered: what };
+    return this.replies.get(name) ?? { answered: what };
   }
 }

@@ -1,11 +1,11 @@
 import { diskCreate, imageImport, operationEnded } from '@m2/contracts';
-import { Journal, LostOperation, newStep, type OperationRow, OperationStore } from '@m2/saga';
+import { Claims, Journal, LostOperation, newStep, type OperationRow, OperationStore, SagaRegistry } from '@m2/saga';
 import { until } from '@m2/service-kit/testing';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openGateway, type OperationBody, type TestGateway } from '../testing/gateway.js';
 import { diskCreateSaga } from '../sagas/disk-create.js';
-import { sagas } from '../sagas/index.js';
+import { earlierSagas, sagas } from '../sagas/index.js';
 
 let gateway: TestGateway;
 let project: { id: string };
@@ -38,9 +38,12 @@ const ends = async (id: string) =>
       id,
     ])
   ).length;
-/** As if the runner had been asleep for longer than its lease. */
+/** As if the first runner, when it still has the operation, had been asleep for longer than its lease. */
 const expire = (id: string) =>
-  gateway.kit.database.query(`UPDATE operations SET lease_until = now() - interval '1 second' WHERE id = $1`, [id]);
+  gateway.kit.database.query(
+    `UPDATE operations SET lease_until = now() - interval '1 second' WHERE id = $1 AND runner = 'first'`,
+    [id],
+  );
 const sent = (id: string) => gateway.standIns.asked.filter(({ effect }) => effect?.startsWith(id)).length;
 
 describe('an operation whose runner’s lease ran out', () => {
@@ -145,9 +148,10 @@ describe('operations for which there is no room', () => {
 });
 
 describe('the store of operations', () => {
-  const actor = { token: uuidv7(), name: 'test', role: 'admin' as const, project: null };
+  const actor = { token: uuidv7(), name: 'test' };
+  const registry = new SagaRegistry(sagas, earlierSagas);
   const create = async () => {
-    const store = new OperationStore(gateway.kit, sagas);
+    const store = new OperationStore(gateway.kit, registry, 'projects');
     const input = { disk: uuidv7(), name: 'x', from: { kind: 'image', image: image.id } };
     const operation = {
       id: uuidv7(),
@@ -161,7 +165,9 @@ describe('the store of operations', () => {
     const { row: created } = await store.create(diskCreateSaga as never, operation, 'nobody');
     return { store, operation: created as OperationRow };
   };
-  const state = { operation: '', project: '', input: {} as never, reply: () => ({}) as never };
+  const claims = () => new Claims(gateway.kit, { id: uuidv7(), instance: 'nobody', knows: registry.known });
+  const succeeded = { state: 'succeeded', error: null, attention: null } as const;
+  const failed = { state: 'failed', error: null, attention: null } as const;
 
   it('refuses whoever does not hold the operation any more, in everything', async () => {
     const { store, operation } = await create();
@@ -170,16 +176,14 @@ describe('the store of operations', () => {
     await gateway.kit.database.query('UPDATE operations SET fence = fence + 1 WHERE id = $1', [operation.id]);
     const error = { code: 'internal' as const, detail: 'x' };
     await expect(
-      journal.write(old.id, old.fence, [{ ...newStep('clone-disk'), state: 'done' }]),
+      journal.write(old.id, old.fence, [{ ...newStep({ name: 'clone-disk', after: [] }), state: 'done' }]),
     ).rejects.toBeInstanceOf(LostOperation);
-    await expect(store.turnBack(old, error)).rejects.toBeInstanceOf(LostOperation);
-    await expect(store.end(old, diskCreateSaga as never, state, 'succeeded', null, null)).rejects.toBeInstanceOf(
-      LostOperation,
-    );
-    expect(await store.keepLeases([old])).toEqual(new Map());
-    expect((await store.steps(old.id))[0]!.state).toBe('waiting');
+    await expect(store.turnBack(old, error, error)).rejects.toBeInstanceOf(LostOperation);
+    await expect(store.end(old, succeeded)).rejects.toBeInstanceOf(LostOperation);
+    expect(await claims().keepLeases([{ ...old, steady: false }])).toEqual(new Map());
+    expect((await store.show(old.id)).steps[0]!.state).toBe('waiting');
     expect([(await row(old.id)).state, await ends(old.id)]).toEqual(['running', 0]);
-    await store.end({ ...old, fence: 2 }, diskCreateSaga as never, state, 'failed', error, null);
+    await store.end({ ...old, fence: 2 }, { ...failed, error });
     expect([(await row(old.id)).state, await ends(old.id)]).toEqual(['failed', 1]);
   });
 
@@ -187,16 +191,20 @@ describe('the store of operations', () => {
     const [lost, kept] = [await create(), await create()];
     const journal = new Journal(gateway.kit.database);
     await gateway.kit.database.query('UPDATE operations SET fence = 9 WHERE id = $1', [lost.operation.id]);
-    const done = { ...newStep('clone-disk'), state: 'done' as const };
+    const done = { ...newStep({ name: 'clone-disk', after: [] }), state: 'done' as const };
     const outcomes = await Promise.allSettled([
       journal.write(lost.operation.id, 1, [done]),
       journal.write(kept.operation.id, 1, [{ ...done, state: 'running' }]),
       journal.write(kept.operation.id, 1, [{ ...done, reply: { a: 1 } }]),
     ]);
     expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'fulfilled', 'fulfilled']);
-    expect(await kept.store.steps(kept.operation.id)).toMatchObject([{ state: 'done', reply: { a: 1 } }]);
-    for (const { store, operation } of [kept])
-      await store.end(operation, diskCreateSaga as never, state, 'failed', null, null);
-    await lost.store.end({ ...lost.operation, fence: 9 }, diskCreateSaga as never, state, 'failed', null, null);
+    expect((await kept.store.show(kept.operation.id)).steps).toMatchObject([{ state: 'done' }]);
+    const [step] = await gateway.kit.database.query<{ reply: unknown }>(
+      'SELECT reply FROM operation_steps WHERE operation = $1',
+      [kept.operation.id],
+    );
+    expect(step!.reply).toEqual({ a: 1 });
+    for (const { store, operation } of [kept]) await store.end(operation, failed);
+    await lost.store.end({ ...lost.operation, fence: 9 }, failed);
   });
 });

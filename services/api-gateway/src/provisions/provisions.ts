@@ -57,10 +57,10 @@ export class Provisions {
     }
   }
 
-  /** Throws M2Error `provision.not_found`, `provision.ending`. */
+  /** Also one whose operation was abandoned: it failed, and still holds what it had. Throws M2Error `provision.not_found`, `provision.ending`. */
   async beginEnd(sql: Sql, id: string, operation: string): Promise<void> {
     const rows = await sql.query(
-      `UPDATE provisions SET state = 'deprovisioning', operation = $2 WHERE id = $1 AND state IN ('ready', 'booted') RETURNING id`,
+      `UPDATE provisions SET state = 'deprovisioning', operation = $2 WHERE id = $1 AND ended_at IS NULL AND state IN ('ready', 'booted', 'failed') RETURNING id`,
       [id, operation],
     );
     if (rows.length > 0) return;

@@ -8,6 +8,7 @@ import {
   powerOff,
 } from '@m2/contracts';
 import { defineSaga, type SagaState, send } from '@m2/saga';
+import { skips } from './skips.js';
 
 export interface DeprovisionInput {
   provision: string;
@@ -31,13 +32,21 @@ const held = ({ input }: SagaState<DeprovisionInput>) => ({ nodeId: input.node, 
  */
 export const deprovisionSaga = defineSaga<DeprovisionInput>({
   kind: 'deprovision',
+  version: 1,
   forwardOnly: true,
   steps: [
-    { name: 'power-off', after: [], do: (s) => send(powerOff, held(s)), deadlineMs: 3 * minutes },
+    {
+      name: 'power-off',
+      after: [],
+      do: (s) => send(powerOff, held(s)),
+      skip: skips.powerOff,
+      deadlineMs: 3 * minutes,
+    },
     {
       name: 'disarm-boot',
       after: ['power-off'],
       do: ({ input, project }) => send(bootConfigDelete, { configId: input.bootConfig, project }),
+      skip: skips.disarmBoot,
       deadlineMs: minutes,
     },
     {
@@ -57,12 +66,14 @@ export const deprovisionSaga = defineSaga<DeprovisionInput>({
       after: ['detach-disk'],
       when: (input) => input.deleteDisk,
       do: ({ input, project }) => send(diskDelete, { diskId: input.disk, project, purge: true }),
+      skip: skips.deleteDisk,
       deadlineMs: 5 * minutes,
     },
     {
       name: 'detach-network',
       after: ['power-off'],
       do: (s) => send(networkDetach, { ...held(s), nic: s.input.nic, network: s.input.network }),
+      skip: skips.detachNetwork,
       deadlineMs: minutes,
     },
     {
@@ -76,5 +87,8 @@ export const deprovisionSaga = defineSaga<DeprovisionInput>({
   settle: async (sql, { input }, outcome) => {
     if (outcome === 'succeeded')
       await sql.query(`UPDATE provisions SET state = 'ended', ended_at = now() WHERE id = $1`, [input.provision]);
+    // It may be deprovisioned again.
+    else if (outcome === 'abandoned')
+      await sql.query(`UPDATE provisions SET state = 'failed' WHERE id = $1`, [input.provision]);
   },
 });

@@ -10,6 +10,7 @@ export interface DiskDeleteInput {
 /** One step, and not undone when it is refused: a disk that is in use stays as it is. */
 export const diskDeleteSaga = defineSaga<DiskDeleteInput>({
   kind: 'disk.delete',
+  version: 1,
   forwardOnly: false,
   steps: [
     {

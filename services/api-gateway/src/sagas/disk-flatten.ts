@@ -13,6 +13,7 @@ const givenUp = { code: 'disk.not_ready', detail: 'The disk was deleted, or roll
  */
 export const diskFlattenSaga = defineSaga<DiskFlattenInput>({
   kind: 'disk.flatten',
+  version: 1,
   forwardOnly: false,
   steps: [
     {

@@ -9,6 +9,7 @@ export interface DiskRestoreInput {
 /** One step, and not undone when it is refused: the disk stays in the trash. */
 export const diskRestoreSaga = defineSaga<DiskRestoreInput>({
   kind: 'disk.restore',
+  version: 1,
   forwardOnly: false,
   steps: [
     {

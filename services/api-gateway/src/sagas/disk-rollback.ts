@@ -9,6 +9,7 @@ export interface DiskRollbackInput {
 /** One step without a way back: what was written since the tag is gone. A refusal leaves the disk as it is. */
 export const diskRollbackSaga = defineSaga<DiskRollbackInput>({
   kind: 'disk.rollback',
+  version: 1,
   forwardOnly: false,
   steps: [
     {

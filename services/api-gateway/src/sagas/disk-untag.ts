@@ -9,6 +9,7 @@ export interface DiskUntagInput {
 /** One step, and not undone when it is refused: a tag that disks depend on stays as it is. */
 export const diskUntagSaga = defineSaga<DiskUntagInput>({
   kind: 'disk.untag',
+  version: 1,
   forwardOnly: false,
   steps: [
     {

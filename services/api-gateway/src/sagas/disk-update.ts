@@ -10,6 +10,7 @@ export interface DiskUpdateInput {
 /** One step, and not undone when it is refused: the disk keeps its name and its size. */
 export const diskUpdateSaga = defineSaga<DiskUpdateInput>({
   kind: 'disk.update',
+  version: 1,
   forwardOnly: false,
   steps: [
     {

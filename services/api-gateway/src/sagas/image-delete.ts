@@ -8,6 +8,7 @@ export interface ImageDeleteInput {
 /** One step, and not undone when it is refused: an image that is in use stays as it is. */
 export const imageDeleteSaga = defineSaga<ImageDeleteInput>({
   kind: 'image.delete',
+  version: 1,
   forwardOnly: false,
   steps: [
     {

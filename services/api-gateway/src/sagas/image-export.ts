@@ -1,5 +1,6 @@
 import { type ImageExport, imageExportCancel, imageExportShow, imageExportStart } from '@m2/contracts';
 import { defineSaga, send, shownProgress, whatFailed } from '@m2/saga';
+import { skips } from './skips.js';
 
 export interface ImageExportInput {
   exportId: string;
@@ -10,6 +11,7 @@ export interface ImageExportInput {
 /** The service writes the volume on its own time; the operation watches. One that fails or is cancelled leaves no volume behind. */
 export const imageExportSaga = defineSaga<ImageExportInput>({
   kind: 'image.export',
+  version: 1,
   forwardOnly: false,
   steps: [
     {
@@ -27,6 +29,7 @@ export const imageExportSaga = defineSaga<ImageExportInput>({
         timeout: { code: 'request.deadline', detail: 'The export took more than a day' },
       },
       undo: ({ input, project }) => send(imageExportCancel, { exportId: input.exportId, project }),
+      skip: skips.cancelExport,
       deadlineMs: 24 * 3_600_000,
     },
   ],

@@ -1,5 +1,6 @@
 import { type Image, imageDelete, imageImport, imageShow, type InputOf } from '@m2/contracts';
 import { defineSaga, send, shownProgress, whatFailed } from '@m2/saga';
+import { skips } from './skips.js';
 
 export type ImageImportInput = Omit<InputOf<typeof imageImport>, 'project'>;
 
@@ -9,6 +10,7 @@ export type ImageImportInput = Omit<InputOf<typeof imageImport>, 'project'>;
  */
 export const imageImportSaga = defineSaga<ImageImportInput>({
   kind: 'image.import',
+  version: 1,
   forwardOnly: false,
   steps: [
     {
@@ -26,6 +28,7 @@ export const imageImportSaga = defineSaga<ImageImportInput>({
         timeout: { code: 'request.deadline', detail: 'The import took more than a day' },
       },
       undo: ({ input, project }) => send(imageDelete, { imageId: input.imageId, project }),
+      skip: skips.deleteImage,
       // A client whose upload broke off may come back tomorrow morning.
       deadlineMs: 24 * 3_600_000,
     },

@@ -6,6 +6,7 @@ export type ImageUpdateInput = Omit<InputOf<typeof imageUpdate>, 'project' | 'im
 /** One step, and not undone when it is refused: the image stays as it is. */
 export const imageUpdateSaga = defineSaga<ImageUpdateInput>({
   kind: 'image.update',
+  version: 1,
   forwardOnly: false,
   steps: [
     {

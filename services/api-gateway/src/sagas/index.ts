@@ -1,4 +1,5 @@
-import type { SagaRegistry } from '@m2/saga';
+import type { OperationKind } from '@m2/contracts';
+import type { Saga } from '@m2/saga';
 import { deprovisionSaga } from './deprovision.js';
 import { diskCreateSaga } from './disk-create.js';
 import { diskDeleteSaga } from './disk-delete.js';
@@ -15,7 +16,7 @@ import { imageUpdateSaga } from './image-update.js';
 import { provisionSaga } from './provision.js';
 
 /** A kind without a saga does not compile. */
-export const sagas: SagaRegistry = {
+export const sagas: Record<OperationKind, Saga<never>> = {
   provision: provisionSaga,
   deprovision: deprovisionSaga,
   'disk.create': diskCreateSaga,
@@ -31,3 +32,9 @@ export const sagas: SagaRegistry = {
   'image.export': imageExportSaga,
   'image.delete': imageDeleteSaga,
 };
+
+/**
+ * Sagas of earlier versions. Who changes the steps of a saga raises its version and keeps the old one here for a release, so that
+ * operations in flight end under the version that they began with.
+ */
+export const earlierSagas: Saga<never>[] = [];

@@ -17,6 +17,7 @@ import {
   type BootConfig,
 } from '@m2/contracts';
 import { defineSaga, type SagaState, send } from '@m2/saga';
+import { skips } from './skips.js';
 
 export interface ProvisionInput {
   provision: string;
@@ -56,6 +57,7 @@ const held = ({ input }: State) => ({ nodeId: input.node, holder: input.provisio
  */
 export const provisionSaga = defineSaga<ProvisionInput>({
   kind: 'provision',
+  version: 1,
   forwardOnly: false,
   steps: [
     {
@@ -77,6 +79,7 @@ export const provisionSaga = defineSaga<ProvisionInput>({
           from: { kind: 'image', image: input.image as string },
         }),
       undo: ({ input, project }) => send(diskDelete, { diskId: input.disk, project, purge: true }),
+      skip: skips.deleteDisk,
       deadlineMs: 120 * second,
     },
     {
@@ -109,6 +112,7 @@ export const provisionSaga = defineSaga<ProvisionInput>({
       after: ['reserve-node'],
       do: (s) => send(networkAttach, nic(s)),
       undo: (s) => send(networkDetach, nic(s)),
+      skip: skips.detachNetwork,
       deadlineMs: 60 * second,
     },
     {
@@ -126,6 +130,7 @@ export const provisionSaga = defineSaga<ProvisionInput>({
           initiator: input.initiator,
         }),
       undo: ({ input, project }) => send(bootConfigDelete, { configId: input.bootConfig, project }),
+      skip: skips.disarmBoot,
       deadlineMs: 30 * second,
     },
     {
@@ -133,6 +138,7 @@ export const provisionSaga = defineSaga<ProvisionInput>({
       after: ['arm-boot'],
       do: (s) => send(powerBoot, held(s)),
       undo: (s) => send(powerOff, held(s)),
+      skip: skips.powerOff,
       deadlineMs: 120 * second,
     },
     {
@@ -162,5 +168,8 @@ export const provisionSaga = defineSaga<ProvisionInput>({
       ]);
     else if (outcome === 'failed' || outcome === 'cancelled')
       await sql.query(`UPDATE provisions SET state = 'failed', ended_at = now() WHERE id = $1`, [input.provision]);
+    // It goes on holding what was not taken back: deprovisioning it is the way to end it.
+    else if (outcome === 'abandoned')
+      await sql.query(`UPDATE provisions SET state = 'failed' WHERE id = $1`, [input.provision]);
   },
 });

@@ -1,30 +1,36 @@
 import { type Call, diskDelete, type Operation } from '@m2/contracts';
 import { describe, expect, it } from 'vitest';
-import type { Saga, SagaState, Step } from '@m2/saga';
-import { sagas } from './index.js';
+import { type Saga, type SagaState, type Step, stepsOf } from '@m2/saga';
+import { earlierSagas, sagas } from './index.js';
 
 /** Says yes to everything that it is asked for, so that every step can say what it would send. */
 const anything: unknown = new Proxy(() => anything, { get: (_, key) => (key === 'then' ? undefined : anything) });
 const state = { operation: '', project: '', input: anything, reply: () => anything } as unknown as SagaState<never>;
 const all = Object.entries(sagas) as [Operation['kind'], Saga<never>][];
-const commands = (step: Step<never>) => [step.do?.(state), step.undo?.(state)].filter((spec) => spec !== undefined);
+const commands = (step: Step<never>) =>
+  [step.do?.(state), step.undo?.(state), step.skip?.instead?.(state, { by: 'olga', reason: 'x' })].filter(
+    (spec) => spec !== undefined,
+  );
 
 describe.each(all)('%s', (kind, saga) => {
+  const steps = stepsOf(saga, anything as never);
   it('is of its kind, and its steps send commands', () => {
     expect(saga.kind).toBe(kind);
-    expect(saga.steps.flatMap(commands).filter(({ call }) => call.kind !== 'command')).toEqual([]);
+    expect(steps.flatMap(commands).filter(({ call }) => call.kind !== 'command')).toEqual([]);
   });
 
   it('can go back wherever a later step may still fail', () => {
-    const before = new Set(saga.steps.flatMap(({ after }) => after));
-    const oneWay = saga.steps.filter(({ name, undo }) => before.has(name) && !undo).map(({ name }) => name);
+    const before = new Set(steps.flatMap(({ after }) => after));
+    const oneWay = steps.filter(({ name, undo }) => before.has(name) && !undo).map(({ name }) => name);
     expect(saga.forwardOnly ? [] : oneWay).toEqual([]);
   });
 });
 
 describe('a disk that a failed operation made', () => {
   it.each(['provision', 'disk.create'] as const)('by %s is not left in the trash', (kind) => {
-    const undo = sagas[kind].steps.map((step) => step.undo?.(state)).find((spec) => spec?.call === diskDelete);
+    const undo = stepsOf(sagas[kind], anything as never)
+      .map((step) => step.undo?.(state))
+      .find((spec) => spec?.call === diskDelete);
     expect(undo?.input).toMatchObject({ purge: true });
   });
 });
@@ -33,7 +39,8 @@ describe('work that a service does on its own time', () => {
   const progress = { phase: 'copy', done: 1, total: 4 };
   const error = { code: 'storage.full', detail: 'The pool is full', about: { pool: 'm2' } };
   const image = (of: object) => ({ state: 'importing', progress: null, error: null, ...of });
-  const look = (kind: Operation['kind'], reply: unknown) => sagas[kind].steps[0]!.wait!.look(reply);
+  const look = (kind: Operation['kind'], reply: unknown) =>
+    stepsOf(sagas[kind], anything as never)[0]!.wait!.look(reply);
 
   it.each([
     ['image.import', image({ progress }), image({ state: 'ready' }), image({ state: 'failed', error })],
@@ -67,6 +74,39 @@ describe('work that a service does on its own time', () => {
 });
 
 it('every kind of call that an operation makes is one that the gateway may send', () => {
-  const calls: Call[] = all.flatMap(([, saga]) => saga.steps.flatMap((step) => commands(step).map(({ call }) => call)));
+  const calls: Call[] = all.flatMap(([, saga]) =>
+    stepsOf(saga, anything as never).flatMap((step) => commands(step).map(({ call }) => call)),
+  );
   for (const { subject, callers } of calls) expect([subject, callers.includes('gateway')]).toEqual([subject, true]);
+});
+
+it('has the graph that its version stands for', () => {
+  // Operations in flight were accepted with these steps. Who changes one raises the version, and keeps the old saga in `earlierSagas`.
+  const graphs = [...all.map(([, saga]) => saga), ...earlierSagas].map((saga) => {
+    const steps = stepsOf(saga, anything as never).map(({ name, after }) => `${name} <- ${after.join(', ')}`);
+    return [`${saga.kind}@${saga.version}`, steps];
+  });
+  expect(Object.fromEntries(graphs)).toMatchSnapshot();
+});
+
+it('says what stays behind wherever a person may leave a step out, and where that is', () => {
+  const rules = all.flatMap(([kind, saga]) =>
+    stepsOf(saga, anything as never).flatMap(({ name, skip }) => (skip ? [{ step: `${kind} ${name}`, ...skip }] : [])),
+  );
+  for (const { leaves, unsafe } of rules) {
+    expect(leaves).toMatch(/^[A-Z].*\.$/);
+    expect(unsafe ?? 'Nothing.').toMatch(/^[A-Z].*\.$/);
+  }
+  expect(rules.map(({ step }) => step)).toMatchSnapshot();
+});
+
+it.each([
+  ['deprovision', 'remove-export'],
+  ['deprovision', 'detach-disk'],
+  ['provision', 'export-disk'],
+  ['provision', 'attach-disk'],
+] as const)('%s: nobody leaves out %s, which keeps two nodes from one disk', (kind, name) => {
+  const step = stepsOf(sagas[kind], anything as never).find((one) => one.name === name);
+  expect(step).toMatchObject({ name });
+  expect(step).not.toHaveProperty('skip');
 });

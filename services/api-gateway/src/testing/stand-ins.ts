@@ -13,6 +13,8 @@ import {
   networkDetach,
   type Node,
   nodeList,
+  nodeMarkBroken,
+  nodeMarkRepaired,
   nodeRegister,
   nodeRelease,
   nodeRemove,
@@ -76,7 +78,7 @@ export class StandIns {
     const id = uuidv7();
     const bmc = { driver: 'ipmi' as const, address: '192.0.2.7', port: 623, user: 'admin', cipherSuites: [17] };
     const mac = `52:54:00:${id.slice(-6).replaceAll(/(..)(?=.)/g, '$1:')}`;
-    const free = { holder: null, holderProject: null, createdAt: new Date().toISOString() };
+    const free = { holder: null, holderProject: null, broken: null, createdAt: new Date().toISOString() };
     const node: Node = { id, name, project, nics: [{ label: 'eth0', mac }], firmware: 'bios', bmc, ...free };
     this.nodes.set(id, node);
     return node;
@@ -118,6 +120,10 @@ export class StandIns {
       this.nodes.delete(nodeId);
       return {};
     });
+    this.on(nodeMarkBroken, ({ nodeId, by, reason }) =>
+      change(nodeId, { broken: { by, reason, since: new Date().toISOString() } }),
+    );
+    this.on(nodeMarkRepaired, ({ nodeId }) => change(nodeId, { broken: null }));
     this.on(nodeReserve, ({ nodeId, holder, project }) => change(nodeId, { holder, holderProject: project }));
     this.on(nodeRelease, ({ nodeId }) => {
       change(nodeId, { holder: null, holderProject: null });

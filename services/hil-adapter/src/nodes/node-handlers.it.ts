@@ -1,4 +1,14 @@
-import { nodeList, nodeRegister, nodeRelease, nodeRemove, nodeReserve, nodeSetBmc, nodeShow } from '@m2/contracts';
+import {
+  nodeList,
+  nodeMarkBroken,
+  nodeMarkRepaired,
+  nodeRegister,
+  nodeRelease,
+  nodeRemove,
+  nodeReserve,
+  nodeSetBmc,
+  nodeShow,
+} from '@m2/contracts';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openHil, type TestHil } from '../testing/hil.js';
@@ -85,6 +95,57 @@ describe('a node', () => {
       detail: expect.stringContaining(holder) as string,
     });
     expect((await hil.ask(nodeShow, { node: node.id })).holder).toBe(holder);
+  });
+});
+
+describe('a node that is marked broken', () => {
+  const why = { by: 'olga', reason: 'its BMC is dead' };
+  const broken = { ...why, since: expect.any(String) as string };
+
+  it('is given to nobody until it is marked repaired, and who did both, and why, is told', async () => {
+    const { id } = await hil.register();
+    const input = { nodeId: id, project: uuidv7(), holder: uuidv7() };
+    expect(await hil.tell(nodeMarkBroken, { nodeId: id, ...why })).toMatchObject({ id, broken });
+    expect(await hil.ask(nodeShow, { node: id })).toMatchObject({ broken });
+    expect((await hil.ask(nodeList, {})).items.find((node) => node.id === id)).toMatchObject({ broken });
+    await expect(hil.tell(nodeReserve, input)).rejects.toMatchObject({
+      code: 'node.broken',
+      detail: expect.stringContaining('olga: its BMC is dead') as string,
+    });
+    const repaired = { by: 'otto', reason: 'it has a new board' };
+    expect(await hil.tell(nodeMarkRepaired, { nodeId: id, ...repaired })).toMatchObject({ broken: null });
+    expect(await hil.tell(nodeReserve, input)).toMatchObject({ holder: input.holder, broken: null });
+    expect(await hil.events(id)).toEqual([
+      'hil.node.registered',
+      'hil.node.marked-broken',
+      'hil.node.marked-repaired',
+      'hil.node.reserved',
+    ]);
+    const told = await hil.kit.database.query<{ data: object }>(
+      `SELECT data FROM m2_outbox WHERE entity = $1 AND type LIKE 'hil.node.marked-%' ORDER BY sequence`,
+      [id],
+    );
+    expect(told.map(({ data }) => data)).toMatchObject([why, repaired]);
+  });
+
+  it('stays with who holds it until that gives it back, and may then be removed', async () => {
+    const { node, holder, project } = await hil.held();
+    await hil.tell(nodeMarkBroken, { nodeId: node.id, ...why });
+    expect(await hil.tell(nodeReserve, { nodeId: node.id, project, holder })).toMatchObject({ holder, broken });
+    await expect(hil.tell(nodeReserve, { nodeId: node.id, project, holder: uuidv7() })).rejects.toMatchObject({
+      code: 'node.busy',
+    });
+    await hil.tell(nodeRelease, { nodeId: node.id, holder });
+    expect(await hil.ask(nodeShow, { node: node.id })).toMatchObject({ holder: null, broken });
+    await expect(hil.tell(nodeReserve, { nodeId: node.id, project, holder: uuidv7() })).rejects.toMatchObject({
+      code: 'node.broken',
+    });
+    await hil.tell(nodeRemove, { nodeId: node.id });
+  });
+
+  it('that is not there is refused', async () => {
+    for (const call of [nodeMarkBroken, nodeMarkRepaired])
+      await expect(hil.tell(call, { nodeId: uuidv7(), ...why })).rejects.toMatchObject({ code: 'node.not_found' });
   });
 });
 

@@ -3,6 +3,10 @@ import {
   type Node,
   nodeChanged,
   nodeList,
+  nodeMarkBroken,
+  nodeMarkedBroken,
+  nodeMarkedRepaired,
+  nodeMarkRepaired,
   nodeRegister,
   nodeRegistered,
   nodeRelease,
@@ -67,6 +71,7 @@ export class NodeHandlers {
           bmc,
           holder: null,
           holderProject: null,
+          broken: null,
           createdAt: createdAt.toISOString(),
         };
       });
@@ -112,6 +117,33 @@ export class NodeHandlers {
     throw new M2Error('node.busy', `The node "${name}" is held by provision ${holder}`);
   }
 
+  /** Who holds it goes on holding it: its disk is still to be taken from under it. */
+  @Handles(nodeMarkBroken)
+  markBroken({ nodeId, by, reason }: RequestOf<typeof nodeMarkBroken>, effect: Effect): Promise<Node> {
+    return this.mark(nodeId, { by, reason, since: new Date().toISOString() }, { by, reason }, effect);
+  }
+
+  @Handles(nodeMarkRepaired)
+  markRepaired({ nodeId, by, reason }: RequestOf<typeof nodeMarkRepaired>, effect: Effect): Promise<Node> {
+    return this.mark(nodeId, null, { by, reason }, effect);
+  }
+
+  /** Each decision is told of with its reason, also one that changes nothing. */
+  private async mark(
+    nodeId: string,
+    broken: Node['broken'],
+    decision: { by: string; reason: string },
+    effect: Effect,
+  ): Promise<Node> {
+    const before = await this.nodes.find(nodeId);
+    return effect.commit(async (sql, emit) => {
+      await sql.query('UPDATE nodes SET broken = $2 WHERE id = $1', [nodeId, broken && JSON.stringify(broken)]);
+      const event = broken ? nodeMarkedBroken : nodeMarkedRepaired;
+      emit(event, { id: nodeId, name: before.name, ...decision }, { entity: nodeId, project: before.project });
+      return { ...before, broken };
+    });
+  }
+
   /** The row is the lock: of two provisions, one updates it and the other finds it taken. */
   @Handles(nodeReserve)
   async reserve({ nodeId, project, holder }: RequestOf<typeof nodeReserve>, effect: Effect): Promise<Node> {
@@ -119,14 +151,22 @@ export class NodeHandlers {
     return effect.commit(async (sql, emit) => {
       const rows = await sql.query<{ was: string | null }>(
         `UPDATE nodes n SET holder = $2, holder_project = $3 FROM (SELECT id, holder AS was FROM nodes WHERE id = $1 FOR UPDATE) o
-         WHERE n.id = o.id AND (o.was IS NULL OR o.was = $2) RETURNING was`,
+         WHERE n.id = o.id AND (o.was = $2 OR o.was IS NULL AND n.broken IS NULL) RETURNING was`,
         [nodeId, holder, project],
       );
-      if (rows.length === 0) throw new M2Error('node.busy', `The node "${before.name}" is held by another provision`);
+      if (rows.length === 0) throw await this.refusal(nodeId);
       if (rows[0]!.was === null)
         emit(nodeReserved, { id: nodeId, name: before.name, project, holder }, { entity: nodeId, project });
       return { ...before, holder, holderProject: project };
     });
+  }
+
+  /** Read again: it was free and well when it was found. */
+  private async refusal(nodeId: string): Promise<M2Error> {
+    const { name, holder, broken } = await this.nodes.find(nodeId);
+    return holder || !broken
+      ? new M2Error('node.busy', `The node "${name}" is held by another provision`)
+      : new M2Error('node.broken', `The node "${name}" was marked broken by ${broken.by}: ${broken.reason}`);
   }
 
   @Handles(nodeRelease)

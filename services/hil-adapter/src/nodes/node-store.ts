@@ -12,6 +12,7 @@ export interface HeldNode {
   firmware: Node['firmware'];
   holder: string | null;
   holder_project: string | null;
+  broken: Node['broken'];
   power_effect: string | null;
   bmc: Node['bmc'];
   bmc_password: Buffer;
@@ -30,7 +31,7 @@ export class NodeStore {
   /** A node that this project may use (absent: any); plain SQL, because every provision asks. Throws M2Error `node.not_found`. */
   async find(nameOrId: string, project?: string): Promise<Node> {
     const [row] = await this.kit.database.query<FoundRow>(
-      `SELECT id, name, project, firmware, bmc, holder, holder_project AS "holderProject", created_at AS "createdAt",
+      `SELECT id, name, project, firmware, bmc, holder, holder_project AS "holderProject", broken, created_at AS "createdAt",
          (SELECT jsonb_agg(jsonb_build_object('label', label, 'mac', mac) ORDER BY position) FROM nics WHERE node = nodes.id) AS nics
        FROM nodes WHERE ${fields.isId(nameOrId) ? 'id' : 'name'} = $1 AND ($2::uuid IS NULL OR project IS NULL OR project = $2)`,
       [nameOrId, project ?? null],

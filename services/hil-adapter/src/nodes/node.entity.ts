@@ -11,6 +11,7 @@ export class NodeEntity {
   @Column('bytea', { name: 'bmc_password', select: false }) bmcPassword!: Buffer;
   @Column('uuid', { nullable: true }) holder!: string | null;
   @Column('uuid', { name: 'holder_project', nullable: true }) holderProject!: string | null;
+  @Column('jsonb', { nullable: true }) broken!: Node['broken'];
   @Column('text', { name: 'power_effect', nullable: true }) powerEffect!: string | null;
   @Column('timestamptz', { name: 'created_at' }) createdAt!: Date;
   @OneToMany(() => NicEntity, (nic) => nic.node) nics!: NicEntity[];
@@ -37,5 +38,6 @@ export const toNode = (entity: NodeEntity): Node => ({
   bmc: entity.bmc,
   holder: entity.holder,
   holderProject: entity.holderProject,
+  broken: entity.broken,
   createdAt: entity.createdAt.toISOString(),
 });

@@ -1,4 +1,4 @@
-import { nodeRelease, powerBoot, powerOff, powerShow } from '@m2/contracts';
+import { nodeMarkBroken, nodeRelease, powerBoot, powerOff, powerShow } from '@m2/contracts';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openHil, type TestHil } from '../testing/hil.js';
@@ -127,6 +127,20 @@ describe('powering a node off', () => {
       code: 'bmc.ignored_command',
     });
     expect(await told(node.id)).toEqual([]);
+  });
+});
+
+describe('a node that is marked broken', () => {
+  it('is not powered on, and its BMC is not asked to power it off', async () => {
+    const { node, holder } = await hil.held();
+    await hil.tell(powerBoot, { nodeId: node.id, holder });
+    await hil.tell(nodeMarkBroken, { nodeId: node.id, by: 'olga', reason: 'its BMC is dead' });
+    hil.power.calls.length = 0;
+    await expect(hil.tell(powerBoot, { nodeId: node.id, holder })).rejects.toMatchObject({ code: 'node.broken' });
+    await hil.tell(powerOff, { nodeId: node.id, holder });
+    expect(hil.power.calls).toEqual([]);
+    // Nobody saw it off, so nobody is told that it is.
+    expect(await told(node.id)).toEqual(['hil.power.on']);
   });
 });
 

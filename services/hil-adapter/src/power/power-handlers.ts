@@ -36,6 +36,7 @@ export class PowerHandlers {
     const row = await this.nodes.row(effect, nodeId);
     if (row.holder !== holder)
       throw new M2Error('node.busy', `The node "${row.name}" is not held by provision ${holder}`);
+    if (row.broken) throw new M2Error('node.broken', `The node "${row.name}" is marked broken: ${row.broken.reason}`);
     const begun = row.power_effect === effect.key;
     const isOurs = begun && (await this.look(row, effect)) === 'on';
     if (!isOurs) await this.bootNow(row, effect);
@@ -69,19 +70,22 @@ export class PowerHandlers {
     }
   }
 
-  /** A node that the provision does not hold is not its to power off, so there is nothing to do. */
+  /**
+   * A node that the provision does not hold is not its to power off, so there is nothing to do. A node that a person marked broken is not
+   * asked: its BMC may be what broke, and that it may still be on was told to who marked it.
+   */
   @Handles(powerOff)
   async off({ nodeId, holder }: RequestOf<typeof powerOff>, effect: Effect) {
     const row = await this.nodes.row(effect, nodeId);
-    const held = row.holder === holder;
-    if (held)
+    const asked = row.holder === holder && !row.broken;
+    if (asked)
       await this.driverOf(row)
         .ensureOff(this.nodes.bmcOf(row), { deadlineMs: effect.remainingMs })
         .catch((error: unknown) => {
           throw named(row, error);
         });
     return effect.commit(async (sql, emit) => {
-      if (!held) return {};
+      if (!asked) return {};
       await sql.query('UPDATE nodes SET power_effect = NULL WHERE id = $1', [nodeId]);
       emit(powerTurnedOff, eventOf(row, holder), { entity: nodeId, project: row.holder_project });
       return {};

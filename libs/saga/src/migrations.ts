@@ -1,0 +1,28 @@
+import type { MigrationInterface, QueryRunner } from 'typeorm';
+
+/**
+ * What the engine needs beside the tables of operations and their steps, which are older than it is.
+ *
+ * An operation from before is of version 1, the only one that there was, and its steps have names and no graph. `saga_runners` says which
+ * runners live and which sagas each knows.
+ */
+export class Saga1796000000000 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      ALTER TABLE operations
+        ADD COLUMN version int NOT NULL DEFAULT 1, ADD COLUMN not_before timestamptz, ADD COLUMN takeovers int NOT NULL DEFAULT 0;
+      ALTER TABLE operation_steps
+        ADD COLUMN after text[], ADD COLUMN undo_started_at timestamptz, ADD COLUMN undo_ended_at timestamptz, ADD COLUMN skipped jsonb;
+      CREATE TABLE saga_runners (
+        id uuid PRIMARY KEY, knows text[] NOT NULL, since timestamptz NOT NULL DEFAULT now(), seen_at timestamptz NOT NULL DEFAULT now());
+      CREATE INDEX operations_open ON operations (project, id) WHERE state IN ('running', 'undoing');`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      DROP INDEX operations_open;
+      DROP TABLE saga_runners;
+      ALTER TABLE operation_steps DROP COLUMN after, DROP COLUMN undo_started_at, DROP COLUMN undo_ended_at, DROP COLUMN skipped;
+      ALTER TABLE operations DROP COLUMN version, DROP COLUMN not_before, DROP COLUMN takeovers;`);
+  }
+}
