@@ -45,6 +45,8 @@ export type PowerErrorCode =
   /** The BMC said that it did it, and the power state says that it did not. */
   | 'bmc.ignored_command'
   | 'bmc.timeout'
+  /** The BMC says that it is busy or not ready yet: the same call may succeed a moment later. */
+  | 'bmc.busy'
   /** The BMC refused a command, or answered what we do not understand. */
   | 'bmc.protocol'
   /** The program that speaks the protocol is not installed. */

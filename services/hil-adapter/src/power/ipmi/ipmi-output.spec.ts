@@ -62,6 +62,35 @@ describe('complaints', () => {
   });
 });
 
+describe('a BMC that is busy', () => {
+  it('is told from one that refuses', () => {
+    for (const code of ['Node busy', 'Timeout', 'BMC initialization in progress'])
+      for (const [command, line] of [
+        [readPower, `Get Chassis Power Status failed: ${code}`],
+        [powerOn, `Set Chassis Power Control to Up/On failed: ${code}`],
+        [nextBootFromNetwork('bios'), `Set Chassis Boot Parameter 5 failed: ${code}`],
+      ] as const) {
+        const refused = command.refused.exec(`${opened}${line}\n`)![0];
+        expect([line, command.busy.test(refused)]).toEqual([line, true]);
+      }
+    expect(powerOn.busy.test('Set Chassis Power Control to Up/On failed: Unspecified error')).toBe(false);
+    expect(nextBootFromNetwork('bios').busy.test('Set Chassis Boot Parameter 5 failed: Unknown (0x81)')).toBe(false);
+  });
+
+  it('may be read again whatever it says to a reading', () => {
+    for (const line of ['Get Chassis Power Status failed: Unspecified error', 'Chassis Power is unknown'])
+      expect([line, readPower.busy.test(line)]).toEqual([line, true]);
+    expect(readPower.busy.test('Chassis Power is on!')).toBe(false);
+  });
+
+  it('does not refuse to be powered off because it is off', () => {
+    const refused = 'Set Chassis Power Control to Down/Off failed: Command not supported in present state';
+    expect(powerOff.refused.exec(refused)?.[0]).toBe(refused);
+    expect(powerOff.moot?.refusal.test(refused)).toBe(true);
+    expect(powerOff.moot?.refusal.test('Set Chassis Power Control to Down/Off failed: Unspecified error')).toBe(false);
+  });
+});
+
 describe('sessionFailure', () => {
   const loading = 'Loading IANA PEN Registry...\n';
   const unable = 'Error: Unable to establish IPMI v2 / RMCP+ session\n';
@@ -71,7 +100,15 @@ describe('sessionFailure', () => {
     ['auth', '> RAKP 4 message has invalid integrity check value\n'],
     ['suite', 'Error in open session response message : invalid authentication algorithm\n\n'],
     ['suite', 'Error in open session response message : no matching cipher suite\n\n'],
-    ['unknown', 'Error in open session response message : insufficient resources for session\n\n'],
+    ['busy', 'Error in open session response message : insufficient resources for session\n\n'],
+    ['busy', 'RAKP 2 message indicates an error : insufficient resources for session\n\n'],
+    [
+      'busy',
+      '> Error: no response from RAKP 1 message\nSet Session Privilege Level to ADMINISTRATOR failed: Insufficient privilege level\n',
+    ],
+    ['busy', 'Set Session Privilege Level to ADMINISTRATOR failed: Unknown (0x81)\n'],
+    ['unreachable', '> Error: no response from RAKP 3 message\n'],
+    ['auth', 'RAKP 2 message indicates an error : unauthorized role or privilege level requested\n\n'],
     ['unreachable', 'Get Auth Capabilities error\nError issuing Get Channel Authentication Capabilities request\n'],
     ['unreachable', 'Address lookup for no.such.host.invalid failed\nCould not open socket!\n'],
     ['unknown', ''],

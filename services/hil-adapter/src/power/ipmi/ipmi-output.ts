@@ -11,13 +11,22 @@ export interface IpmiCommand<Answer> {
   refused: RegExp;
   /** The BMC did not answer this command. */
   unanswered: RegExp;
+  /** Refusals, or lines in place of an answer, after which the same command may succeed a moment later. */
+  busy: RegExp;
+  /** A refusal that leaves open whether there was anything to do; the next reading of the power state tells. */
+  moot?: { refusal: RegExp; answer: Answer };
 }
+
+/** Completion codes C0h, C3h and D2h (IPMI 2.0 section 5.2) in ipmitool's words. */
+const busy = /failed: (?:Node busy|Timeout|BMC initialization in progress)$/m;
 
 export const readPower: IpmiCommand<PowerState> = {
   line: 'chassis power status',
   answer: (line) => /^Chassis Power is (on|off)$/.exec(line)?.[1] as PowerState | undefined,
   refused: /^Get Chassis Power Status failed: .*/m,
   unanswered: /^Unable to get Chassis Power Status/m,
+  // To read again does no harm, so it is done whatever stood in the way.
+  busy: /^Get Chassis Power Status failed: |^Chassis Power is unknown$/m,
 };
 
 const control = (verb: string, said: string): IpmiCommand<true> => ({
@@ -25,6 +34,9 @@ const control = (verb: string, said: string): IpmiCommand<true> => ({
   answer: (line) => line === `Chassis Power Control: ${said}` || undefined,
   refused: new RegExp(`^Set Chassis Power Control to ${said} failed: .*`, 'm'),
   unanswered: new RegExp(`^Unable to set Chassis Power Control to ${said}`, 'm'),
+  busy,
+  // D5h: a node that is off already cannot be powered off.
+  moot: { refusal: /failed: Command not supported in present state$/m, answer: true },
 });
 
 export const powerOn = control('on', 'Up/On');
@@ -39,14 +51,21 @@ export const nextBootFromNetwork = (firmware: 'bios' | 'uefi'): IpmiCommand<true
   answer: (line) => line === 'Set Boot Device to pxe' || undefined,
   refused: /^Set Chassis Boot Parameter 5 failed: .*/m,
   unanswered: /^Error setting Chassis Boot Parameter [45]/m,
+  busy,
 });
 
-export type SessionFailure = 'unreachable' | 'auth' | 'suite' | 'tool' | 'unknown';
+export type SessionFailure = 'unreachable' | 'busy' | 'auth' | 'suite' | 'tool' | 'unknown';
 
 const failures: [SessionFailure, RegExp][] = [
   ['tool', /^stdbuf: failed to run command/m],
   ['unreachable', /^Get Auth Capabilities error|^Address lookup for .* failed|^Could not open socket/m],
-  ['unreachable', /no response from RAKP [13] message/],
+  [
+    'busy',
+    /^(?:Error in open session response message|RAKP [24] message indicates an error) : insufficient resources/m,
+  ],
+  // It had answered the message before, so it is there.
+  ['busy', /no response from RAKP 1 message|^Set Session Privilege Level to \w+ failed: Unknown/m],
+  ['unreachable', /no response from RAKP 3 message/],
   ['suite', /^Error in open session response message : .*(?:algorithm|cipher suite)/m],
   // Some BMCs do not answer at all to a suite that they do not have.
   ['suite', /^Timeout in open session response message/m],

@@ -73,12 +73,16 @@ export class IpmiSession {
         line: (line) => {
           const answer = command.answer(line);
           done(() =>
-            answer === undefined ? reject(this.#strange(`"${command.line}" gave "${line}"`)) : resolve(answer),
+            answer === undefined
+              ? reject(this.#wrong(command, `"${command.line}" gave "${line}"`, line))
+              : resolve(answer),
           );
         },
         complaint: () => {
           const refused = command.refused.exec(this.#complaints)?.[0];
-          if (refused) done(() => reject(this.#strange(refused)));
+          const { moot } = command;
+          if (refused && moot?.refusal.test(refused)) done(() => resolve(moot.answer));
+          else if (refused) done(() => reject(this.#wrong(command, refused, refused)));
           else if (command.unanswered.test(this.#complaints)) done(() => reject(this.#lost()));
         },
         end: (why) => done(() => reject(why)),
@@ -117,6 +121,8 @@ export class IpmiSession {
         );
       case 'unreachable':
         return this.#lost();
+      case 'busy':
+        return this.#busy(`the session was not opened: ${this.#lastComplaint()}`);
       case 'unknown':
         return this.#strange(`the session ended: ${this.#lastComplaint() || 'no reason was given'}`);
     }
@@ -127,6 +133,14 @@ export class IpmiSession {
       'bmc.unreachable',
       `The BMC at ${this.#where} does not answer. Check its address, its cable and that IPMI over LAN is enabled.`,
     );
+  }
+
+  #wrong(command: IpmiCommand<unknown>, what: string, said: string): PowerError {
+    return command.busy.test(said) ? this.#busy(what) : this.#strange(what);
+  }
+
+  #busy(what: string): PowerError {
+    return new PowerError('bmc.busy', `The BMC at ${this.#where} is busy, or not ready yet: ${what}.`);
   }
 
   #strange(what: string): PowerError {
