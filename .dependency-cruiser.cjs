@@ -54,11 +54,11 @@ module.exports = {
     },
     {
       name: 'storage-knows-the-storage-only',
-      comment: 'Its backends need the contracts, librbd and the storage daemon, and nothing else of ours.',
+      comment: 'Its backends need the contracts, librbd, the storage daemon and locks, and nothing else of ours.',
       severity: 'error',
       from: { path: '^libs/storage/', pathNot: tests },
       to: {
-        path: '^(services|apps|lab|e2e|faults|bench)/|^libs/(?!(storage|contracts|rbd|storage-daemon)/)|^@m2/(?!(contracts|rbd|storage-daemon)$)',
+        path: '^(services|apps|lab|e2e|faults|bench)/|^libs/(?!(storage|contracts|rbd|storage-daemon|locks)/)|^@m2/(?!(contracts|rbd|storage-daemon|locks)$)',
       },
     },
     {
@@ -69,10 +69,10 @@ module.exports = {
       to: { path: '^libs/storage/|^@m2/storage(/|$)' },
     },
     {
-      name: 'rbd-and-storage-daemon-know-nothing-of-ours',
-      comment: 'They speak to librbd and to qemu-storage-daemon for whoever needs it.',
+      name: 'small-libraries-know-nothing-of-ours',
+      comment: 'librbd, qemu-storage-daemon and locks are for whoever needs them.',
       severity: 'error',
-      from: { path: '^libs/(rbd|storage-daemon)/', pathNot: tests },
+      from: { path: '^libs/(rbd|storage-daemon|locks)/', pathNot: tests },
       to: {
         path: '^(services|apps|lab|e2e|faults|bench)/|^libs/|^@m2/',
         pathNot: '^libs/$1/',

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { exitCodes } from '../apps/cli/src/exit-codes.js';
+import { killTable } from './docs/kills.js';
 import { fileLinks, fillRegions, shellLines } from './docs/markdown.js';
 import {
   actions,
@@ -31,6 +32,7 @@ const generated: Record<string, Record<string, () => string>> = {
   'docs/cli.md': { commands: commandTable },
   'docs/operating.md': { configuration: configTable, ports: portTable, packages: servicePackageTable },
   'docs/lab.md': { packages: labPackageTable },
+  'docs/testing.md': { kills: killTable },
 };
 
 describe('the pages', () => {

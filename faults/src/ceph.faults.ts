@@ -4,7 +4,7 @@ import { cephOf, expectAsBefore, foreignNamespace, lookAtCeph, rbd, type CephThi
 import { describeKilledInCeph } from './ceph/killed.js';
 import { describeOutages } from './ceph/outages.js';
 import { describeProjects } from './ceph/projects.js';
-import { casesOf } from './commands.js';
+import { actedCases } from './commands.js';
 import { happened } from './events.js';
 import { askDeprovision, askProvision, type Scene, startScene, succeeded } from './scene.js';
 import { deprovisionSteps, made, provisionSteps, removed, takenBack } from './ways.js';
@@ -27,7 +27,6 @@ beforeAll(async () => {
 afterAll(() => started?.close());
 
 const ofStorage = ({ service }: { service: string }) => service === 'image' || service === 'iscsi';
-const acted = ({ phase }: { phase: string }) => phase === 'acted';
 const thingsOf = ({ about }: Operation) => [about['provision']!, about['disk']!];
 
 describe('a node with a disk in Ceph', () => {
@@ -38,7 +37,7 @@ describe('a node with a disk in Ceph', () => {
   const kill = ({ service, subject, phase }: { service: 'image' | 'iscsi'; subject: string; phase: string }) =>
     started.killSwitch(service).arm({ channel: 'm2:command', at: { subject, phase } });
 
-  it.each(casesOf(provisionSteps, 'do').filter(ofStorage).filter(acted))(
+  it.each(actedCases(provisionSteps, 'do').filter(ofStorage))(
     'comes although $service is killed in $name',
     async (point) => {
       kill(point as never);
@@ -50,7 +49,7 @@ describe('a node with a disk in Ceph', () => {
     },
   );
 
-  it.each(casesOf(deprovisionSteps, 'do').filter(ofStorage).filter(acted))(
+  it.each(actedCases(deprovisionSteps, 'do').filter(ofStorage))(
     'goes although $service is killed in $name',
     async (point) => {
       const provision = await succeeded(started, await askProvision(started));

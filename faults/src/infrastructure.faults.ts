@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { pidOf, restarts } from './children.js';
-import { casesOf } from './commands.js';
+import { actedCases } from './commands.js';
 import { happened, toldAndWritten } from './events.js';
 import type { KillPoint } from './kill-switch.js';
 import { NodeDisk } from './node-disk.js';
@@ -29,8 +29,8 @@ beforeAll(async () => {
 afterAll(() => scene?.close());
 
 /** What the steps of the plain requests send: the conditional ones are covered where services are killed. */
-const provisionCommands = casesOf(provisionSteps, 'do').filter(({ step, phase }) => phase === 'acted' && !step.wait);
-const deprovisionCommands = casesOf(deprovisionSteps, 'do').filter(({ phase }) => phase === 'acted');
+const provisionCommands = actedCases(provisionSteps, 'do').filter(({ step }) => !step.wait);
+const deprovisionCommands = actedCases(deprovisionSteps, 'do');
 
 const killAt = (service: ServiceName, point: KillPoint) => scene.killSwitch(service).arm(point);
 const commandPoint = (subject: string, phase: string, victim: number): KillPoint => ({

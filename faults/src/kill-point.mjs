@@ -31,6 +31,7 @@ function read() {
   }
 }
 
+watch('m2:operation');
 watch('m2:operation:step');
 watch('m2:command');
 watch('m2:rbd');

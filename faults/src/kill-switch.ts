@@ -5,7 +5,7 @@ const preload = fileURLToPath(new URL('./kill-point.mjs', import.meta.url));
 
 /** A point in a service's life, as the service publishes it (see kill-point.mjs). */
 export interface KillPoint {
-  channel: 'm2:operation:step' | 'm2:command' | 'm2:rbd';
+  channel: 'm2:operation' | 'm2:operation:step' | 'm2:command' | 'm2:rbd';
   at: Record<string, string>;
   /** The process to kill then, where it is not the service itself: its id, or the field of the message that holds it. */
   victim?: number | string;

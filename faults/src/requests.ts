@@ -20,7 +20,7 @@ export interface Request {
 }
 
 /** A request that cannot be met, so that what was done of it is undone. */
-interface Refusal extends Pick<Request, 'before' | 'ask'> {
+export interface Refusal extends Pick<Request, 'before' | 'ask'> {
   /** Afterwards all may be as it was for the next one. */
   after?(scene: Scene): Promise<void>;
   /** Asked for as soon as the operation waits. */

@@ -55,7 +55,8 @@ export async function startScene({ nodes, mortal = [], importHosts, storage, env
     const adminToken = (await readFile(stage.running.adminTokenFile, 'utf8')).trim();
     const scene: Scene = {
       stage,
-      client: new M2Client({ url: stage.running.url, token: adminToken }),
+      // A gateway that was killed with a request in its hands takes its time to be back on a busy machine.
+      client: new M2Client({ url: stage.running.url, token: adminToken, attempts: 30 }),
       impatient: new M2Client({ url: stage.running.url, token: adminToken, attempts: 1 }),
       adminToken,
       killSwitch: (service) => {

@@ -1,6 +1,5 @@
 import type { Operation, ServiceName } from '@m2/contracts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { casesOf } from './commands.js';
 import { happened } from './events.js';
 import {
   askDeprovision,
@@ -14,18 +13,10 @@ import {
   succeeded,
   untilStep,
 } from './scene.js';
-import { expectCarriedOut, expectRefused, refusalCases, requestCases, requestsEnvironment } from './requests.js';
+import { serviceCases } from './kill-cases.js';
+import { expectCarriedOut, expectRefused, requestsEnvironment } from './requests.js';
 import { expectNothing, expectOnly } from './things.js';
-import {
-  booted,
-  deprovisionSteps,
-  made,
-  provisionSteps,
-  removed,
-  takenBack,
-  wayToDeprovision,
-  wayToProvision,
-} from './ways.js';
+import { booted, made, provisionSteps, removed, takenBack, wayToDeprovision, wayToProvision } from './ways.js';
 
 const mortal: ServiceName[] = ['image', 'iscsi', 'boot', 'hil'];
 
@@ -42,7 +33,7 @@ const kill = ({ service, subject, phase }: { service: ServiceName; subject: stri
 const thingsOf = ({ about }: Operation) => [about['provision']!, about['disk']!];
 
 describe('while a provision is made,', () => {
-  it.each(casesOf(provisionSteps, 'do'))('$service is killed in $name, $phase', async ({ step, ...point }) => {
+  it.each(serviceCases.provision)('$service is killed in $name, $phase', async ({ step, ...point }) => {
     const { waitFor } = wayToProvision(step);
     let operation: Operation | undefined;
     const power = await powerCommands(scene, async () => {
@@ -61,7 +52,7 @@ describe('while a provision is made,', () => {
 });
 
 describe('while a provision is ended,', () => {
-  it.each(casesOf(deprovisionSteps, 'do'))('$service is killed in $name, $phase', async ({ step, ...point }) => {
+  it.each(serviceCases.deprovision)('$service is killed in $name, $phase', async ({ step, ...point }) => {
     const { disk } = wayToDeprovision(step);
     const { about, ...provision } = await succeeded(scene, await askProvision(scene));
     kill(point);
@@ -79,20 +70,14 @@ describe('while a provision is ended,', () => {
 });
 
 describe('while somebody works on images and disks,', () => {
-  const cases = requestCases.flatMap((each) => casesOf([each.step], 'do').map((point) => ({ ...point, ...each })));
-
-  it.each(cases)('$service is killed in $kind, $name, $phase', async ({ request, ...point }) => {
+  it.each(serviceCases.requests)('$service is killed in $kind, $name, $phase', async ({ request, ...point }) => {
     await expectCarriedOut(scene, request, () => kill(point));
     expect(scene.killSwitch(point.service).struck).toBe(true);
   });
 });
 
 describe('while that is undone,', () => {
-  const cases = refusalCases.flatMap((each) =>
-    casesOf([each.step], each.direction).map((point) => ({ ...point, ...each })),
-  );
-
-  it.each(cases)('$service is killed in $kind, $name, $direction, $phase', async (refused) => {
+  it.each(serviceCases.refusals)('$service is killed in $kind, $name, $direction, $phase', async (refused) => {
     await expectRefused(scene, refused, () => kill(refused));
     expect(scene.killSwitch(refused.service).struck).toBe(true);
   });
@@ -102,7 +87,7 @@ describe('while a provision is undone,', () => {
   const last = provisionSteps.at(-1)!;
   const { waitFor } = wayToProvision(last);
 
-  it.each(casesOf(provisionSteps, 'undo'))('$service is killed in $name, $phase', async (point) => {
+  it.each(serviceCases.undo)('$service is killed in $name, $phase', async (point) => {
     const operation = await askProvision(scene, { waitFor });
     await untilStep(scene, operation, last.name, 'running');
     kill(point);

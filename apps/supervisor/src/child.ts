@@ -64,7 +64,7 @@ export class Child {
     private readonly report: (line: string) => void,
     private readonly longestBackoffMs = maxBackoffMs,
   ) {
-    // Whoever stops before it was waited for must not crash on a rejection that nobody saw.
+    // Nobody may be waiting yet when the child is stopped: an unhandled rejection would end the process.
     this.firstReady.promise.catch(() => {});
     rotateLog(paths, spec.name);
   }
@@ -109,7 +109,7 @@ export class Child {
   private run(): void {
     const log = openSync(logFile(this.paths, this.spec.name), 'a', 0o600);
     const child = spawn(this.spec.command, this.spec.args, {
-      // A session of its own: Ctrl-C reaches every process of the terminal's group, and would end them in no order.
+      // A session of its own: Ctrl-C would otherwise reach every child at once and end them in no order.
       detached: true,
       cwd: '/',
       env: this.spec.env,

@@ -25,8 +25,8 @@ const answerDeadlineMs = 5_000;
 const gateMs = 2_000;
 
 /**
- * The one supervisor of a state directory: whoever holds this. It listens on a UNIX socket and answers JSON lines,
- * `{"command":"status"}` with a Status, `{"command":"stop"}` by ending; the connection closes when the process is gone.
+ * Marks the one supervisor of a state directory. It listens on a UNIX socket for JSON lines: it answers `{"command":"status"}` with a Status,
+ * and `{"command":"stop"}` by ending. The connection closes when the process is gone.
  */
 export class Control {
   private readonly open = new Set<Socket>();
@@ -40,9 +40,9 @@ export class Control {
   }
 
   /**
-   * Takes the state directory. The gate decides between two who come at the same time: an abstract socket, which only one process can
-   * hold, and which is gone with it however it ends. The file socket alone cannot: it stays behind after a crash, and
-   * between looking whether somebody answers and replacing it there is room for another.
+   * Takes the state directory. An abstract socket, the gate, decides between two supervisors that start at the same time: only one process
+   * can hold it, and it disappears with that process. The socket file cannot decide: it stays behind after a crash, and another process
+   * may come between the check whether somebody answers and its replacement.
    * Throws AlreadyRunningError.
    */
   static async take(paths: Paths, handlers: { status: () => Status; stop: () => void }): Promise<Control> {
@@ -50,7 +50,7 @@ export class Control {
     const name = createHash('sha256').update(paths.state).digest('hex').slice(0, 32);
     const until = Date.now() + gateMs;
     while (!(await listen(gate, `\0m2-${name}`))) {
-      // One that was killed holds the gate until the kernel has taken it down; one that lives answers.
+      // A killed supervisor holds the gate until the kernel has removed it; a living one answers.
       if (Date.now() > until || (await askStatus(paths))) throw new AlreadyRunningError(paths.state);
       await pause(20);
     }
@@ -94,7 +94,7 @@ export async function askStatus(paths: Paths): Promise<Status | undefined> {
   if (!socket) return undefined;
   const answer = Promise.withResolvers<string | undefined>();
   onLines(socket, answer.resolve);
-  // It ended while we asked.
+  // It ended while it was asked.
   socket.once('close', () => answer.resolve(undefined));
   socket.setTimeout(answerDeadlineMs, () =>
     answer.reject(
@@ -120,7 +120,7 @@ export async function askStop(paths: Paths, deadlineMs: number): Promise<boolean
   if (!socket) return false;
   const closed = once(socket, 'close').then(() => true);
   socket.write(`${JSON.stringify({ command: 'stop' } satisfies Request)}\n`);
-  // What it answers is not awaited, but unread data would hide the end of the connection.
+  // The answer does not matter, but unread data would hide the end of the connection.
   socket.resume();
   const inTime = await Promise.race([closed, pause(deadlineMs, false, { ref: false })]);
   socket.destroy();
@@ -141,7 +141,7 @@ async function dial(paths: Paths): Promise<Socket | undefined> {
     return socket;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    // No file; or a file that a supervisor left behind when it was killed.
+    // There is no file, or a killed supervisor left it behind.
     if (code === 'ENOENT' || code === 'ECONNREFUSED') return undefined;
     throw new SupervisorError(
       'supervisor.state_unusable',

@@ -6,15 +6,15 @@ import { defaultState, findState } from './state.js';
 const stopDeadlineMs = 180_000;
 
 /**
- * Stops everything of a state directory, also what a killed supervisor left behind: services, iSCSI targets and their mounts, NATS,
- * PostgreSQL. What is stored stays. Returns false when nothing ran.
- * Throws SupervisorError, code `supervisor.stuck`, when something does not end.
+ * Stops every process of a state directory, also those that a killed supervisor left behind: services, iSCSI targets and their mounts, NATS,
+ * PostgreSQL. Stored data stays. Returns false when nothing ran.
+ * Throws SupervisorError, code `supervisor.stuck`, when a process does not end.
  */
 export async function down(options: { state?: string | undefined } = {}): Promise<boolean> {
   const paths = findState(options.state ?? defaultState());
   if (!paths) return false;
   if (await askStop(paths, stopDeadlineMs)) return true;
-  // Nobody may start here while we end what is left.
+  // Holds the state directory, so that nobody starts in it meanwhile.
   const control = await Control.take(paths, { status: busy, stop: () => {} });
   try {
     const ended = [...(await endLeftovers(paths)), ...(await endStorage(paths))];

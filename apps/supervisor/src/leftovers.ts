@@ -12,8 +12,8 @@ const isBus = ({ program }: FoundProcess) => program === 'nats-server';
 const isService = (found: FoundProcess) => !isStorage(found) && !isDatabase(found) && !isBus(found);
 
 /**
- * Ends what a supervisor that was killed left running: services, then NATS, then PostgreSQL, as a living one would. The processes that
- * hold the disks of booted nodes stay: the services that are started next adopt them. Returns the names of what was ended.
+ * Ends the processes that a killed supervisor left running: services, then NATS, then PostgreSQL, as a living supervisor would. The processes
+ * that hold the disks of booted nodes stay: the services adopt them at their next start. Returns the names of the ended processes.
  */
 export async function endLeftovers(paths: Paths): Promise<string[]> {
   const found = processesOf(paths.state).filter((process) => !isStorage(process));
@@ -24,13 +24,12 @@ export async function endLeftovers(paths: Paths): Promise<string[]> {
 }
 
 /**
- * Ends the iSCSI targets and the storage daemons, after the services that own them: targets first, because they have the daemons' files
- * open, and last the FUSE mounts that a killed daemon leaves behind. A booted node loses its disk here. Returns the names of
- * what was ended.
+ * Ends the iSCSI targets and the storage daemons, after the services that own them. Targets are first, because they have the daemons' files
+ * open; FUSE mounts that a killed daemon left behind are last. A booted node loses its disk here. Returns the names of the ended processes.
  */
 export async function endStorage(paths: Paths): Promise<string[]> {
   const found = processesOf(paths.state).filter(isStorage);
-  // tgtd ignores SIGTERM while it has targets, and keeps no data of its own: waiting longer would not help.
+  // tgtd ignores SIGTERM while it has targets, so waiting longer does not help. It keeps no data of its own.
   await endAll(
     found.filter(({ program }) => program === 'tgtd'),
     'SIGTERM',

@@ -18,8 +18,8 @@ export function rotateLog(paths: Paths, name: string): void {
 }
 
 /**
- * Keeps the logs from filling the disk. The processes write to them by themselves, so that they do not die with us, and they do
- * not open them again: the log is copied and cut off in place (they append, so they go on at the start).
+ * Keeps the logs from filling the disk. Each process writes to its own log, so that it survives the supervisor, and never opens it again.
+ * So the log is copied and then truncated in place: processes append, so they go on at its start.
  */
 export async function limitLogs(paths: Paths, maxBytes = maxLogBytes): Promise<void> {
   for (const name of logNames(paths)) {
@@ -50,7 +50,7 @@ export function lastLines(paths: Paths, name: string, count: number): string[] {
     const buffer = Buffer.alloc(Math.min(size, tailBytes));
     const read = readSync(descriptor, buffer, 0, buffer.length, size - buffer.length);
     const lines = buffer.toString('utf8', 0, read).split('\n');
-    // What stands before the first line break of a part of a file is a part of a line.
+    // The part begins within a line: skip to the first line break.
     if (size > buffer.length) lines.shift();
     return lines.filter((line) => line !== '').slice(-count);
   } finally {
@@ -83,7 +83,7 @@ export async function* readLogs(
 
 async function readFrom(tail: { file: string; at: number }): Promise<string> {
   const size = sizeOf(tail.file);
-  // It was cut off or begun afresh.
+  // It was truncated or replaced.
   if (size < tail.at) tail.at = 0;
   if (size === tail.at) return '';
   const handle = await open(tail.file, 'r');

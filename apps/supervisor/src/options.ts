@@ -55,7 +55,7 @@ export const portsOf = (base: number) => ({
 });
 
 /**
- * The settings of this start: those of the last one, with what is given now in their place. They are remembered.
+ * The settings of this start: those of the last one, replaced where `given` names others. They are remembered.
  * Throws `supervisor.bad_option`.
  */
 export function resolveSettings(paths: Paths, given: GivenSettings): Settings {

@@ -42,7 +42,7 @@ export const missingPackages = (packages: DebianPackage[]): DebianPackage[] =>
   packages.filter(({ file }) => !existsSync(file));
 
 /**
- * Installs those of the packages that are not there yet, with apt-get and as root.
+ * Installs the packages that are missing, with apt-get and as root.
  * Throws `supervisor.packages_missing`: not root, no apt-get, or apt-get failed; the remedy is the command to run.
  */
 export async function ensurePackages(packages: DebianPackage[], report: (line: string) => void): Promise<void> {
@@ -63,7 +63,7 @@ export async function ensurePackages(packages: DebianPackage[], report: (line: s
     await aptGet(install);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw refuse('This system has no apt-get.', error);
-    // Mostly the lists are missing or name versions that the mirror no longer has.
+    // Usually the lists are missing, or name versions that the mirror no longer has.
     report('updating the package lists');
     try {
       await aptGet(['update']);

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type Server } from 'node:net';
 import { SupervisorError } from './errors.js';
 import { portsOf, type Settings } from './options.js';
 
@@ -21,8 +21,8 @@ const wantedPorts = (settings: Settings): WantedPort[] => {
 };
 
 /**
- * Refuses to start when a port is not ours to have. The portals are not looked at: a tgtd of the last start may still serve there, and
- * iscsi-svc passes over a port that is taken.
+ * Refuses to start when a port is taken. Portals are not checked: a tgtd of the last start may still serve there, and iscsi-svc skips
+ * ports that are taken.
  * Throws `supervisor.port_taken` with the port, what it is for and who has it; `supervisor.bad_option` for an address that is not ours.
  */
 export async function checkPorts(settings: Settings): Promise<void> {
@@ -45,34 +45,48 @@ export async function checkPorts(settings: Settings): Promise<void> {
   }
 }
 
+const rangeLength = 50;
+
 /**
- * A base port whose whole range is free right now, portals included. It is chosen below the range from which the kernel
- * takes the ports of outgoing connections, so that none of those gets in between; by chance, so that two who ask get two answers.
+ * A base port whose whole range is free now, portals included. It lies below the range that the kernel uses for outgoing connections,
+ * so that none of them takes a port meanwhile. Its last port stays taken as long as this process lives: whoever asks next, before
+ * anything listens on the others, gets another range.
  */
 export async function findFreeBasePort(): Promise<number> {
   const [low] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8').split(/\s+/).map(Number) as [number];
   const highest = Math.max(low, 20_000) - 100;
   for (let attempt = 0; attempt < 200; attempt++) {
-    const base = 10_000 + Math.floor((Math.random() * (highest - 10_000)) / 50) * 50;
-    const range = Array.from({ length: 50 }, (_, offset) => base + offset);
+    const base = 10_000 + Math.floor((Math.random() * (highest - 10_000)) / rangeLength) * rangeLength;
+    const claim = await listen('0.0.0.0', base + rangeLength - 1).catch(() => undefined);
+    if (!claim) continue;
+    const range = Array.from({ length: rangeLength - 1 }, (_, offset) => base + offset);
     const codes = await Promise.all(range.map((port) => tryListen('0.0.0.0', port)));
-    if (codes.every((code) => code === undefined)) return base;
+    if (codes.every((code) => code === undefined)) {
+      claim.unref();
+      return base;
+    }
+    claim.close();
   }
-  throw new Error(`no 50 ports in a row are free between 10000 and ${highest}`);
+  throw new Error(`no ${rangeLength} ports in a row are free between 10000 and ${highest}`);
 }
 
 /** Undefined when it worked, else the error's code. */
 async function tryListen(host: string, port: number): Promise<string | undefined> {
-  const server = createServer();
-  server.listen({ host, port, exclusive: true });
   try {
-    await once(server, 'listening');
+    const server = await listen(host, port);
+    server.close();
+    await once(server, 'close');
+    return undefined;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code ?? String(error);
   }
-  server.close();
-  await once(server, 'close');
-  return undefined;
+}
+
+async function listen(host: string, port: number): Promise<Server> {
+  const server = createServer();
+  server.listen({ host, port, exclusive: true });
+  await once(server, 'listening');
+  return server;
 }
 
 /** The program and number of the process that listens on a TCP port, as far as we may see; proc(5), /proc/net/tcp. */
@@ -91,7 +105,7 @@ function portHolder(port: number): string | undefined {
       if (readdirSync(`/proc/${pid}/fd`).some((fd) => sockets.has(safeReadlink(`/proc/${pid}/fd/${fd}`))))
         return `${readFileSync(`/proc/${pid}/comm`, 'utf8').trim()} (process ${pid})`;
     } catch {
-      // It ended, or it is another user's.
+      // The process ended, or belongs to another user.
     }
   }
   return undefined;

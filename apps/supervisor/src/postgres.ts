@@ -111,7 +111,7 @@ export class Postgres {
   }
 
   private async ensureCluster(): Promise<void> {
-    // initdb writes this file early and global/pg_control late: without the latter it was interrupted, and nothing is lost.
+    // initdb writes this file early and global/pg_control late. Without the latter it was interrupted, and there is no data to lose.
     if (!existsSync(join(this.data, 'global/pg_control'))) {
       rmSync(this.data, { recursive: true, force: true });
       await this.initialize();
@@ -157,8 +157,8 @@ export class Postgres {
 }
 
 /**
- * The postmaster says so in its lock file, as pg_ctl reads it: line 1 is its process, line 8 its state (miscadmin.h). The file of one
- * that was killed still says ready, so the process counts.
+ * Reads the postmaster's lock file, as pg_ctl does: line 1 is its process, line 8 its state (miscadmin.h). The file of a killed one
+ * still says ready, so the process is checked too.
  */
 function isAccepting(data: string, pid: number): boolean {
   try {

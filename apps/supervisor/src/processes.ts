@@ -26,7 +26,7 @@ const serverPrograms = new Set([...storagePrograms, 'nats-server', 'postgres', '
 export function processRef(pid: number): ProcessRef | undefined {
   const stat = readProc(pid, 'stat');
   if (stat === undefined) return undefined;
-  // The second field is the program's name in parentheses and may hold anything; the last parenthesis ends it.
+  // The second field is the program's name in parentheses. It may hold anything, so the last parenthesis ends it.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return fields[0] === 'Z' || fields[0] === 'X' ? undefined : { pid, startTime: fields[19] as string };
 }
@@ -34,8 +34,8 @@ export function processRef(pid: number): ProcessRef | undefined {
 export const isAlive = ({ pid, startTime }: ProcessRef): boolean => processRef(pid)?.startTime === startTime;
 
 /**
- * Every process that belongs to a state directory, whoever started it: found by what the process itself says (its arguments and its
- * environment), so that no file has to be right, not even after a crash.
+ * Every process that belongs to a state directory, whoever started it. It is found by its arguments and its environment, so that no file
+ * has to be right, not even after a crash.
  */
 export function processesOf(state: string): FoundProcess[] {
   const mark = `${markVariable}=${state}`;
@@ -60,8 +60,8 @@ function names(value: string, prefix: string): boolean {
 }
 
 /**
- * Ends a process: the signal, then SIGKILL after the deadline; resolves when it is gone.
- * Throws `supervisor.stuck` when not even SIGKILL ends it: it hangs in the kernel, on a disk that does not answer.
+ * Ends a process: sends the signal, and SIGKILL after the deadline. Resolves when it is gone.
+ * Throws `supervisor.stuck` when not even SIGKILL ends it: then it hangs in the kernel, on a disk that does not answer.
  */
 export async function endProcess(target: ProcessRef, signal: NodeJS.Signals, deadlineMs: number): Promise<void> {
   send(target, signal);
@@ -80,7 +80,7 @@ function send(target: ProcessRef, signal: NodeJS.Signals): void {
   try {
     process.kill(target.pid, signal);
   } catch (error) {
-    // It ended between the look and the signal.
+    // It ended before the signal came.
     if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }
 }

@@ -38,8 +38,8 @@ function ensureSecret(file: string): void {
 }
 
 /**
- * Replaces a file that only we may read, whole or not at all, and durably: a secret that is lost in a power cut, after something was
- * encrypted with it, is lost for ever.
+ * Replaces a file that only its owner may read: whole or not at all, and durably. A secret that a power cut takes away after something
+ * was encrypted with it is lost for ever.
  */
 export function writePrivate(file: string, content: string): void {
   const fresh = `${file}.new`;

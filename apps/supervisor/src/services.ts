@@ -63,7 +63,7 @@ function commonEnvironment(paths: Paths, settings: Settings, name: ServiceName):
   const inherited = passedOn.flatMap((key) => (process.env[key] === undefined ? [] : [[key, process.env[key]]]));
   return {
     ...(Object.fromEntries(inherited) as Record<string, string>),
-    // Debian keeps tgtd and dnsmasq where users have no PATH to.
+    // Debian keeps tgtd and dnsmasq in sbin, which is not in users' PATH.
     PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`,
     NODE_ENV: 'production',
     [markVariable]: paths.state,

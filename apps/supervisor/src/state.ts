@@ -46,8 +46,8 @@ const ours = new Set([...directories, 'postgres', 'ceph', 'lost+found']);
 const longestSocket = 'postgres/.s.PGSQL.5432';
 
 /**
- * Makes the state directory and what is in it, and returns its real path. Only its owner may look inside; with root as the owner
- * PostgreSQL's user has to pass through, so the directory is closed to listing and everything in it is closed by itself.
+ * Creates the state directory with its folders, and returns its real path. Only its owner may read it. When root owns it, PostgreSQL's user
+ * has to pass through: then others may enter the directory but not list it, and each folder in it is closed by itself.
  * Throws `supervisor.state_unusable`.
  */
 export function ensureState(wanted: string): Paths {
@@ -68,7 +68,7 @@ export function ensureState(wanted: string): Paths {
       mkdirSync(join(state, name), { recursive: true });
       chmodSync(join(state, name), 0o700);
     }
-    // dnsmasq gives up root, and then reads its boot files here; there is no secret among them.
+    // dnsmasq reads its boot files here after it gave up root; none of them is secret.
     if (weAreRoot()) chmodSync(paths.boot, 0o711);
     return paths;
   } catch (error) {

@@ -46,8 +46,8 @@ export function storageEnvironment(paths: Paths, chosen: Storage): Record<string
 }
 
 /**
- * The database names volumes of the storage that it was made with; another storage has none of them. How a cluster is reached may change:
- * the path of its ceph.conf and the user.
+ * Refuses another storage than that of the first start: the database names its volumes, and another one has none of them. How a cluster is
+ * reached (the path of its ceph.conf, the user) may change.
  * Throws `supervisor.bad_option`.
  */
 export function refuseOtherStorage(paths: Paths, saved: Storage, wanted: Storage): void {

@@ -6,7 +6,7 @@ import { type Message, superviseHere } from './up.js';
 
 /** The detached supervisor: gets what to launch from the process that started it, and tells it how that went. */
 const tell = (message: Message) => {
-  // Whoever started us need not wait for us, or may have been killed.
+  // The parent process may not listen any more, or may have been killed.
   if (process.connected) process.send?.(message, () => {});
 };
 

@@ -51,11 +51,11 @@ export class Supervisor {
   }
 
   /**
-   * Resolves when every service is ready; when that fails, whatever was started is stopped again first.
+   * Resolves when every service is ready. When that fails, everything that was started is stopped before it throws.
    * Throws SupervisorError.
    */
   async start(launch: Launch): Promise<Settings> {
-    // Before all else: what follows ends the processes of this state directory.
+    // First, because the next lines end the processes of this state directory.
     this.control = await Control.take(this.paths, {
       status: () => this.status(),
       stop: () => void this.stop().catch(() => {}),
@@ -140,8 +140,8 @@ export class Supervisor {
   }
 
   /**
-   * The door first, so that no new work comes; then those that the door asks; then the disks, which the services had still looked
-   * after; then what all of them needed.
+   * Stops the gateway first, so that no new work comes; then the services that it asks; then the disks, which those services looked after;
+   * then what all of them needed.
    */
   private async stopAll(): Promise<void> {
     this.phase = 'stopping';
@@ -152,9 +152,9 @@ export class Supervisor {
     await endStorage(this.paths);
     await this.stopChildren('nats');
     await this.stopChildren('postgres');
-    // A start that was interrupted may still be making the database; the next one must not find it half made.
+    // An interrupted start may still be creating the database: the next start must not find half of it.
     await this.starting?.catch(() => {});
-    // What a service had started and did not take along when it was killed.
+    // Processes that a killed service had started.
     await endLeftovers(this.paths);
     this.report('everything is stopped');
   }

@@ -69,7 +69,7 @@ export async function up(options: UpOptions = {}, report: (line: string) => void
 }
 
 /**
- * Where `up` with the same options will keep images and disks, and where a Ceph cluster of its own has to be by then.
+ * Where `up` with the same options will keep images and disks, and where it expects a Ceph cluster of its own.
  * Throws SupervisorError, as `up` would.
  */
 export function plannedStorage({ state, storage }: Pick<UpOptions, 'state' | 'storage'>): {
@@ -126,7 +126,7 @@ async function startDetached(paths: Paths, launch: Launch, report: (line: string
   });
   child.once('error', outcome.reject);
   child.once('exit', (code, signal) => outcome.reject(died(paths, signal ?? `code ${code}`)));
-  // The wish to stop is for the supervisor while it is being waited for; it does not share our terminal.
+  // Signals are passed on to the supervisor while it starts, because it is not in this terminal's session.
   const forward = () => void child.kill('SIGTERM');
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, forward);
   try {

@@ -89,7 +89,7 @@ it('the child ends with its parent, however that ends', async () => {
   const [pid] = (await once(parent, 'message')) as [number];
   const exists = async () => {
     const state = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
-    // A zombie has ended: only whoever adopts it has not looked yet.
+    // A zombie counts as ended: its parent has not collected it yet.
     return state !== undefined && !/\) Z /.test(state);
   };
   expect(await exists()).toBe(true);

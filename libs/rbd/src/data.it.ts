@@ -77,7 +77,7 @@ describe('an open image', () => {
     await rbd.snapCreate({ ...disk, snap: 'tag' });
     const handle = await rbd.openImage(disk);
     await handle.write(10 * MiB + 8192, randomBytes(4096));
-    // The object's part before the write was not there either, and may count.
+    // The object's part before the write did not exist either, and may count.
     const own = [
       {
         exists: true,
@@ -107,7 +107,7 @@ describe('a file', () => {
     await rbd.importFile(file.path, ref, {}, { onProgress: (done) => seen.push(done) });
     expect(seen.at(-1)).toBe(file.sizeBytes);
     expect(await rbd.info(ref)).toMatchObject({ sizeBytes: file.sizeBytes, watchers: [], lockOwners: [] });
-    // 3 MiB that lie across 4 objects, and one object each for the other two.
+    // 3 MiB across 4 objects, and one object each for the other two.
     expect(await rbd.usedBytes(ref)).toBe(5 * MiB + 700);
     const out = cluster.path('out.raw');
     await rbd.exportFile(ref, out);

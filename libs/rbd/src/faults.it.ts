@@ -6,7 +6,7 @@ import type { RbdClient } from './rbd-client.ts';
 
 const cluster = useCluster(ownCeph);
 
-/** Runs `work` while the OSD answers nothing. */
+/** Runs `work` while the OSD does not answer. */
 async function withStoppedOsd<T>(work: () => Promise<T>): Promise<T> {
   await cluster.ceph.signalOsd('SIGSTOP');
   try {
@@ -16,7 +16,7 @@ async function withStoppedOsd<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** An import that has begun: it reports progress, and goes on for long. */
+/** Starts an import and waits for its progress. It goes on for long. */
 async function begunCopy(rbd: RbdClient) {
   const from = await cluster.filledImage(rbd, 256);
   const to = cluster.image();
@@ -73,7 +73,7 @@ describe('a cluster that does not answer', () => {
     copied.catch(() => {});
     await begun;
     await withStoppedOsd(() => expect(copied).rejects.toMatchObject({ code: 'timeout', call: 'copy' }));
-    // The first ones may still be asked of the child that hangs.
+    // The first ones may still go to the child that hangs.
     await expect.poll(() => answerOf(rbd.info(to)), { timeout: 30_000 }).toBe('works');
     await rbd.remove(to);
   });
@@ -134,7 +134,7 @@ describe('a child', () => {
     process.kill(pid, 'SIGKILL');
     await expect(result).rejects.toMatchObject({ code: 'unavailable', message: expect.stringContaining('SIGKILL') });
     expect(rbd.pid).toBeUndefined();
-    // At once: its successor has fenced it, and nobody waits until its watch on the image expires.
+    // At once: the next child has fenced it, so nobody waits for the end of its watch on the image.
     await rbd.remove(to);
     expect(rbd.pid).not.toBe(pid);
   });

@@ -49,7 +49,7 @@ describe('images', () => {
     const [one, other, old] = [cluster.image(), cluster.image(), cluster.image()];
     for (const ref of [one, other, old]) await rbd.create(ref, { sizeBytes: MiB });
     await expect(rbd.rename(one, other.image)).rejects.toMatchObject({ code: 'exists' });
-    // As librbd leaves it when it is killed half-way; the image of one of the names is gone since.
+    // What librbd leaves when it is killed half-way; the image of one of the names was removed since.
     const rados = (...args: string[]) => run('rados', ['--conf', cluster.ceph.adminConf, '--pool', one.pool, ...args]);
     const header = cluster.path('header');
     for (const [from, name] of [
@@ -159,7 +159,7 @@ describe('clones', () => {
       const handle = await rbd.openImage(ref, { readOnly: true });
       return handle.read(0, 4 * MiB).finally(() => handle.close());
     };
-    // It has told the object map that it is about to write an object, and then it did not.
+    // The writer marked an object in the object map, and did not write it.
     const writer = await rbd.openImage(disk);
     await writer.write(MiB, Buffer.alloc(512));
     await writer.close();

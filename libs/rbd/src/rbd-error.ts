@@ -22,7 +22,7 @@ export class RbdError extends Error {
 const remedies: Record<RbdErrorCode, string> = {
   not_found: 'Check the names in the request: one of them is not there.',
   exists: 'Choose another name, or remove the one that is there.',
-  busy: 'Let go of whatever still uses it: clones, snapshots, an open disk.',
+  busy: 'Remove or close what still uses it: clones, snapshots, an open disk.',
   full: 'Free space in the pool, or raise its quota.',
   timeout: 'Check that the cluster answers, then retry.',
   unavailable: 'Check that the cluster can be reached, then retry.',

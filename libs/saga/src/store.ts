@@ -10,6 +10,7 @@ import {
   shown,
 } from '@m2/contracts';
 import { currentTraceparent, type Database, type Kit, newestFirst, type Sql, violatesUnique } from '@m2/service-kit';
+import { channel } from 'node:diagnostics_channel';
 import { leaseSeconds } from './claims.js';
 import type { Commission, Idempotency } from './commission.js';
 import { LostOperation } from './journal.js';
@@ -35,6 +36,12 @@ export interface Ending {
   error: ErrorValue | null;
   attention: string | null;
 }
+
+/**
+ * `{ kind, operation, phase }`: `accepted`, `turned-back` or `ended` is on record, and nothing else was done since. Synchronous, as
+ * `m2:operation:step` is.
+ */
+const operationChannel = channel('m2:operation');
 
 /** The operations' tables. Every change of an operation's state goes with its events in one transaction. */
 export class OperationStore {
@@ -106,6 +113,7 @@ export class OperationStore {
         );
         return row;
       });
+      operationChannel.publish({ kind: operation.kind, operation: operation.id, phase: 'accepted' });
       const shownSteps = steps.map(({ reply: _, after: __, skip, ...step }) => ({
         ...step,
         progress: null,
@@ -196,6 +204,7 @@ export class OperationStore {
       [operation.id, operation.fence, JSON.stringify(error), JSON.stringify(ifCancelled)],
     );
     if (!row) throw new LostOperation(`Another runner has operation ${operation.id}`);
+    operationChannel.publish({ kind: operation.kind, operation: operation.id, phase: 'turned-back' });
     return { fence: Number(row.fence), error: row.error };
   }
 
@@ -221,6 +230,7 @@ export class OperationStore {
         { entity: id, project },
       );
     });
+    operationChannel.publish({ kind: operation.kind, operation: operation.id, phase: 'ended' });
   }
 
   private readonly progressSaved = new Map<string, number>();

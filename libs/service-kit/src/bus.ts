@@ -35,10 +35,10 @@ export interface RequestOptions {
   fence?: number;
 }
 
-/** Where services say that they have come. */
+/** Where services announce that they have started. */
 const arrivals = 'm2.live.service';
 
-/** The service that owes an answer has begun a new life. */
+/** The service that owes an answer was restarted. */
 class AskAgain extends Error {}
 
 const mayHear = (service: ServiceName) => natsPermissions(service).subscribe.includes(`${arrivals}.*`);
@@ -48,7 +48,7 @@ export class Bus {
   readonly js: JetStreamClient;
 
   private away = false;
-  /** What ends the wait for each answer, with the service that owes it. */
+  /** For each request under way: the function that ends its wait, and the service that owes the answer. */
   private readonly underWay = new Map<(reason: Error) => void, ServiceName>();
 
   private constructor(
@@ -60,12 +60,12 @@ export class Bus {
     if (mayHear(service)) this.hearArrivals();
   }
 
-  /** The server is away: what is sent now would wait in the client for it to come back. */
+  /** Whether the server is away. A message that is sent now would wait in the client until the server is back. */
   get isAway(): boolean {
     return this.away;
   }
 
-  /** An answer may be lost together with the connection that it was to come over, so nobody waits for it. */
+  /** When the connection is lost, answers that were to come over it may be lost too: all waits end. */
   private async watch(): Promise<void> {
     for await (const { type } of this.connection.status()) {
       if (type === 'reconnect') this.away = false;
@@ -75,14 +75,14 @@ export class Bus {
     }
   }
 
-  /** Says that this service takes calls now: what an earlier life of it was asked will not be answered. */
+  /** Announces that this service takes calls. Requests to a process of it that died will not be answered. */
   announce(): void {
     this.tell({ subject: `${arrivals}.${this.service}` }, {});
   }
 
   /**
-   * A service that died owes answers that never come. Who waits for one asks again when a replica of that service has come: another
-   * replica may still be at work on it, and then the second message waits for the first one's answer.
+   * A service that died owes answers that never come. Requests that wait for one are sent again when a replica of that service has
+   * started. Another replica may still work on the first message: then the second one waits for the same answer.
    */
   private hearArrivals(): void {
     this.connection.subscribe(`${arrivals}.*`, {
@@ -92,7 +92,7 @@ export class Bus {
     });
   }
 
-  /** Connects, and stays: it waits for a server that is not up yet and reconnects for ever. */
+  /** Connects. Waits for a server that is not up yet, and reconnects for ever. */
   static async open(options: { service: ServiceName; url: string; password?: string | undefined }): Promise<Bus> {
     const connection = await connect({
       servers: options.url,
@@ -104,7 +104,7 @@ export class Bus {
       reconnectTimeWait: 250,
       // A server that hangs, or a cable that was pulled, is noticed within half a minute.
       pingInterval: 10_000,
-      // A server that does not know the users yet is no reason to give up for good.
+      // A server that is being configured may not know the users yet: try again.
       ignoreAuthErrorAbort: true,
       waitOnFirstConnect: true,
     });
@@ -160,7 +160,7 @@ export class Bus {
     }
   }
 
-  /** Tells whoever listens right now, without keeping it; for live progress, where a missed message costs nothing. */
+  /** Publishes to whoever listens right now. Nothing is kept: for live progress, where a missed message does no harm. */
   tell(event: { subject: string }, data: unknown): void {
     if (!this.connection.isClosed()) this.connection.publish(event.subject, JSON.stringify(data));
   }

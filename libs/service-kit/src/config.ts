@@ -31,7 +31,7 @@ export const listenAddress = listen;
 const environmentName = (key: string) => `M2_${key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
 
 /**
- * Reads the configuration: the JSON file that `M2_CONFIG` names, over it the environment (`databaseUrl` is
+ * Reads the configuration from the JSON file that `M2_CONFIG` names and from the environment, which wins (`databaseUrl` is
  * `M2_DATABASE_URL`; `M2_DATABASE_PASSWORD_FILE` names a file to read the value from).
  * Throws ConfigError.
  */
@@ -40,7 +40,7 @@ export function loadConfig<S extends z.ZodObject>(schema: S, env: NodeJS.Process
   for (const key of Object.keys(schema.shape)) {
     const variable = environmentName(key);
     const file = env[`${variable}_FILE`];
-    // An empty one is what a compose file passes on for a variable that nobody set.
+    // A compose file passes an empty value for a variable that nobody set.
     if (env[variable]) values[key] = env[variable];
     else if (file) values[key] = read(file, `${variable}_FILE`).trim();
   }

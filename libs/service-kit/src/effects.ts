@@ -17,8 +17,9 @@ const answerMs = 500;
 export type Emit = <E extends EventContract>(event: E, data: DataOf<E>, meta: EventMeta) => void;
 
 /**
- * `{ subject, effect, phase }` of every command: `begin` before the handler acts, `acted` when it is about to commit, `end` when
- * it has committed and before it answers. For those who observe a process from inside, and cheap when nobody does.
+ * `{ subject, effect, phase }` of every command: `begin` before the handler acts, `acted` when it is about to commit, `committed` when
+ * it has and nothing else was done since, `end` when the handler has returned and nobody has the answer yet. For those who observe a
+ * process from inside, and cheap when nobody does.
  */
 const commandChannel = channel('m2:command');
 
@@ -117,6 +118,7 @@ export class Effect implements Sql {
     if (this.committed) throw new Error(`${this.call.subject} commits twice`);
     commandChannel.publish({ subject: this.call.subject, effect: this.key, phase: 'acted' });
     const { result, emitted } = await withEvents(this.session, work, { key: this.key, subject: this.call.subject });
+    commandChannel.publish({ subject: this.call.subject, effect: this.key, phase: 'committed' });
     this.committed = true;
     if (emitted > 0) this.onEvents();
     return result;

@@ -34,7 +34,9 @@ export interface Subscription {
   of: EventContract | 'all';
 }
 
-/** The stream holds what is on its way; the truth is in the outboxes. Made by whoever comes first, the same by all. */
+export const subjectOf = ({ of }: Subscription): string => (of === 'all' ? 'm2.evt.>' : of.subject);
+
+/** Creates the stream, unless it exists. It holds events on their way; the outboxes are the truth. */
 export async function ensureEventStream(bus: Bus): Promise<void> {
   const manager = await jetstreamManager(bus.connection, { checkAPI: false });
   const config = {
@@ -68,7 +70,7 @@ export class EventConsumer {
     private readonly log: Logger,
     private readonly subscription: Subscription,
     private readonly handler: EventHandler,
-    /** Only the gateway may; the others wait for it. */
+    /** Only the gateway may create the stream; the others wait for it. */
     private readonly makesStream: boolean,
   ) {}
 
@@ -83,7 +85,7 @@ export class EventConsumer {
     await this.working;
   }
 
-  /** The stream may not be there yet, NATS may be away or may have lost its state: try again, for ever. */
+  /** The stream may not exist yet, NATS may be away or may have lost its state: tries again, for ever. */
   private async run(): Promise<void> {
     while (!this.stopped) {
       try {
@@ -92,14 +94,14 @@ export class EventConsumer {
         const consumer = await this.bus.js.consumers.get(eventStream, this.subscription.durable);
         this.messages = await consumer.consume({
           max_messages: maxBatch,
-          // A server that came back without its state: the consumer, and perhaps the stream, are made again.
+          // The server may come back without its state: then consumer and stream are created again.
           abort_on_missing_resource: true,
           callback: (message) => {
             this.waiting.push(message);
             this.wake();
           },
         });
-        // `stop` may have come while the consumer was being made, when there was nothing to stop yet: it would be waited for in vain.
+        // `stop` may have been called while the consumer was being created: then it had nothing to stop.
         if (this.stopped) this.messages.stop();
         await this.messages.closed();
       } catch (error) {
@@ -111,13 +113,12 @@ export class EventConsumer {
   }
 
   private async ensureConsumer(): Promise<void> {
-    const { of, durable } = this.subscription;
     const manager = await jetstreamManager(this.bus.connection, { checkAPI: false });
     await manager.consumers.add(eventStream, {
-      durable_name: durable,
+      durable_name: this.subscription.durable,
       ack_policy: AckPolicy.Explicit,
       deliver_policy: DeliverPolicy.All,
-      filter_subject: of === 'all' ? 'm2.evt.>' : of.subject,
+      filter_subject: subjectOf(this.subscription),
       ack_wait: 30 * 1e9,
       max_ack_pending: 4 * maxBatch,
     });
@@ -126,7 +127,7 @@ export class EventConsumer {
   private wake(): void {
     this.working ??= this.work().finally(() => {
       this.working = undefined;
-      // Came between the last look and now.
+      // Messages that came after the loop looked for the last time.
       if (this.waiting.length > 0) this.wake();
     });
   }
@@ -161,7 +162,7 @@ export class EventConsumer {
 
 const known = new Map(events.map((event) => [event.type, event]));
 
-/** What PostgreSQL would refuse must not get as far as there: it would be delivered again, with all others of its batch, for ever. */
+/** Values that PostgreSQL would refuse are dropped here: there, they would fail their whole batch, again and again. */
 const cloudEvent = z.object({
   id: fields.id,
   type: z.string(),
@@ -171,7 +172,7 @@ const cloudEvent = z.object({
   traceparent: fields.text.nullable(),
 });
 
-/** What is not a CloudEvent of the catalogue is nobody's: it is acknowledged and forgotten. */
+/** Undefined for a message that is not a CloudEvent of the catalogue: it is acknowledged and dropped. */
 function parse(message: JsMsg): ReceivedEvent | undefined {
   const header = (name: string) => message.headers?.get(name) || null;
   const attributes = cloudEvent.safeParse({

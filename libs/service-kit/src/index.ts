@@ -4,6 +4,7 @@ export { Database, isConnectionError, type Session, type Sql, violatesUnique } f
 export type { Effect, Emit } from './effects.js';
 export { Answers, Consumes, Handles } from './handlers.js';
 export type { ReceivedEvent } from './inbox.js';
+export type { CallContext, EventContext } from './message-context.js';
 export { type Logger, makeLog } from './log.js';
 export { NestLog } from './nest-log.js';
 export { Periodic } from './periodic.js';

@@ -3,7 +3,7 @@ import { pino, type Logger } from 'pino';
 
 export type { Logger } from 'pino';
 
-/** Whatever may hold a secret is blanked by its name, at the top and one level down, in every line of every service. */
+/** Fields with these names may hold a secret: they are blanked at the top level and one level down, in every line. */
 const secretNames = ['password', 'secret', 'token', 'authorization', 'chap', 'secretKey', 'phoneHome'];
 const redact = secretNames.flatMap((name) => [name, `*.${name}`]);
 

@@ -1,7 +1,7 @@
 import type { LoggerService } from '@nestjs/common';
 import type { Logger } from './log.js';
 
-/** Nest's own chatter, in our log: what it does at start is of interest only to who debugs it. */
+/** Nest's messages in our log. What it does at start is at level debug. */
 export class NestLog implements LoggerService {
   constructor(private readonly target: Logger) {}
 

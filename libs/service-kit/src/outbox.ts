@@ -17,7 +17,7 @@ interface Row {
 }
 
 const batchSize = 200;
-/** How soon an event that could not be published, or that another replica left behind, is looked at again. */
+/** How often the relay looks for events that could not be published, or that another replica left behind. */
 const sweepMs = 1_000;
 
 /**
@@ -57,9 +57,9 @@ export class OutboxRelay {
     while ((await this.relayBatch()) === batchSize && !signal.aborted);
   }
 
-  /** Answers how many were published. More of them than fit into a batch may wait, but not for a server that refused these. */
+  /** Returns how many were published: less than a batch also when the server refused some, so that it is not asked again at once. */
   private async relayBatch(): Promise<number> {
-    // Each event would wait for its own timeout, in a transaction, to learn the same.
+    // Otherwise each event would run into its own timeout, inside the transaction.
     if (this.bus.isAway) return 0;
     return this.database.transaction(async (sql) => {
       const [lock] = await sql.query<{ mine: boolean }>(

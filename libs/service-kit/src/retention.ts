@@ -5,8 +5,8 @@ import { Periodic } from './periodic.js';
 const hourMs = 3_600_000;
 
 /**
- * Forgets, every hour, what nobody can ask for any more. The inbox and the effects outlive the stream's seven days and any operation by
- * far: a repetition that comes after its record was deleted would be done again.
+ * Deletes, every hour, records that nobody can ask for any more. Inbox and effects are kept much longer than the stream's seven days and than any
+ * operation: a repeated message whose record is gone would be carried out again.
  */
 export function startRetention(database: Database, log: Logger): Periodic {
   const retention = new Periodic({

@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 
 const algorithm = 'aes-256-gcm';
-/** Without it, a box that was cut to a few bytes would open with as few of the tag, which can be guessed. */
+/** Bytes of the tag. Without a fixed length, a box cut to a few bytes would be checked against a tag of a few bytes, which can be guessed. */
 const tag = { authTagLength: 16 };
 
 /**

@@ -1,14 +1,22 @@
 import 'reflect-metadata';
 import type { ServiceName } from '@m2/contracts';
-import { type DynamicModule, Global, type INestApplicationContext, Module, type Type } from '@nestjs/common';
-import { DiscoveryModule, DiscoveryService, NestFactory } from '@nestjs/core';
+import {
+  type DynamicModule,
+  Global,
+  type INestApplication,
+  type INestApplicationContext,
+  Module,
+  type Type,
+} from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import type { NestMicroservice } from '@nestjs/microservices';
+import { getDataSourceToken } from '@nestjs/typeorm';
 import type { z } from 'zod';
 import { Bus } from './bus.js';
 import { type BaseConfig, ConfigError, loadConfig } from './config.js';
 import { Database, type EntityClass, isConnectionError, type MigrationClass, type Sql } from './database.js';
 import { type Emit, withEvents } from './effects.js';
-import { CallServer, findConsumers, findHandlers } from './handlers.js';
-import { ensureEventStream, EventConsumer } from './inbox.js';
+import { ErrorFilter } from './error-filter.js';
 import { type Logger, makeLog } from './log.js';
 import { NestLog } from './nest-log.js';
 import { OpsServer, type ReadinessCheck } from './ops-server.js';
@@ -16,8 +24,9 @@ import { OutboxRelay } from './outbox.js';
 import { startRetention } from './retention.js';
 import { SecretBox } from './secret-box.js';
 import { startTelemetry } from './telemetry.js';
+import { NatsTransport } from './transport.js';
 
-/** What every provider of a service may ask for: `@Inject(KIT) kit: Kit<MyConfig>`. */
+/** What every provider and controller of a service may inject: `@Inject(KIT) kit: Kit<MyConfig>`. */
 export const KIT = Symbol('m2 kit');
 
 export interface Kit<Config extends BaseConfig = BaseConfig> {
@@ -40,9 +49,9 @@ export interface ServiceDefinition<S extends z.ZodObject> {
   module: Type;
   migrations: MigrationClass[];
   entities: EntityClass[];
-  /** Makes the Nest application; the default has no HTTP door. */
-  create?: (module: DynamicModule, kit: Kit<z.infer<S> & BaseConfig>) => Promise<INestApplicationContext>;
-  /** Runs when the subjects are answered: opens the HTTP door, if any. */
+  /** Makes the Nest application of a service with an HTTP door; the default has none. */
+  create?: (module: DynamicModule, kit: Kit<z.infer<S> & BaseConfig>) => Promise<INestApplication>;
+  /** Runs when messages are answered: opens the HTTP door that `create` made. */
   listen?: (app: INestApplicationContext, kit: Kit<z.infer<S> & BaseConfig>) => Promise<void>;
 }
 
@@ -50,16 +59,54 @@ export interface ServiceDefinition<S extends z.ZodObject> {
 @Module({})
 class KitModule {}
 
+/**
+ * What every module of the service may inject. `TypeOrmModule.forFeature` finds its DataSource here, not in `TypeOrmModule.forRoot`: the
+ * schema is there before the application, and the connections outlive it, for the outbox.
+ */
 const rootModule = (kit: Kit, module: Type): DynamicModule => ({
   module: KitModule,
-  imports: [DiscoveryModule, module],
-  providers: [{ provide: KIT, useValue: kit }],
-  exports: [KIT],
+  imports: [module],
+  providers: [
+    { provide: KIT, useValue: kit },
+    { provide: getDataSourceToken(), useValue: kit.database.orm },
+  ],
+  exports: [KIT, getDataSourceToken()],
 });
 
+/** With an HTTP door, Nest's hybrid application; without, a microservice. */
+async function createApp<S extends z.ZodObject>(
+  { create, module }: ServiceDefinition<S>,
+  kit: Kit<z.infer<S> & BaseConfig>,
+  transport: NatsTransport,
+): Promise<{ app: INestApplicationContext; listen(): Promise<void> }> {
+  const root = rootModule(kit as Kit, module);
+  if (!create) {
+    const logger = new NestLog(kit.log);
+    const app = await NestFactory.createMicroservice(root, { strategy: transport, logger, abortOnError: false });
+    app.useGlobalFilters(new ErrorFilter());
+    return { app, listen: () => app.listen() };
+  }
+  const app = await create(root, kit);
+  // Deferred, because handlers that are bound already would not get the filter.
+  const messages = app.connectMicroservice<{ strategy: NatsTransport }>(
+    { strategy: transport },
+    { deferInitialization: true },
+  ) as NestMicroservice;
+  messages.useGlobalFilters(new ErrorFilter());
+  // The hooks of the modules are run by the application, and only once.
+  messages.setIsInitHookCalled(true);
+  return {
+    app,
+    async listen() {
+      await app.init();
+      await messages.listen();
+    },
+  };
+}
+
 /**
- * Runs a service until SIGTERM or SIGINT. The order matters: the schema before the handlers, the handlers before the subjects,
- * and on the way out the subjects first, so that nothing is begun that cannot be ended.
+ * Runs a service until SIGTERM or SIGINT. The order matters. Start: schema, handlers, subjects. Stop: subjects first, so that nothing begins
+ * that could not end.
  */
 export async function runService<S extends z.ZodObject>(definition: ServiceDefinition<S>): Promise<void> {
   const { name } = definition;
@@ -77,7 +124,7 @@ export async function runService<S extends z.ZodObject>(definition: ServiceDefin
     log.fatal({ err: error }, 'the service cannot run');
     process.exitCode = 1;
   }
-  // Whatever still holds the event loop (a socket in a library, say) must not keep a stopped service alive.
+  // A socket in a library, say, may still hold the event loop: it must not keep a stopped service alive.
   setTimeout(() => process.exit(), 1_000).unref();
 }
 
@@ -96,16 +143,17 @@ export interface RunningService<S extends z.ZodObject = z.ZodObject> {
   kit: Kit<z.infer<S> & BaseConfig>;
   /** Where health, readiness and metrics are served. */
   ops: { host: string; port: number };
-  /** Ends what is under way and lets go of everything. */
+  /** Waits for what is under way, then closes everything. */
   stop(): Promise<void>;
 }
 
 /** Starts a service and returns when it serves; `runService` without the process around it. */
 export async function startService<S extends z.ZodObject>(
-  { name, module, migrations, entities, create, listen }: ServiceDefinition<S>,
+  definition: ServiceDefinition<S>,
   config: z.infer<S> & BaseConfig,
   log: Logger,
 ): Promise<RunningService<S>> {
+  const { name, migrations, entities } = definition;
   const telemetry = startTelemetry(name, config.otlpEndpoint);
   const [database, bus] = await Promise.all([
     Database.open({
@@ -144,35 +192,25 @@ export async function startService<S extends z.ZodObject>(
       { name: 'nats', check: () => bus.ping() },
     ],
   };
-  const root = rootModule(kit as Kit, module);
-  const app = create
-    ? await create(root, kit)
-    : await NestFactory.createApplicationContext(root, { logger: new NestLog(log), abortOnError: false });
-  await app.init();
-
-  const instances = app
-    .get(DiscoveryService)
-    .getProviders()
-    .map((wrapper) => wrapper.instance as unknown)
-    .filter((instance) => typeof instance === 'object' && instance !== null);
-  const handlers = findHandlers(name, instances);
-  const consumers = findConsumers(instances).map(
-    ({ subscription, handler }) => new EventConsumer(bus, database, log, subscription, handler, name === 'gateway'),
-  );
-  if (name === 'gateway') await ensureEventStream(bus);
-  const calls = new CallServer(name, bus, database, log, relay.wake, config.databasePoolSize);
-  calls.start(handlers);
+  const transport = new NatsTransport({
+    service: name,
+    bus,
+    database,
+    log,
+    onEvents: relay.wake,
+    poolSize: config.databasePoolSize,
+  });
+  const { app, listen } = await createApp(definition, kit, transport);
+  await listen();
   bus.announce();
   relay.start();
-  for (const consumer of consumers) consumer.start();
   const retention = startRetention(database, log);
-  await listen?.(app, kit);
+  await definition.listen?.(app, kit);
   const ops = await OpsServer.listen(config.opsListen, () => kit.readiness, telemetry.metricsText);
 
   const stop = async () => {
     await retention.stop();
-    await calls.stop();
-    await Promise.all(consumers.map((consumer) => consumer.stop()));
+    await transport.close();
     await app.close();
     await relay.stop();
     await ops.close();

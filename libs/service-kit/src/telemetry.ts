@@ -31,7 +31,7 @@ export interface Telemetry {
   close(): Promise<void>;
 }
 
-/** Logs and messages carry trace ids in any case; spans are recorded and sent only where an OTLP endpoint is configured. */
+/** Logs and messages always carry trace ids. Spans are recorded and sent only where an OTLP endpoint is configured. */
 export function startTelemetry(service: string, otlpEndpoint?: string): Telemetry {
   const resource = resourceFromAttributes({ 'service.name': `m2-${service}` });
   const spanProcessors = otlpEndpoint
@@ -41,7 +41,7 @@ export function startTelemetry(service: string, otlpEndpoint?: string): Telemetr
         }),
       ]
     : [];
-  // Where spans go nowhere they need not be recorded: the ids, which the logs and the messages carry, are made all the same.
+  // Without an endpoint nothing is recorded, but the ids for logs and messages are still made.
   const sampler = otlpEndpoint ? new ParentBasedSampler({ root: new AlwaysOnSampler() }) : new AlwaysOffSampler();
   const tracer = new TracerProvider({ resource, spanProcessors, sampler });
   trace.setGlobalTracerProvider(tracer);
@@ -62,7 +62,7 @@ export function startTelemetry(service: string, otlpEndpoint?: string): Telemetr
 
 export const meter = (): Meter => metrics.getMeter('m2');
 
-/** Runs `work` in a span of its own, which ends with it and carries its error. */
+/** Runs `work` in a span of its own. The span ends with it and carries its error. */
 export async function inSpan<T>(
   name: string,
   kind: SpanKind,

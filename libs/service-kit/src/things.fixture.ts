@@ -7,7 +7,7 @@ import {
   M2Error,
   type RequestOf,
 } from '@m2/contracts';
-import { Inject, Injectable, Module } from '@nestjs/common';
+import { Controller, Inject, Module } from '@nestjs/common';
 import { trace } from '@opentelemetry/api';
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
@@ -19,7 +19,7 @@ import { type Kit, KIT, type ServiceDefinition } from './service.js';
 
 class Things1795000000099 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
-    // Slow enough that two instances which start together are both in here, if they can be.
+    // Slow enough for two instances that start together to be here at the same time, if nothing prevents it.
     await runner.query('CREATE TABLE things (id uuid PRIMARY KEY); SELECT pg_sleep(0.3)');
   }
   async down(runner: QueryRunner): Promise<void> {
@@ -27,14 +27,14 @@ class Things1795000000099 implements MigrationInterface {
   }
 }
 
-/** What came to the handlers, in this process: the effect keys of commands, the identifiers of queries. */
+/** What reached the handlers in this process: effect keys of commands, identifiers of queries. */
 export const handled: string[] = [];
 /** The trace ids that the handlers saw. */
 export const traces: (string | undefined)[] = [];
 /** Commands wait at it. */
 export const gate = { open: Promise.resolve() };
 
-@Injectable()
+@Controller()
 class Things {
   constructor(@Inject(KIT) private readonly kit: Kit) {}
 
@@ -66,7 +66,7 @@ class Things {
   }
 }
 
-@Module({ providers: [Things] })
+@Module({ controllers: [Things] })
 class ThingsModule {}
 
 /** A service of the catalogue that only counts. */
@@ -78,7 +78,7 @@ export const thingsService: ServiceDefinition<typeof baseConfig> = {
   entities: [],
 };
 
-/** For what a service logs about errors that are meant to be. */
+/** A log for services whose errors are part of the test. */
 export const quiet = { write: () => true } as unknown as NodeJS.WritableStream;
 
 export const newThing = () => ({

@@ -72,7 +72,7 @@ export async function exportedDisks(qmp: Qmp): Promise<Set<string>> {
     objectsOf(qmp),
   ])) as [{ id: string; 'shutting-down': boolean }[], { 'node-name': string }[], { name: string }[]];
   if (exports.some((it) => it['shutting-down'])) {
-    throw new StorageDaemonError('daemon.unavailable', 'A disk is being taken away since before the restart. Retry.');
+    throw new StorageDaemonError('daemon.unavailable', 'A disk has been in removal since before the restart. Retry.');
   }
   const disks = new Set(exports.map((it) => it.id.slice(prefix.length)));
   const used = new Set([...disks].map((disk) => nodeName(disk)));

@@ -36,7 +36,7 @@ export class Qmp {
     void this.closed.then(() => {
       const gone = new StorageDaemonError(
         'daemon.unavailable',
-        'The storage daemon went away. Retry: it is started again.',
+        'The connection to the storage daemon ended. Retry: it is started again.',
       );
       for (const { reject } of this.pending.values()) reject(gone);
       this.pending.clear();
@@ -55,7 +55,7 @@ export class Qmp {
     try {
       const greeting = once(qmp.events, 'greeting');
       const gone = qmp.closed.then(() =>
-        Promise.reject(new StorageDaemonError('daemon.unavailable', 'The storage daemon hung up.')),
+        Promise.reject(new StorageDaemonError('daemon.unavailable', 'The storage daemon closed the connection.')),
       );
       await withDeadline(Promise.race([greeting, gone]), deadlineMs, 'greet the storage daemon');
       await qmp.execute('qmp_capabilities', {}, deadlineMs);
@@ -72,7 +72,10 @@ export class Qmp {
     const reply = new Promise<unknown>((resolve, reject) => this.pending.set(id, { resolve, reject }));
     if (this.socket.destroyed) {
       this.pending.delete(id);
-      throw new StorageDaemonError('daemon.unavailable', 'The storage daemon is away. Retry: it is started again.');
+      throw new StorageDaemonError(
+        'daemon.unavailable',
+        'The storage daemon is not connected. Retry: it is started again.',
+      );
     }
     this.socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
     try {

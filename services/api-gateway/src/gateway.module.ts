@@ -9,6 +9,7 @@ import { Tokens } from './access/tokens.js';
 import type { GatewayConfig } from './config.js';
 import { RestController } from './doors/rest/rest.controller.js';
 import { RestGuard } from './doors/rest/rest.guard.js';
+import { AuditConsumer } from './events/audit.consumer.js';
 import { Audit } from './events/audit.js';
 import { Live } from './operations/live.js';
 import { Projects } from './projects/projects.js';
@@ -18,7 +19,7 @@ import { Idempotency } from './use-cases/idempotency.js';
 import { UseCases } from './use-cases/use-cases.js';
 
 @Module({
-  controllers: [RestController],
+  controllers: [RestController, AuditConsumer],
   providers: [
     Tokens,
     BearerTokens,

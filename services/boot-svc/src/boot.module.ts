@@ -8,7 +8,7 @@ import { ProgramsController } from './door/programs.controller.js';
 import { NodesOnlyGuard } from './door/nodes-only.js';
 
 @Module({
-  controllers: [BootController, ProgramsController],
-  providers: [Boots, ConfigHandlers, Dhcp, { provide: APP_GUARD, useClass: NodesOnlyGuard }],
+  controllers: [ConfigHandlers, BootController, ProgramsController],
+  providers: [Boots, Dhcp, { provide: APP_GUARD, useClass: NodesOnlyGuard }],
 })
 export class BootModule {}

@@ -3,13 +3,13 @@ import { baseConfig } from '@m2/service-kit';
 import { z } from 'zod';
 
 export const hilConfig = baseConfig.extend({
-  /** A command that talks to a BMC keeps its connection for seconds. */
+  /** A command that talks to a BMC holds its connection for seconds. */
   databasePoolSize: z.coerce.number().int().min(2).max(200).default(72),
   /** Name of the one network that every node is cabled to. */
   flatNetwork: fields.name.default('flat'),
-  /** Scratch space of ipmitool, for this process alone; absent: a temporary directory. */
+  /** Directory for ipmitool's files, for this process alone; absent: a temporary directory. */
   bmcDirectory: z.string().min(1).optional(),
-  /** BMCs that are talked to at the same time; one BMC never has two conversations. */
+  /** The most BMCs with a session at the same time; each BMC has one session at a time. */
   bmcConcurrency: z.coerce.number().int().min(1).max(1000).default(64),
 });
 

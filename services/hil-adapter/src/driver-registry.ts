@@ -1,13 +1,13 @@
 import { M2Error } from '@m2/contracts';
 
 /**
- * The drivers of one port, each under the kind of equipment that it drives. The module fills it, and nobody else knows a driver's name. A
- * kind of the contract that has no driver here does not compile.
+ * The drivers of one port, by the kind of equipment that they drive. The module fills it, and nothing else knows a driver's name. A kind of
+ * the contract without a driver here does not compile.
  */
 export class DriverRegistry<Kind extends string, Driver> {
   private readonly drivers: ReadonlyMap<string, Driver>;
 
-  /** `equipment` says in errors what the drivers are for, e.g. "BMCs". */
+  /** `equipment` names in errors what the drivers are for, e.g. "BMCs". */
   constructor(
     private readonly equipment: string,
     drivers: Record<Kind, Driver>,
@@ -15,10 +15,7 @@ export class DriverRegistry<Kind extends string, Driver> {
     this.drivers = new Map(Object.entries<Driver>(drivers));
   }
 
-  /**
-   * The kind may be one that only a newer version of M2 knows: two versions share the database during an upgrade.
-   * Throws M2Error `driver.unknown`.
-   */
+  /** Only a newer version of M2 may know the kind: two versions share the database during an upgrade. Throws M2Error `driver.unknown`. */
   of(kind: string): Driver {
     const driver = this.drivers.get(kind);
     if (driver) return driver;

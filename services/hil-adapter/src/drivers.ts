@@ -1,2 +1,2 @@
-/** The drivers alone, for the benchmark that compares the control plane with them. */
+/** The drivers alone, for the benchmark that compares them with the control plane. */
 export { IpmiDriver } from './power/ipmi/ipmi-driver.js';

@@ -4,7 +4,7 @@ import type { StorageBackend } from '@m2/storage';
 import { FileBackend, RbdBackend, ZfsBackend } from '@m2/storage/drivers';
 import { STORAGE } from './storage/storage.token.js';
 import type { ImageConfig } from './config.js';
-import { providers } from './providers.js';
+import { controllers, providers } from './providers.js';
 
 /** The one place that knows which backends there are. */
 function openStorage({ config }: Kit<ImageConfig>): Promise<StorageBackend> {
@@ -24,5 +24,5 @@ function openStorage({ config }: Kit<ImageConfig>): Promise<StorageBackend> {
   }
 }
 
-@Module({ providers: [...providers, { provide: STORAGE, inject: [KIT], useFactory: openStorage }] })
+@Module({ controllers, providers: [...providers, { provide: STORAGE, inject: [KIT], useFactory: openStorage }] })
 export class ImageModule {}

@@ -3,6 +3,7 @@ import { AttachmentKeeper } from './disks/attachment-keeper.js';
 import { DiskHandlers } from './disks/disk-handlers.js';
 import { DiskRemover } from './disks/disk-remover.js';
 import { DiskStore } from './disks/disk-store.js';
+import { FlattenHandler } from './disks/flatten-handler.js';
 import { Flattener } from './disks/flattener.js';
 import { Housekeeping } from './disks/housekeeping.js';
 import { ProjectEnd } from './disks/project-end.js';
@@ -10,6 +11,7 @@ import { TagHandlers } from './disks/tag-handlers.js';
 import { TagRemover } from './disks/tag-remover.js';
 import { TagStore } from './disks/tag-store.js';
 import { Exporter } from './images/exporter.js';
+import { ImageExportHandlers } from './images/image-export-handlers.js';
 import { ImageHandlers } from './images/image-handlers.js';
 import { ImageRemover } from './images/image-remover.js';
 import { ImageStore } from './images/image-store.js';
@@ -18,31 +20,39 @@ import { LineageHandler } from './images/lineage.js';
 import { Staging } from './images/staging.js';
 import { QuotaHandlers } from './quotas/quota-handlers.js';
 import { StorageCheck } from './storage/storage-check.js';
+import { StorageHandlers } from './storage/storage-handlers.js';
 import { TransferDoor } from './transfers/transfer-door.js';
 import { TransferHandlers } from './transfers/transfer-handlers.js';
 
-/** All of the service except its storage, which tests replace. */
+/** What answers messages. */
+export const controllers = [
+  ImageHandlers,
+  LineageHandler,
+  ImageExportHandlers,
+  DiskHandlers,
+  FlattenHandler,
+  TagHandlers,
+  AttachmentHandlers,
+  ProjectEnd,
+  QuotaHandlers,
+  StorageHandlers,
+  TransferHandlers,
+];
+
+/** All of the service except its controllers and its storage, which tests replace. */
 export const providers = [
   TransferDoor,
-  TransferHandlers,
   Staging,
   ImageStore,
   ImageRemover,
-  ImageHandlers,
   Importer,
   Exporter,
-  LineageHandler,
   DiskStore,
-  DiskHandlers,
   DiskRemover,
   TagStore,
   TagRemover,
-  TagHandlers,
   Flattener,
-  AttachmentHandlers,
   AttachmentKeeper,
   Housekeeping,
-  ProjectEnd,
-  QuotaHandlers,
   StorageCheck,
 ];

@@ -8,7 +8,7 @@ const addresses = z
 
 export const iscsiConfig = baseConfig
   .extend({
-    /** Sockets and records of the tgtd instances. */
+    /** Directory for sockets and records of the tgtd instances. */
     targetDirectory: z.string().min(1),
     /** Addresses of this machine that targets listen on, separated by commas. */
     portalAddresses: addresses.prefault('127.0.0.1'),
@@ -18,13 +18,13 @@ export const iscsiConfig = baseConfig
     cephConf: z.string().startsWith('/').optional(),
     /** The cephx user, without "client.", that looks after images and fetches the projects' keys. */
     cephUser: z.string().min(1).default('m2'),
-    /** What this machine is called among those that export the same disks; unique. */
+    /** Name of this machine among those that export the same disks; unique. */
     portalHost: z
       .string()
       .regex(/^[A-Za-z0-9.-]{1,64}$/)
       .default('default'),
     portalPortBase: z.coerce.number().int().min(1).max(65_000).default(3260),
-    /** How often what the target has is compared with what it should have. */
+    /** Time between two comparisons of what the target has with what it should have. */
     reconcileSeconds: z.coerce.number().min(0.1).default(30),
   })
   .refine((config) => !config.portalAdvertised || config.portalAdvertised.length === config.portalAddresses.length, {

@@ -1,21 +1,25 @@
 import { type Kit, KIT } from '@m2/service-kit';
 import { Module } from '@nestjs/common';
+import { TypeOrmModule } from '@nestjs/typeorm';
 import { join } from 'node:path';
 import { Backings } from './backings/backings.js';
 import type { IscsiConfig } from './config.js';
 import { BACKINGS, DiskTargets, TARGETS } from './exports/disk-targets.js';
+import { ExportEntity } from './exports/export.entity.js';
 import { ExportHandlers } from './exports/export-handlers.js';
 import { ExportPortals } from './exports/export-portals.js';
 import { ExportStore } from './exports/export-store.js';
 import { PortalHost } from './exports/portal-host.js';
+import { ReattachedDisks } from './exports/reattached-disks.js';
 import { Reconciler } from './exports/reconciler.js';
 import { TgtDriver } from './targets/tgt/tgt-driver.js';
 
 /** The one place that knows which driver there is. */
 @Module({
+  imports: [TypeOrmModule.forFeature([ExportEntity])],
+  controllers: [ExportHandlers, ReattachedDisks],
   providers: [
     ExportStore,
-    ExportHandlers,
     ExportPortals,
     DiskTargets,
     PortalHost,

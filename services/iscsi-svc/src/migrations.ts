@@ -16,7 +16,7 @@ export class Iscsi1795000000003 implements MigrationInterface {
   }
 }
 
-/** The same export on several hosts, each with portals of its own. */
+/** The same export on several hosts, each with its own portals. */
 export class IscsiHosts1795100000003 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`

@@ -32,9 +32,13 @@ export function benchCommand(program: Command, act: Act): void {
     .command('images')
     .description('what image operations cost on a small Ceph cluster, beside librbd and the rbd command')
     .action(act((app) => measure(app, 'images')));
+  bench
+    .command('calls')
+    .description('processor time per message between services, beside NATS alone')
+    .action(act((app) => measure(app, 'calls')));
 }
 
-async function measure(app: App, what: 'provision' | 'images', flags: string[] = []): Promise<void> {
+async function measure(app: App, what: 'provision' | 'images' | 'calls', flags: string[] = []): Promise<void> {
   const program = join(workspaceRoot(), 'bench/dist', `${what}.js`);
   const child = spawn(process.execPath, [program, ...flags, ...(app.json ? ['--json'] : [])], {
     stdio: 'inherit',

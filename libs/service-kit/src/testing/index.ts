@@ -5,7 +5,7 @@
 export { answer } from './answer.js';
 export { startNats, type TestNats } from './nats.js';
 export { type OwnPostgres, sharedPostgres, startPostgres, type TestPostgres } from './postgres.js';
-export { testRun } from './test-run.js';
+export { testRun, useTestRun } from './test-run.js';
 export { type Ground, openGround } from './ground.js';
 export { publishEvent } from './publish-event.js';
 export { until } from './until.js';

@@ -43,7 +43,7 @@ describe('an image that names another file', () => {
     ].join('\n');
     await writeFile(at('text'), descriptor);
     await expect(convert('text', 'vmdk')).rejects.toMatchObject({ code: 'storage.bad_source' });
-    // The same, within a sparse header of no capacity: QEMU opens what it names.
+    // The same in a sparse header without capacity: QEMU opens what the header names.
     const embedded = Buffer.alloc(64 * 1024);
     embedded.write('KDMV', 0);
     embedded.writeUInt32LE(1, 4);

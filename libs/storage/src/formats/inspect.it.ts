@@ -102,7 +102,7 @@ describe('inspectImage', () => {
     await writeFile(at('extension.qcow2'), await readFile(at('disk.qcow2')));
     const extension = Buffer.alloc(8);
     extension.writeUInt32BE(0xe2792aca, 0);
-    extension.writeUInt32BE(0xffff, 4); // longer than the cluster has room for
+    extension.writeUInt32BE(0xffff, 4); // longer than the cluster has space for
     await patch('extension.qcow2', 112, extension);
     await expect(inspect('extension.qcow2')).rejects.toMatchObject({ code: 'image.not_an_image' });
   });

@@ -6,7 +6,7 @@ import { checkQcow2Header, qcow2HeaderBytes } from './qcow2-header.js';
 const fileBytes = 2 ** 20;
 const max = 2 ** 41;
 
-/** A good version 3 header of a 1 GiB disk; `edit` makes it a bad one. */
+/** A valid version 3 header of a 1 GiB disk; `edit` makes it invalid. */
 function header(edit: (head: Buffer) => void = () => {}): Buffer {
   const head = Buffer.alloc(qcow2HeaderBytes);
   head.write('QFI\xfb', 'latin1');

@@ -7,7 +7,7 @@ const fileBytes = 2 ** 20;
 const max = 2 ** 41;
 const nothing = Buffer.alloc(footerBytes);
 
-/** A good header of a 1 GiB disk with grains of 64 KiB; `edit` makes it a bad one. */
+/** A valid header of a 1 GiB disk with grains of 64 KiB; `edit` makes it invalid. */
 function header(edit: (head: Buffer) => void = () => {}): Buffer {
   const head = Buffer.alloc(512);
   head.write('KDMV', 'latin1');

@@ -81,7 +81,7 @@ describe('inspectImage and VMDK', () => {
       `RW 11 FLAT "${at('secret')}" 0\n\0`,
     ].join('\n');
     const name = await patched('monolithicSparse.vmdk', [12, u64(0n)], [512, text]);
-    // The attack works: this is what must not be let through to QEMU.
+    // The attack works: this is what must not reach QEMU.
     await qemuImg('convert', '-f', 'vmdk', '-O', 'raw', at(name), at('stolen'));
     expect(await readFile(at('stolen'), 'latin1')).toMatch(/^secretsecret/);
     await expect(inspect(name)).rejects.toMatchObject({ code: 'image.has_backing_file' });

@@ -1,5 +1,5 @@
 import type { AuditEvent } from '@m2/contracts';
-import { Consumes, type Kit, KIT, type ReceivedEvent, type Sql } from '@m2/service-kit';
+import { type Kit, KIT, type ReceivedEvent, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import { EventEmitter, on } from 'node:events';
 import { M2Error } from '@m2/contracts';
@@ -32,7 +32,7 @@ export class Audit {
     @Inject(Runner) private readonly runner: Runner,
   ) {}
 
-  @Consumes({ durable: 'gateway-audit', of: 'all' })
+  /** Keeps them in the transaction that takes them in. */
   async receive(events: ReceivedEvent[], sql: Sql): Promise<void> {
     // Replicas take turns: else one could commit a lower sequence after a higher one, and a follower would have passed it by.
     await sql.query(`SELECT pg_advisory_xact_lock(hashtextextended('m2 events ' || current_schema(), 0))`);

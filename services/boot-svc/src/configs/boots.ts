@@ -23,11 +23,11 @@ export type ScriptAnswer =
   { boot: { config: ConfigRow; login: ReplyOf<typeof exportCredentials> } } | { refused: Refusal } | { later: string };
 
 /**
- * The boots in progress, as the nodes live them: script, metadata, phone-home.
+ * The boots in progress, as nodes see them: script, metadata, phone-home.
  *
- * A MAC address is no proof of identity, so the first address that fetches the script of an armed nic is the node, and nobody else gets
- * the script (it holds a secret), the metadata or a way to phone home. A node that restarts by itself, from that address, begins
- * another boot of the same configuration.
+ * A MAC address proves nothing. So the first address that fetches the script of an armed nic counts as the node, and no other address gets
+ * the script (it holds a secret), the metadata or a way to phone home. When the node restarts by itself, from that address, another
+ * boot of the same configuration begins.
  */
 @Injectable()
 export class Boots {

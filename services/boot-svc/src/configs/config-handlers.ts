@@ -1,10 +1,10 @@
 import { bootConfigCreate, bootConfigDelete, bootConfigShow, M2Error, type RequestOf } from '@m2/contracts';
 import { Answers, type Effect, Handles, type Kit, KIT, violatesUnique } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
+import { Controller, Inject } from '@nestjs/common';
 import { configById, type ConfigRow, toConfig } from './config-store.js';
 
 /** Which nic boots what. Nothing is made on any hardware: a script is built when a node asks for it. */
-@Injectable()
+@Controller()
 export class ConfigHandlers {
   constructor(@Inject(KIT) private readonly kit: Kit) {}
 

@@ -6,8 +6,8 @@ import { bootPrograms } from './dnsmasq-config.js';
 const packaged = '/usr/lib/ipxe';
 
 /**
- * Copies iPXE's programs into `dir`, which TFTP and HTTP serve: a directory with nothing else in it, whoever asks. Each start
- * copies again, so that an upgrade of the package is taken. Fails when the package is not installed.
+ * Copies iPXE's programs into `dir`, which TFTP and HTTP serve to anybody: nothing else may be in it. Each start copies again, to
+ * follow upgrades of the package. Fails when the package is not installed.
  */
 export async function installBootPrograms(dir: string): Promise<void> {
   await mkdir(dir, { recursive: true, mode: 0o755 });
@@ -19,7 +19,7 @@ export async function installBootPrograms(dir: string): Promise<void> {
         cause: error,
       });
     });
-    // A node may be reading the old one.
+    // A node may be reading the old one: replace it, do not overwrite it.
     await rename(copy, target);
   }
 }

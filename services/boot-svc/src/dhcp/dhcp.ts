@@ -56,8 +56,8 @@ export class Dhcp implements OnModuleInit, OnApplicationShutdown {
   }
 
   /**
-   * A node's system keeps the address that its firmware got (it is in the iBFT) and does not ask for it again: after the end of the
-   * lease another node would get it too. So it stays reserved for its nic as long as the boot configuration is there.
+   * A node's system keeps the address that its firmware got (it is in the iBFT) and never renews the lease: when that ends, another node
+   * would get the same address. So the address stays reserved for the nic as long as the boot configuration exists.
    */
   private async reserve(dnsmasq: Dnsmasq): Promise<void> {
     const hosts = await heldAddresses(this.kit.database);

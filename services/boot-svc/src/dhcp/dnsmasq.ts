@@ -46,7 +46,7 @@ export class Dnsmasq {
   }
 
   /**
-   * Returns when nodes are served. Ends a dnsmasq that an earlier life of ours left behind. Rejects with `DhcpUnavailable` and
+   * Returns when nodes are served. Ends a dnsmasq that an earlier process of this service left behind. Rejects with `DhcpUnavailable` and
    * dnsmasq's own words (not root, no such interface, …), and with `UnsafeDhcpValue` for a value that it could misread.
    */
   static async start(options: DnsmasqOptions): Promise<Dnsmasq> {
@@ -71,11 +71,11 @@ export class Dnsmasq {
   /** Replaces all static hosts. Returns when dnsmasq has read them; leases that were given stay as they are. */
   setHosts(hosts: StaticHost[]): Promise<void> {
     const text = hostsFile(hosts);
-    // One after the other, as "it has read the file" does not say which version of it.
+    // One after the other: dnsmasq says that it has read the file, but not which version.
     const rewriting = this.#rewriting.then(async () => {
       await this.#write(this.#hosts, text);
       const read = this.#line((line) => line.endsWith(`read ${this.#hosts}`), 'did not read its static hosts again');
-      // When it is down, it reads the file as it starts.
+      // A dnsmasq that is down reads the file when it starts.
       this.#child?.kill('SIGHUP');
       await read;
     });
@@ -172,7 +172,7 @@ export class Dnsmasq {
         this.#listeners.delete(listener);
         child?.off('close', fail);
       };
-      // `close` and not `exit`: it comes when the last line was read, which says why.
+      // `close`, not `exit`: it comes after the last line, which says why it ended.
       child?.once('close', fail);
       this.#listeners.add(listener);
     });

@@ -5,8 +5,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 const PATIENCE_MS = 5000;
 
 /**
- * Ends the dnsmasq that has exactly this argument: one that was left behind when its parent was killed. It would go on answering
- * beside the new one, with old answers. The argument names our own directory, so nobody else's process has it.
+ * Ends the dnsmasq with exactly this argument, which stays behind when its parent is killed. It would answer beside the new one,
+ * with old answers. The argument names a directory of this service, so no other program's process has it.
  */
 export async function endLeftover(argument: string): Promise<void> {
   for (const pid of await dnsmasqsWith(argument)) process.kill(pid, 'SIGTERM');

@@ -24,7 +24,7 @@ export class BootController {
     try {
       return scriptOf(await this.boots.script(mac, plain(address)), this.again);
     } catch (error) {
-      this.kit.log.error({ err: error, mac }, 'a boot script could not be made; the node asks again');
+      this.kit.log.error({ err: error, mac }, 'a boot script could not be built; the node will ask again');
       return askAgain(this.again);
     }
   }

@@ -28,7 +28,7 @@ export const usualPatience: Patience = { rounds: 10, pauseSeconds: 6, finally: '
 
 /** RFC 4173 section 5: `iscsi:<servername>:<protocol>:<port>:<LUN>:<targetname>`; the LUN is hexadecimal. */
 function rootPath({ address, port }: { address: string; port: number }, target: string): string {
-  // A colon would move the fields; iPXE of Debian 12 takes no IPv6 address here.
+  // A colon would shift the fields; iPXE of Debian 12 accepts no IPv6 address here.
   if (!/^[A-Za-z0-9.-]+$/.test(address)) throw new UnsafeValue('address of a portal');
   if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new UnsafeValue('port of a portal');
   return `iscsi:${address}::${port}:1:${target}`;
@@ -36,11 +36,11 @@ function rootPath({ address, port }: { address: string; port: number }, target: 
 
 /**
  * The script that boots a node from its disk. It holds the CHAP secret, so it goes to this node only, and prints none of it.
- * Rejects with `UnsafeValue` (`boot.unsafe_value`) a value that could change the script.
+ * Throws `UnsafeValue` (`boot.unsafe_value`) for a value that could change the script.
  */
 export function bootFromDisk(boot: DiskBoot, patience: Patience = usualPatience): string {
   const { node, initiator, target, portals, chap } = boot;
-  // Anything else would be met by no round, and the node would try for ever.
+  // With any other number no round would be the last one, and the node would try for ever.
   if (!Number.isSafeInteger(patience.rounds) || patience.rounds < 1) throw new UnsafeValue('number of rounds');
   const attempts = portals.flatMap((portal): Statement[] => [
     { do: 'echo', text: ['M2: logging in at', portal.address] },

@@ -92,7 +92,7 @@ function render(statement: Statement): string {
     case 'sanboot':
       return `sanboot --drive ${statement.drive} ${word(statement.path, 'path of the disk')}`;
     case 'chain':
-      // --replace: a script that asks again for hours must not nest in itself until the memory is full.
+      // --replace: a script that asks again for hours would otherwise nest until memory is full.
       return `chain --replace --autofree ${statement.to.map((part) => word(part, 'address')).join('')}`;
     case 'label':
       return `:${word(statement.name, 'label')}`;

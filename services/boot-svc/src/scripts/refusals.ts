@@ -1,8 +1,8 @@
 import { Reference, renderScript } from './ipxe-script.js';
 
 /**
- * The script for a nic that has no boot in progress. It says so on the console, tells nothing about anybody, and goes on to the
- * firmware's next boot device.
+ * The script for a nic without a boot in progress. It says so on the console, reveals nothing, and continues with the firmware's next
+ * boot device.
  */
 export const refuse = (): string =>
   renderScript([

@@ -18,7 +18,7 @@ export interface NodeAnswer {
 /** The boot service with real PostgreSQL and NATS, a stand-in for iscsi-svc, and nodes that ask from addresses of their own. */
 export async function openBoot(postgres: OwnPostgres) {
   const directory = mkdtempSync(join(tmpdir(), 'm2-boot-'));
-  // Errors that are meant to be are not told twice.
+  // The errors are part of the tests: keep them out of the output.
   const quiet = { write: () => true } as unknown as NodeJS.WritableStream;
   const ground = await openGround(postgres);
   const { kit, app } = await ground.run(

@@ -48,7 +48,7 @@ describe('a nic', () => {
   });
 
   it('is taken out of a network that it may be in, though that never got on record', async () => {
-    // Attached at the equipment, and died before the row said so: the undo must not believe the row.
+    // Attached at the equipment, and died before the row recorded it: the undo must not believe the row.
     const { node, holder } = await hil.held();
     await hil.tell(networkDetach, { nodeId: node.id, holder, nic: 'eth0', network: 'blue' });
     expect(hil.networks.calls).toEqual([`detach ${node.name} eth0 blue`]);

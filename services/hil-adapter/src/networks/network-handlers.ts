@@ -1,14 +1,14 @@
 import { M2Error, networkAttach, networkAttached, networkDetach, networkDetached, type RequestOf } from '@m2/contracts';
 import { type Effect, Handles, type Sql } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
-import { type HeldNode, NodeStore } from '../nodes/node-store.js';
+import { Controller, Inject } from '@nestjs/common';
+import { type NodeRow, NodeStore } from '../nodes/node-store.js';
 import type { DriverRegistry } from '../driver-registry.js';
 import type { NetworkDriver, SwitchKind } from './network.port.js';
 
 export const NETWORK_DRIVERS = Symbol('network drivers');
 export type NetworkDrivers = DriverRegistry<SwitchKind, NetworkDriver>;
 
-/** Nobody records yet which port of which switch a nic is cabled to: every nic is in the one flat network. */
+/** The port and the switch of a nic are not recorded yet: every nic is in the one flat network. */
 const switchKind: SwitchKind = 'flat';
 
 interface NicRow {
@@ -18,8 +18,8 @@ interface NicRow {
 
 type Request = RequestOf<typeof networkAttach>;
 
-/** Moves the nics of those who hold the nodes. */
-@Injectable()
+/** Attaches and detaches nics of reserved nodes. */
+@Controller()
 export class NetworkHandlers {
   private readonly networks: NetworkDriver;
 
@@ -39,7 +39,7 @@ export class NetworkHandlers {
     return effect.commit(async (sql, emit) => {
       await this.record(sql, request, request.network);
       if (nic.network !== request.network)
-        emit(networkAttached, this.eventOf(row, request), { entity: row.id, project: row.holder_project });
+        emit(networkAttached, this.eventOf(row, request), { entity: row.id, project: row.holderProject });
       return {};
     });
   }
@@ -52,21 +52,21 @@ export class NetworkHandlers {
     return effect.commit(async (sql, emit) => {
       if (!ours || nic.network === null) return {};
       await this.record(sql, request, null);
-      emit(networkDetached, this.eventOf(row, request), { entity: row.id, project: row.holder_project });
+      emit(networkDetached, this.eventOf(row, request), { entity: row.id, project: row.holderProject });
       return {};
     });
   }
 
   /** The equipment, not the row, says whether the nic is in: an attach that died before its commit left no row. */
   private async leave(
-    { name: node }: HeldNode,
+    { name: node }: NodeRow,
     { mac, network }: NicRow,
     { nic, network: given }: Request,
   ): Promise<void> {
     try {
       await this.networks.ensureDetached({ node, nic, mac, network: network ?? given });
     } catch (error) {
-      // Nothing was ever attached to a network that is not there; its attach failed for that.
+      // Nothing was ever attached to a network that does not exist: its attach failed for that reason.
       if (network !== null || M2Error.from(error).code !== 'network.not_found') throw error;
     }
   }
@@ -79,7 +79,7 @@ export class NetworkHandlers {
     await sql.query('UPDATE nics SET network = $3 WHERE node = $1 AND label = $2', [nodeId, nic, network]);
   }
 
-  private async find(sql: Sql, { nodeId, nic: label }: Request): Promise<{ row: HeldNode; nic: NicRow }> {
+  private async find(sql: Sql, { nodeId, nic: label }: Request): Promise<{ row: NodeRow; nic: NicRow }> {
     const row = await this.nodes.row(sql, nodeId);
     const [nic] = await sql.query<NicRow & Record<string, unknown>>(
       'SELECT mac, network FROM nics WHERE node = $1 AND label = $2',
@@ -89,7 +89,7 @@ export class NetworkHandlers {
     return { row, nic };
   }
 
-  private eventOf(row: HeldNode, { holder, nic, network }: Request) {
-    return { id: row.id, name: row.name, project: row.holder_project!, holder, nic, network };
+  private eventOf(row: NodeRow, { holder, nic, network }: Request) {
+    return { id: row.id, name: row.name, project: row.holderProject!, holder, nic, network };
   }
 }

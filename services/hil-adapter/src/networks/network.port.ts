@@ -10,11 +10,11 @@ export interface Attachment {
 }
 
 /**
- * Puts nics into networks. Every method rejects with a `NetworkError` `network.not_found` for a network that the driver does
- * not have, looks before it acts, and may be repeated.
+ * Attaches nics to networks. Every method rejects with a `NetworkError` `network.not_found` for a network that the driver does not have,
+ * looks before it acts, and may be repeated.
  */
 export interface NetworkDriver {
-  /** Whether a node is kept away from the networks that it is not attached to. False: do not put two tenants on it. */
+  /** Whether a node cannot reach the networks that it is not attached to. False: do not put two tenants on it. */
   readonly isolates: boolean;
   /** Returns when the nic was observed in the network. */
   ensureAttached(attachment: Attachment): Promise<void>;

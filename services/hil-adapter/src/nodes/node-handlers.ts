@@ -20,11 +20,11 @@ import {
   type RequestOf,
 } from '@m2/contracts';
 import { Answers, type Effect, Handles, violatesUnique } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
+import { Controller, Inject } from '@nestjs/common';
 import { NodeStore } from './node-store.js';
 
-/** The nodes that there are, and who holds which. */
-@Injectable()
+/** Registers, changes, reserves and releases nodes. */
+@Controller()
 export class NodeHandlers {
   constructor(@Inject(NodeStore) private readonly nodes: NodeStore) {}
 

@@ -1,6 +1,7 @@
 import type { Node } from '@m2/contracts';
 import { Column, Entity, OneToMany, ManyToOne, JoinColumn, PrimaryColumn } from 'typeorm';
 
+/** The one mapping of the table: for repositories, and for plain SQL through `Database.columns`. */
 @Entity('nodes')
 export class NodeEntity {
   @PrimaryColumn('uuid') id!: string;

@@ -96,7 +96,7 @@ describe('powering a node on', () => {
       await expect(hil.tell(powerBoot, { nodeId: node.id, holder }, effect)).rejects.toMatchObject({
         untouched: false,
       });
-      // And the next to come cannot tell either.
+      // The next call cannot tell either.
       hil.power.failing = { method: 'state', code };
       await expect(hil.tell(powerBoot, { nodeId: node.id, holder }, effect)).rejects.toMatchObject({
         untouched: false,

@@ -1,7 +1,7 @@
 import { M2Error, powerBoot, powerOff, powerShow, powerTurnedOff, powerTurnedOn, type RequestOf } from '@m2/contracts';
 import { Answers, type Effect, Handles, type Kit, KIT } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
-import { type HeldNode, NodeStore } from '../nodes/node-store.js';
+import { Controller, Inject } from '@nestjs/common';
+import { type NodeRow, NodeStore } from '../nodes/node-store.js';
 import type { DriverRegistry } from '../driver-registry.js';
 import type { BmcAddress, PowerDriver, PowerState } from './power.port.js';
 
@@ -11,8 +11,8 @@ export type PowerDrivers = DriverRegistry<BmcAddress['driver'], PowerDriver>;
 /** A BMC that needs longer than this to say whether the node is on is broken. */
 const showMs = 8_000;
 
-/** Powers the nodes of those who hold them. */
-@Injectable()
+/** Powers reserved nodes. */
+@Controller()
 export class PowerHandlers {
   constructor(
     @Inject(KIT) private readonly kit: Kit,
@@ -27,9 +27,9 @@ export class PowerHandlers {
   }
 
   /**
-   * A node is booted once for one effect, whatever dies in between: that it was seen off goes on record before the power-on. Who
-   * repeats the effect and finds the node on knows that the power-on was its own; without the record, it would have to cycle a node that
-   * may be in the middle of its boot.
+   * Boots a node once per effect, even after a crash at any point: before the power-on, the row records that the node was seen off. A
+   * repeated effect that finds the node on knows then that it was powered on by this effect. Without the record it would have to
+   * power-cycle a node that may be booting.
    */
   @Handles(powerBoot)
   async boot({ nodeId, holder }: RequestOf<typeof powerBoot>, effect: Effect) {
@@ -37,16 +37,16 @@ export class PowerHandlers {
     if (row.holder !== holder)
       throw new M2Error('node.busy', `The node "${row.name}" is not held by provision ${holder}`);
     if (row.broken) throw new M2Error('node.broken', `The node "${row.name}" is marked broken: ${row.broken.reason}`);
-    const begun = row.power_effect === effect.key;
+    const begun = row.powerEffect === effect.key;
     const isOurs = begun && (await this.look(row, effect)) === 'on';
     if (!isOurs) await this.bootNow(row, effect);
     return effect.commit(async (_sql, emit) => {
-      emit(powerTurnedOn, eventOf(row, holder), { entity: nodeId, project: row.holder_project });
+      emit(powerTurnedOn, eventOf(row, holder), { entity: nodeId, project: row.holderProject });
       return {};
     });
   }
 
-  private async bootNow(row: HeldNode, effect: Effect): Promise<void> {
+  private async bootNow(row: NodeRow, effect: Effect): Promise<void> {
     let begun = false;
     try {
       await this.driverOf(row).bootFromNetwork(this.nodes.bmcOf(row), {
@@ -62,7 +62,7 @@ export class PowerHandlers {
     }
   }
 
-  private async look(row: HeldNode, effect: Effect): Promise<PowerState> {
+  private async look(row: NodeRow, effect: Effect): Promise<PowerState> {
     try {
       return await this.driverOf(row).state(this.nodes.bmcOf(row), { deadlineMs: effect.remainingMs });
     } catch (error) {
@@ -71,8 +71,8 @@ export class PowerHandlers {
   }
 
   /**
-   * A node that the provision does not hold is not its to power off, so there is nothing to do. A node that a person marked broken is not
-   * asked: its BMC may be what broke, and that it may still be on was told to who marked it.
+   * A provision must not power off a node that it does not hold, so there is nothing to do. A node that a person marked broken is not asked: its
+   * BMC may be what broke, and the person was told that the node may still be on.
    */
   @Handles(powerOff)
   async off({ nodeId, holder }: RequestOf<typeof powerOff>, effect: Effect) {
@@ -87,24 +87,24 @@ export class PowerHandlers {
     return effect.commit(async (sql, emit) => {
       if (!asked) return {};
       await sql.query('UPDATE nodes SET power_effect = NULL WHERE id = $1', [nodeId]);
-      emit(powerTurnedOff, eventOf(row, holder), { entity: nodeId, project: row.holder_project });
+      emit(powerTurnedOff, eventOf(row, holder), { entity: nodeId, project: row.holderProject });
       return {};
     });
   }
 
-  private driverOf({ bmc }: HeldNode): PowerDriver {
+  private driverOf({ bmc }: NodeRow): PowerDriver {
     return this.drivers.of(bmc.driver);
   }
 }
 
-/** A BMC that was lost after the power-on was begun is not one that was never reached: the node may be on, and is to be powered off. */
+/** A BMC that was lost after the power-on had begun was reached: the node may be on, and has to be powered off. */
 function mayBeOn(error: unknown): M2Error {
   const failure = M2Error.from(error);
   return failure.untouched ? new M2Error('bmc.timeout', failure.detail, failure.about, { cause: error }) : failure;
 }
 
-/** Tenants read what became of their operations: they know the node by its name, and are not told where its BMC is. */
-function named(row: HeldNode, error: unknown): M2Error {
+/** Tenants read the errors of their operations. They know the node by its name, and must not learn where its BMC is. */
+function named(row: NodeRow, error: unknown): M2Error {
   const { code, detail, about } = M2Error.from(error);
   const { address, port } = row.bmc;
   const hidden = detail
@@ -113,9 +113,9 @@ function named(row: HeldNode, error: unknown): M2Error {
   return new M2Error(code, hidden, about, { cause: error });
 }
 
-const eventOf = (row: HeldNode, holder: string) => ({
+const eventOf = (row: NodeRow, holder: string) => ({
   id: row.id,
   name: row.name,
-  project: row.holder_project!,
+  project: row.holderProject!,
   holder,
 });

@@ -5,19 +5,19 @@ export type Behaviour =
   | 'obeys'
   /** Says that it did it, and did nothing. */
   | 'ignores'
-  /** Answers that it will not. */
+  /** Refuses. */
   | 'refuses'
-  /** Turns off, and the readings after it say off, on, off, off … */
+  /** Powers off, and the readings after that say off, on, off, off … */
   | 'bounces';
 
-/** A node behind a real or simulated BMC, seen from the other side than the driver's. */
+/** A node behind a real or simulated BMC, seen from the hardware's side. */
 export interface TestNode {
   bmc: BmcAddress;
   power(): Promise<PowerState>;
   setPower(power: PowerState): Promise<void>;
-  /** The device of the next boot, as the BMC has it. */
+  /** The device of the next boot that the BMC has set. */
   nextBoot(): Promise<string>;
-  /** What the BMC was asked, in order: `read 0`, `read 1`, `boot pxe`, `power 0`, `power 1`. */
+  /** The requests to the BMC, in order: `read 0`, `read 1`, `boot pxe`, `power 0`, `power 1`. */
   journal(): Promise<string[]>;
   behave(behaviour: Behaviour): Promise<void>;
   /** The BMC stops answering, and answers again. */
@@ -28,7 +28,7 @@ export interface TestNode {
 
 const deadlineMs = 20_000;
 const bios = { deadlineMs, firmware: 'bios' } as const;
-/** The error of a call that fails while the test does something else; handled from the start, so that it is never unhandled. */
+/** The error of a call that fails while the test does something else. It is handled from the start, so that it is never unhandled. */
 export const failureOf = (call: Promise<unknown>): Promise<unknown> => call.catch((error: unknown) => error);
 const commands = (journal: string[]) => journal.filter((line) => !line.startsWith('read'));
 

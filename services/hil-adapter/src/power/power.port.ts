@@ -6,35 +6,35 @@ export type BmcAddress = Bmc;
 export type PowerState = 'on' | 'off';
 
 export interface PowerCall {
-  /** Milliseconds until the call fails for sure, the wait for its turn at the BMC included. */
+  /** Milliseconds until the call fails for sure, including the wait for its turn at the BMC. */
   deadlineMs: number;
   signal?: AbortSignal;
 }
 
 export interface BootCall extends PowerCall {
   firmware: 'bios' | 'uefi';
-  /** Runs when the node was observed off, and before it is powered on: what is on record then tells a repeated call apart. */
+  /** Runs when the node was observed off, and before it is powered on. What it records tells a repeated call apart. */
   whenOff?: () => Promise<void>;
 }
 
 /**
- * Powers nodes. Every method rejects with a `PowerError`; calls to the same BMC wait for each other, as BMCs mix up sessions
- * that are open at the same time.
+ * Powers nodes. Every method rejects with a `PowerError`. Calls to the same BMC wait for each other, because BMCs mix up concurrent
+ * sessions.
  */
 export interface PowerDriver {
   /** One reading of the power state. */
   state(bmc: BmcAddress, call: PowerCall): Promise<PowerState>;
 
   /**
-   * Makes the node boot from its network now, once: returns when it was observed on. A node that is on already is powered off
-   * first (observed off), as it would go on running what it runs. Not idempotent for that reason: called twice, it boots twice.
+   * Makes the node boot from its network now, once; returns when it was observed on. A node that is already on is powered off first
+   * (observed off), because it would go on running what it runs. For that reason it is not idempotent: called twice, it boots twice.
    */
   bootFromNetwork(bmc: BmcAddress, call: BootCall): Promise<void>;
 
   /** Returns when two readings in a row said off: BMCs answer "done" before the power is gone, or without doing anything. */
   ensureOff(bmc: BmcAddress, call: PowerCall): Promise<void>;
 
-  /** Ends what is under way (it fails with `service.unavailable`) and leaves no process or file behind. */
+  /** Ends what is running (it fails with `service.unavailable`) and leaves no process or file behind. */
   close(): Promise<void>;
 }
 
@@ -47,17 +47,17 @@ export type PowerErrorCode =
   | 'bmc.timeout'
   /** The BMC says that it is busy or not ready yet: the same call may succeed a moment later. */
   | 'bmc.busy'
-  /** The BMC refused a command, or answered what we do not understand. */
+  /** The BMC refused a command, or its answer was not understood. */
   | 'bmc.protocol'
   /** The program that speaks the protocol is not installed. */
   | 'bmc.tool_missing'
-  /** A field of the address or of the call has a value that we refuse to pass on. */
+  /** A field of the address or of the call has a value that must not be passed on. */
   | 'request.invalid'
   | 'operation.cancelled'
   /** The driver was closed. */
   | 'service.unavailable';
 
-/** The message says which BMC, what happened and what to do next; it never holds a password. */
+/** The message says which BMC, what happened and what to do next. It never has a password. */
 export class PowerError extends Error {
   override readonly name = 'PowerError';
 

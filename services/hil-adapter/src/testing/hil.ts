@@ -2,6 +2,7 @@ import { type Call, type InputOf, nodeRegister, nodeReserve, type ReplyOf } from
 import type { ServiceDefinition } from '@m2/service-kit';
 import { openGround } from '@m2/service-kit/testing';
 import { Module } from '@nestjs/common';
+import { TypeOrmModule } from '@nestjs/typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { hilConfig } from '../config.js';
 import { DriverRegistry } from '../driver-registry.js';
@@ -21,12 +22,12 @@ import {
   type PowerState,
 } from '../power/power.port.js';
 
-/** BMCs that are all there, remember what they were told, and fail when a test says so. */
+/** BMCs that record their calls, and fail when a test says so. */
 export class RecordedPower implements PowerDriver {
   readonly calls: string[] = [];
   readonly bmcs: BmcAddress[] = [];
   readonly on = new Set<string>();
-  /** The next call to this method fails; with `afterwards`, when it has done what it was to do. */
+  /** The next call to this method fails; with `afterwards`, after it has done its work. */
   failing: { method: string; code: PowerErrorCode; afterwards?: boolean } | undefined;
 
   async state(bmc: BmcAddress): Promise<PowerState> {
@@ -67,7 +68,7 @@ export class RecordedPower implements PowerDriver {
   }
 }
 
-/** Equipment that has the networks `flat` and `blue`. */
+/** Equipment with the networks `flat` and `blue`. */
 export class RecordedNetworks implements NetworkDriver {
   readonly isolates = true;
   readonly calls: string[] = [];
@@ -90,18 +91,17 @@ export class RecordedNetworks implements NetworkDriver {
   }
 }
 
-/** hil-adapter with real PostgreSQL and NATS, its handlers whole, and equipment that records. */
+/** hil-adapter with a real PostgreSQL and NATS, its handlers, and equipment that records its calls. */
 export async function openHil() {
   const ground = await openGround();
   const power = new RecordedPower();
   const networks = new RecordedNetworks();
 
   @Module({
+    imports: [TypeOrmModule.forFeature([NodeEntity])],
+    controllers: [NodeHandlers, PowerHandlers, NetworkHandlers],
     providers: [
       NodeStore,
-      NodeHandlers,
-      PowerHandlers,
-      NetworkHandlers,
       { provide: POWER_DRIVERS, useValue: new DriverRegistry('BMCs', { ipmi: power }) },
       { provide: NETWORK_DRIVERS, useValue: new DriverRegistry('switches', { flat: networks }) },
     ],
@@ -130,7 +130,7 @@ export async function openHil() {
     tell,
     ask: <C extends Call>(call: C, input: InputOf<C>): Promise<ReplyOf<C>> =>
       bus.request(call, input, { deadlineMs: 10_000 }),
-    /** A node with two nics and a BMC at an address of its own. */
+    /** Registers a node with two nics and a BMC at an address of its own. */
     register(more: object = {}) {
       const at = (count += 1);
       const mac = (nic: number) => `52:54:00:00:${String(at).padStart(2, '0')}:0${nic}`;
@@ -147,7 +147,7 @@ export async function openHil() {
       await tell(nodeReserve, { nodeId: node.id, project, holder });
       return { node, holder, project };
     },
-    /** The events that are on record about a thing, in order. */
+    /** The recorded events of an entity, in order. */
     async events(entity: string) {
       const rows = await kit.database.query<{ type: string }>(
         'SELECT type FROM m2_outbox WHERE entity = $1 ORDER BY sequence',

@@ -100,7 +100,7 @@ export class Background {
 const progressEveryMs = 500;
 
 /** Passes progress on, at most twice a second. */
-export function sparsely(tell: (done: number, total: number | null) => void) {
+export function throttled(tell: (done: number, total: number | null) => void) {
   let last = 0;
   return (done: number, total: number | undefined): void => {
     if (Date.now() - last < progressEveryMs) return;

@@ -1,13 +1,13 @@
 import { diskAttach, diskAttached, diskDetach, diskDetached, M2Error, type RequestOf } from '@m2/contracts';
 import { type Effect, Handles } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
+import { Controller, Inject } from '@nestjs/common';
 import type { StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
 import { DiskStore, toDisk } from './disk-store.js';
 import { Flattener } from './flattener.js';
 
 /** Claims and releases disks. */
-@Injectable()
+@Controller()
 export class AttachmentHandlers {
   constructor(
     @Inject(DiskStore) private readonly disks: DiskStore,

@@ -14,7 +14,7 @@ import {
   type RequestOf,
 } from '@m2/contracts';
 import { Answers, type Effect, type Emit, Handles, type Kit, KIT, type Sql, violatesUnique } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
+import { Controller, Inject } from '@nestjs/common';
 import type { Origin, StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
@@ -43,7 +43,7 @@ interface Source {
  * Creates, changes and deletes disks. The row is written before the volume is created and deleted after it, so there is never a volume
  * without a row.
  */
-@Injectable()
+@Controller()
 export class DiskHandlers {
   constructor(
     @Inject(KIT) private readonly kit: Kit<ImageConfig>,

@@ -1,10 +1,9 @@
-import { type Disk, diskFlatten, diskFlattened, M2Error, type RequestOf, shown } from '@m2/contracts';
-import { type Effect, Handles, isConnectionError, type Kit, KIT, type Session } from '@m2/service-kit';
+import { type Disk, diskFlattened, M2Error, shown } from '@m2/contracts';
+import { isConnectionError, type Kit, KIT, type Session } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
-import { Background, sparsely } from '../background/background.js';
+import { Background, throttled } from '../background/background.js';
 import type { StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
-import { DiskStore, toDisk } from './disk-store.js';
 import { TagRemover } from './tag-remover.js';
 
 interface Row {
@@ -23,7 +22,6 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
 
   constructor(
     @Inject(KIT) private readonly kit: Kit,
-    @Inject(DiskStore) private readonly disks: DiskStore,
     @Inject(TagRemover) private readonly tags: TagRemover,
     @Inject(STORAGE) private readonly storage: StorageBackend,
   ) {
@@ -52,19 +50,6 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
     return this.background.stop(disk);
   }
 
-  @Handles(diskFlatten)
-  async request({ diskId, project }: RequestOf<typeof diskFlatten>, effect: Effect): Promise<Disk> {
-    const flattening = { progress: null, error: null };
-    const disk = await effect.commit(async (sql) => {
-      const row = await this.disks.ready(sql, diskId, project);
-      if (row.depth === 0) return toDisk(row);
-      await sql.query('UPDATE disks SET flattening = $2 WHERE id = $1', [diskId, JSON.stringify(flattening)]);
-      return toDisk({ ...row, flattening });
-    });
-    if (disk.flattening) this.start(diskId);
-    return disk;
-  }
-
   private async due(): Promise<string[]> {
     const rows = await this.kit.database.query<{ id: string }>(
       `SELECT id FROM disks WHERE flattening IS NOT NULL AND flattening->'error' = 'null' AND state = 'ready' ORDER BY created_at`,
@@ -81,7 +66,7 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
     if (!disk) return;
     const { project, name, volume } = disk;
     try {
-      const onProgress = sparsely((done, total) =>
+      const onProgress = throttled((done, total) =>
         this.tell(id, { progress: { phase: 'flatten', done, total }, error: null }),
       );
       await this.storage.ensureFlat({ project, name: volume }, { signal, onProgress });

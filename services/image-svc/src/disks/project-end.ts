@@ -1,11 +1,11 @@
 import { projectDeleted } from '@m2/contracts';
 import { Consumes, type Kit, KIT, type ReceivedEvent } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
+import { Controller, Inject } from '@nestjs/common';
 import type { StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
 
 /** Removes what the storage keeps for a project (a namespace, a user) when the project is deleted. */
-@Injectable()
+@Controller()
 export class ProjectEnd {
   constructor(
     @Inject(KIT) private readonly kit: Kit,

@@ -192,7 +192,7 @@ describe('a rollback', () => {
     await expect(service.tell(diskRollback, { ...of(disk), tag: large.id })).rejects.toMatchObject({
       code: 'quota.exceeded',
     });
-    // What it made is gone: nothing keeps a node from the disk.
+    // Its volume was removed: nothing keeps a node from the disk.
     await service.tell(diskAttach, { ...of(disk), holder: randomUUID() });
     expect(await shown(disk)).toMatchObject({ sizeBytes: 4_096 });
   });

@@ -10,7 +10,7 @@ import {
   type RequestOf,
 } from '@m2/contracts';
 import { Answers, type Effect, type Emit, Handles, type Kit, KIT, type Sql } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
+import { Controller, Inject } from '@nestjs/common';
 import type { StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
@@ -22,7 +22,7 @@ import { TagRemover } from './tag-remover.js';
 import { originOf, storageTag, TagStore, toTag, volumeOf } from './tag-store.js';
 
 /** Creates, removes and lists tags, and rolls disks back to them. A tag is the content of a disk at one moment. */
-@Injectable()
+@Controller()
 export class TagHandlers {
   constructor(
     @Inject(KIT) private readonly kit: Kit<ImageConfig>,

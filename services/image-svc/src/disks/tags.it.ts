@@ -174,7 +174,7 @@ describe('a rollback', () => {
     });
     await service.tell(diskUntag, { ...of(disk), tagId: second.id });
     expect(service.storage.volumes.has(disk.volume)).toBe(true);
-    // Flat, it needs neither the tag nor what it was.
+    // A flat disk needs neither the tag nor its former volume.
     await flat(disk);
     await service.tell(diskUntag, { ...of(disk), tagId: first.id });
     expect(service.storage.volumes.has(disk.volume)).toBe(false);
@@ -191,7 +191,7 @@ describe('a rollback', () => {
       .then((now) => tagged(now, 'second'));
     const third = await service.tell(diskRollback, { ...of(disk), tag: first.id });
     const fourth = await service.tell(diskRollback, { ...of(disk), tag: second.id });
-    // What nobody tagged is of no use to anybody.
+    // A former volume without tags is of no use.
     expect(service.storage.volumes.has(third.volume)).toBe(false);
     const mine = () => [...service.storage.volumes.values()].filter(({ project }) => project === disk.project);
     expect(mine()).toHaveLength(3);

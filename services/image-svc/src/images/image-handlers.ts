@@ -10,7 +10,7 @@ import {
   type RequestOf,
 } from '@m2/contracts';
 import { Answers, type Effect, Handles, type Kit, KIT, type Sql, violatesUnique } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
+import { Controller, Inject } from '@nestjs/common';
 import type { StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
@@ -31,7 +31,7 @@ const noMetadata: Image['metadata'] = {
   userData: false,
 };
 
-@Injectable()
+@Controller()
 export class ImageHandlers {
   constructor(
     @Inject(KIT) private readonly kit: Kit<ImageConfig>,

@@ -108,7 +108,7 @@ describe('an import', () => {
     const requests = [service.request(), service.request(), service.request()];
     for (const request of requests) await service.tell(imageImport, request);
     await until('the first is under way', () => service.storage.calls.length > 0);
-    // One of those that wait is deleted before it had its turn.
+    // One of those that wait is deleted before its turn.
     await service.tell(imageDelete, { imageId: requests[1]!.imageId, project: requests[1]!.project });
     expect(service.storage.calls.filter((call) => call.startsWith('golden'))).toHaveLength(1);
     release();

@@ -1,7 +1,7 @@
 import { imageImported, imageImportFailed, type Image, M2Error, shown, type StoredSource } from '@m2/contracts';
 import { isConnectionError, type Kit, KIT, type Session } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
-import { Background, sparsely } from '../background/background.js';
+import { Background, throttled } from '../background/background.js';
 import type { GoldenSource, LongWork, StorageBackend } from '@m2/storage';
 import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
@@ -204,7 +204,7 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   private reporter(id: string, phase: 'fetch' | 'check' | 'store') {
-    return sparsely((done, total) => {
+    return throttled((done, total) => {
       this.kit.database
         .query(`UPDATE images SET progress = $2 WHERE id = $1 AND state = 'importing'`, [
           id,

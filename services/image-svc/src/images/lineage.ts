@@ -1,6 +1,6 @@
 import { imageTree, type Lineage, type RequestOf } from '@m2/contracts';
 import { Answers, type Kit, KIT } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
+import { Controller, Inject } from '@nestjs/common';
 import { ImageStore } from './image-store.js';
 
 /** A larger tree is no use to anybody, and a query must end. */
@@ -20,7 +20,7 @@ const nodes = `
   UNION ALL
   SELECT 'tag', t.id, t.name, d.project, t.size_bytes, t.state, t.created_at, d.id FROM tags t JOIN disks d ON d.id = t.disk`;
 
-@Injectable()
+@Controller()
 export class LineageHandler {
   constructor(
     @Inject(KIT) private readonly kit: Kit,

@@ -1,9 +1,9 @@
 import { quotaSet, quotaShow, type RequestOf } from '@m2/contracts';
 import { Answers, type Effect, Handles, type Kit, KIT } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
+import { Controller, Inject } from '@nestjs/common';
 import { quotaOf } from './quotas.js';
 
-@Injectable()
+@Controller()
 export class QuotaHandlers {
   constructor(@Inject(KIT) private readonly kit: Kit) {}
 

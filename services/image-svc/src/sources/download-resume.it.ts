@@ -10,7 +10,7 @@ useImageServers();
 const stopped = new Error('the service stops');
 const left = async () => (await readdir(dirname(staged()))).sort();
 
-/** Sends the first half and waits; then sends all that is asked for. */
+/** Sends the first half and waits; then sends everything that is asked for. */
 function halting(etag: string | undefined, headers: Record<string, string> = {}) {
   let first = true;
   return (request: IncomingMessage, response: ServerResponse) => {
@@ -22,7 +22,7 @@ function halting(etag: string | undefined, headers: Record<string, string> = {})
   };
 }
 
-/** A run that ends, as with its service, when half of the image is there. */
+/** A run that ends, as with its service, when half of the image was received. */
 async function firstRun(port: number): Promise<void> {
   const stop = new AbortController();
   const run = fetchUrl(`http://127.0.0.1:${port}/`, {
@@ -79,7 +79,7 @@ describe('a download that was stopped', () => {
       return before(request, response);
     });
     await firstRun(port);
-    await writeFile(staged(), Buffer.alloc(500_000, 1)); // as another version would have begun
+    await writeFile(staged(), Buffer.alloc(500_000, 1)); // as another version would begin
     await secondRun(port);
     expect(requests[1]?.headers['if-range']).toBe('"old"');
   });

@@ -59,7 +59,7 @@ describe('where a URL may lead', () => {
     const inside = await serve((_, response) => response.end('secret'), '127.0.0.2', allowed.port);
     let asked = 0;
     const resolve: Resolve = async () => [{ address: asked++ === 0 ? '127.0.0.1' : '127.0.0.2', family: 4 }];
-    // Also for the retries that this broken transfer needs, and though both addresses are allowed.
+    // Also for the retries that this broken transfer needs, although both addresses are allowed.
     const result = await fetchUrl(`http://rebind.test:${allowed.port}/`, { resolve, hosts: ['127.0.0.0/8'] });
     expect(result).toMatchObject({ sha256 });
     expect(asked).toBe(1);

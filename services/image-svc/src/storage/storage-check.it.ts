@@ -13,7 +13,7 @@ beforeEach(() => service.storage.volumes.clear());
 const found = async () => (await service.ask(storageCheck, {})).items.filter(({ kind }) => kind !== 'volume_missing');
 const put = (name: string, kind: 'golden' | 'disk' | 'partial', project: string | null = null) =>
   service.storage.volumes.set(name, { name, kind, project, sizeBytes: 512, tags: [], origin: null });
-/** A volume name of this installation that nothing on record has. */
+/** A volume name of this installation that is not in the database. */
 const orphan = async () => {
   const [row] = await service.kit.database.query<{ name: string }>(
     `SELECT uid || 'img' || nextval('volume_numbers') AS name FROM installation`,

@@ -1,6 +1,6 @@
-import { type Finding, storageCheck, storageRepair, storageRepaired, type RequestOf } from '@m2/contracts';
-import { Answers, type Effect, Handles, type Kit, KIT, meter, Periodic, type Sql } from '@m2/service-kit';
-import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
+import { type Finding, storageRepaired } from '@m2/contracts';
+import { type Effect, type Kit, KIT, meter, Periodic, type Sql } from '@m2/service-kit';
+import { type BeforeApplicationShutdown, Inject, Injectable, type OnModuleInit } from '@nestjs/common';
 import type { StorageBackend, VolumeInfo } from '@m2/storage';
 import { STORAGE } from './storage.token.js';
 import type { ImageConfig } from '../config.js';
@@ -59,21 +59,18 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
     return this.rounds.stop();
   }
 
-  @Answers(storageCheck)
-  async check(_: RequestOf<typeof storageCheck>) {
-    return { items: await this.look() };
-  }
-
-  private async look(): Promise<Finding[]> {
+  /** What differs now. */
+  async look(): Promise<Finding[]> {
     return this.findings(this.kit.database, await this.volumes(this.kit.database));
   }
 
   /**
+   * Repairs what has differed for longer than the grace time, and commits the effect.
+   *
    * Right before each repair the database is read again, because it may explain the difference by now. The storage is read once, because
    * that may take long. Meanwhile it can only have lost what is to be removed: the names of volumes and tags are never used again.
    */
-  @Handles(storageRepair)
-  async repair(_: RequestOf<typeof storageRepair>, effect: Effect) {
+  async repair(effect: Effect): Promise<{ repaired: Finding[]; left: Finding[] }> {
     const repaired: Finding[] = [];
     const volumes = await this.volumes(effect);
     const due = (await this.findings(effect, volumes)).filter((finding) => isDue(finding));

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { STORAGE } from '../storage/storage.token.js';
 import { imageConfig } from '../config.js';
-import { providers } from '../providers.js';
+import { controllers, providers } from '../providers.js';
 import { Image1795000000005, ImageLife1796000000005 } from '../migrations.js';
 import { RecordedStorage } from './recorded-storage.js';
 
@@ -22,7 +22,7 @@ export async function openImage(settings: Record<string, string> = {}, ownPostgr
   const ground = await openGround(ownPostgres);
   const storage = new RecordedStorage();
 
-  @Module({ providers: [...providers, { provide: STORAGE, useValue: storage }] })
+  @Module({ controllers, providers: [...providers, { provide: STORAGE, useValue: storage }] })
   class RecordedModule {}
   const definition: ServiceDefinition<typeof imageConfig> = {
     name: 'image',

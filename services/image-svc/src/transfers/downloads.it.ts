@@ -125,7 +125,7 @@ describe('the door', () => {
     expect(await refused({})).toEqual([401, 'auth.missing']);
     expect(await refused({ authorization: `Bearer ${'A'.repeat(43)}` })).toEqual([401, 'auth.invalid']);
     expect(await refused({ authorization: `Basic ${ticket}` })).toEqual([401, 'auth.missing']);
-    // Nor with one for the other side of it, or for another path.
+    // Nor with a ticket for the other direction, or for another path.
     expect(await refused({ authorization: `Bearer ${upload.ticket}` })).toEqual([401, 'auth.invalid']);
     const aside = open.door.openDownload(golden);
     expect(await refused({ authorization: `Bearer ${aside.ticket}` }, `${url}/../etc/passwd`)).toEqual([
@@ -169,7 +169,7 @@ describe('the door', () => {
       if (leave === 'client') client.destroy();
       else await open.restart();
       await vi.waitFor(() => expect(big.isOpen).toBe(false));
-      // With back-pressure: a client that reads no more does not make the service read it all.
+      // With back-pressure: when a client stops reading, the service stops reading the volume.
       expect(big.reads.length).toBeLessThan(200);
     }
     expect(open.logged.error).toEqual([]);

@@ -38,7 +38,7 @@ describe('produce', () => {
     const chunks = produce(volume, [{ offset: 0, length: 100 * MiB }]);
     await chunks.next();
     await chunks.return();
-    await volume.close(); // throws while it is read
+    await volume.close(); // fails while it is read
     expect(volume.reads.length).toBe(16);
   });
 

@@ -15,7 +15,7 @@ import { qcow2File } from './qcow2.js';
 const run = promisify(execFile);
 const [MiB, GiB, TiB] = [2 ** 20, 2 ** 30, 2 ** 40];
 const cluster = 65_536;
-/** Clusters that the smallest file has beside its data: header, refcount table and block, L1 and L2 table. */
+/** Clusters of the smallest file beside its data: header, refcount table and block, L1 and L2 table. */
 const tables = 5;
 let base: string;
 const at = (name: string) => join(base, name);
@@ -25,7 +25,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(base, { recursive: true }));
 
-/** Writes the volume as qcow2 and as a sparse raw file, and has QEMU say what it thinks of the one beside the other. */
+/** Writes the volume as qcow2 and as a sparse raw file, and lets QEMU compare them. */
 async function judge(size: number, data: [number, Buffer][]): Promise<{ bytes: number; reads: number }> {
   const volume = new MemoryVolume(size, data);
   const file = await qcow2File(volume);
@@ -78,7 +78,7 @@ describe('qcow2File', () => {
   });
 
   it('holds more than one refcount block counts', async () => {
-    // 2.1 GiB that are said to be data, of zeros for the most part, have more than 32768 clusters.
+    // 2.1 GiB reported as data, mostly zeros, have more than 32768 clusters.
     const chunk = Buffer.alloc(70 * MiB);
     randomBytes(1000).copy(chunk, MiB);
     const data = Array.from({ length: 31 }, (_, index): [number, Buffer] => [index * 100 * MiB + 1, chunk]);

@@ -52,7 +52,7 @@ describe('what Ceph makes of our diffs', () => {
     ]);
     await importDiff(first, undefined, { to: 'tag1' }, image);
 
-    // Larger, with a part that is new and one that is zeros now.
+    // Larger, with a part that is new and one that became zeros.
     const second = new MemoryVolume(
       16 * MiB,
       [
@@ -74,7 +74,7 @@ describe('what Ceph makes of our diffs', () => {
       await rbd('export', '--no-progress', `${image}@${tag}`, path);
       expect((await readFile(path)).equals(volume.bytes())).toBe(true);
     }
-    // The wrong order would ruin it, and is refused by what we name.
+    // The wrong order would destroy it, and is refused because of the snapshots' names.
     await expect(importDiff(second, 'tag9', { from: 'tag9', to: 'tag3' }, image)).rejects.toThrow('tag9');
   });
 });

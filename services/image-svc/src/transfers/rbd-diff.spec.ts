@@ -6,7 +6,7 @@ import { type DiffNames, rbdDiffPieces } from './rbd-diff.js';
 
 const MiB = 2 ** 20;
 
-/** A reader of the format of its own, after Ceph's doc/dev/rbd-diff. */
+/** A separate reader of the format, after Ceph's doc/dev/rbd-diff. */
 function parse(diff: Buffer): { tag: string; name?: string; offset?: number; length?: number; bytes?: Buffer }[] {
   expect(diff.toString('latin1', 0, 12)).toBe('rbd diff v1\n');
   let at = 12;

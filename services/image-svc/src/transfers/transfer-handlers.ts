@@ -1,6 +1,6 @@
 import { diskTransfer, imageTransfer, M2Error, type RequestOf } from '@m2/contracts';
 import { Answers, type Kit, KIT } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
+import { Controller, Inject } from '@nestjs/common';
 import type { Readable } from '@m2/storage';
 import type { ImageConfig } from '../config.js';
 import { assertFree, DiskStore } from '../disks/disk-store.js';
@@ -9,7 +9,7 @@ import { ImageStore } from '../images/image-store.js';
 import { type OpenDoor, TransferDoor } from './transfer-door.js';
 
 /** Opens the door for one transfer, after it checked that the project may read or write the thing. */
-@Injectable()
+@Controller()
 export class TransferHandlers {
   constructor(
     @Inject(KIT) private readonly kit: Kit<ImageConfig>,

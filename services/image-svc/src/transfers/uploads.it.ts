@@ -29,7 +29,7 @@ afterEach(() => open.close());
 
 const limits = () => ({ imageId, maxBytes: 10 * MiB });
 
-/** A client as the gateway is: each of its requests has a new ticket. */
+/** A client like the gateway: each of its requests has a new ticket. */
 function client(bytes: Buffer, options: ConstructorParameters<typeof Upload>[1] = {}) {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const upload = new Upload(bytes, {
@@ -43,7 +43,7 @@ function client(bytes: Buffer, options: ConstructorParameters<typeof Upload>[1] 
   return { upload, done: promise, send: () => (upload.start(), promise) };
 }
 
-/** One request of the protocol by hand. */
+/** One request of the protocol, written by hand. */
 async function tus(method: string, headers: Record<string, string>, body?: Buffer) {
   const { url, ticket } = open.door.openUpload(limits());
   const response = await fetch(url, {
@@ -64,7 +64,7 @@ const patch = (offset: number, bytes: Buffer) =>
   tus('PATCH', { 'upload-offset': String(offset), 'content-type': 'application/offset+octet-stream' }, bytes);
 const offset = async () => (await tus('HEAD', {})).headers.get('upload-offset');
 
-/** A PATCH that sends `bytes`, and then nothing more. */
+/** A PATCH that sends `bytes`, and then nothing. */
 async function stuckPatch(bytes: Buffer): Promise<ClientRequest> {
   const { url, ticket } = open.door.openUpload(limits());
   const stuck = request(url, {
@@ -209,7 +209,7 @@ describe('an upload', () => {
       expect((await fetch(`${url}/${path}`, { headers, method: 'HEAD' })).status).toBe(401);
     }
     for (const method of ['GET', 'DELETE', 'OPTIONS']) expect((await tus(method, {})).status).toBe(405);
-    // A method in a header is no way round that.
+    // A method in a header does not get around that.
     expect((await tus('POST', { 'x-http-method-override': 'DELETE', 'upload-length': '5' })).status).toBe(201);
     expect(await open.door.progressOf(imageId)).toMatchObject({ total: 5 });
   });

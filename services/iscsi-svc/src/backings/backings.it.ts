@@ -6,36 +6,36 @@ import { open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Backings } from './backings.js';
-import { CephGround, hang, recover, type TestProject } from './ceph.fixture.js';
+import { TestCluster, hang, recover, type TestProject } from './ceph.fixture.js';
 import type { RbdBacking } from './rbd-disk.js';
 
 const MiB = 2 ** 20;
 
-let ground: CephGround<LabCeph>;
+let cluster: TestCluster<LabCeph>;
 beforeAll(async () => {
-  ground = await CephGround.open(ownCeph);
+  cluster = await TestCluster.open(ownCeph);
 });
-afterAll(() => ground?.close());
+afterAll(() => cluster?.close());
 
 let backings: Backings;
 beforeEach(async () => {
-  backings = await ground.backings();
+  backings = await cluster.backings();
 });
 afterEach(() => backings.stopAll());
 
 /** The service is restarted. */
 async function restart(): Promise<void> {
   await backings.close();
-  backings = await ground.backings();
+  backings = await cluster.backings();
 }
 
 async function setUp(): Promise<{ project: TestProject; disk: RbdBacking; path: string }> {
-  const project = await ground.project();
-  const disk = await ground.image(project);
+  const project = await cluster.project();
+  const disk = await cluster.image(project);
   return { project, disk, path: await backings.ensureFile(project.id, disk) };
 }
 
-const daemonOf = async ({ id }: TestProject) => identify((await ground.daemons()).get(id)!)!;
+const daemonOf = async ({ id }: TestProject) => identify((await cluster.daemons()).get(id)!)!;
 
 /** Kills the project's daemon as a crash would, and waits until it is gone. */
 async function crash(project: TestProject): Promise<void> {
@@ -55,9 +55,9 @@ async function write(path: string, byte: number): Promise<void> {
   }
 }
 
-/** What the image itself holds, as another client reads it. */
+/** The content of the image as another client reads it. */
 async function firstByte(disk: RbdBacking): Promise<number> {
-  const image = await ground.rbd.openImage(disk, { readOnly: true });
+  const image = await cluster.rbd.openImage(disk, { readOnly: true });
   try {
     return (await image.read(0, 1))[0]!;
   } finally {
@@ -65,10 +65,10 @@ async function firstByte(disk: RbdBacking): Promise<number> {
   }
 }
 
-/** A cluster on a busy machine takes a while until it is itself again. */
+/** A cluster on a busy machine needs a while to recover. */
 const afterOutage = <T>(work: () => Promise<T>) => vi.waitFor(work, { timeout: 90_000, interval: 100 });
 
-const ownersOf = async (disk: RbdBacking) => (await ground.rbd.lockOwners(disk)).map(({ address }) => address);
+const ownersOf = async (disk: RbdBacking) => (await cluster.rbd.lockOwners(disk)).map(({ address }) => address);
 
 describe('an RBD image', () => {
   it('is a file of its size, and what is flushed to the file is in the image', async () => {
@@ -92,26 +92,26 @@ describe('an RBD image', () => {
 
   it('can be removed once it is closed, and its daemon ends with its last one', async () => {
     const { project, disk, path } = await setUp();
-    const other = await ground.image(project);
+    const other = await cluster.image(project);
     await backings.ensureFile(project.id, other);
     const daemon = await daemonOf(project);
     await write(path, 1);
-    await expect(ground.rbd.remove(disk)).rejects.toMatchObject({ code: 'busy' });
+    await expect(cluster.rbd.remove(disk)).rejects.toMatchObject({ code: 'busy' });
     await backings.ensureNoFile(project.id, disk);
-    await ground.rbd.remove(disk);
+    await cluster.rbd.remove(disk);
     expect(isAlive(daemon)).toBe(true);
     await backings.ensureNoFile(project.id, other);
-    await ground.rbd.remove(other);
+    await cluster.rbd.remove(other);
     expect(isAlive(daemon)).toBe(false);
-    expect((await ground.daemons()).has(project.id)).toBe(false);
+    expect((await cluster.daemons()).has(project.id)).toBe(false);
     expect((await mountTable()).has(path)).toBe(false);
     await backings.ensureNoFile(project.id, other);
     expect(backings.pools()).toEqual([]);
   });
 
   it('that is not there is said to be missing, and nothing is left', async () => {
-    const project = await ground.project();
-    const disk = { ...(await ground.image(project)), image: 'm1img0' };
+    const project = await cluster.project();
+    const disk = { ...(await cluster.image(project)), image: 'm1img0' };
     await expect(backings.ensureFile(project.id, disk)).rejects.toMatchObject({
       code: 'target.no_backing',
       message: expect.stringContaining(`${project.id}/m1img0`),
@@ -131,8 +131,8 @@ describe('an RBD image', () => {
 
 describe('the daemon of a project', () => {
   it("does not open another project's image", async () => {
-    const [mine, others] = [await ground.project(), await ground.project()];
-    const foreign = { ...(await ground.image(others)), user: mine.user };
+    const [mine, others] = [await cluster.project(), await cluster.project()];
+    const foreign = { ...(await cluster.image(others)), user: mine.user };
     await expect(backings.ensureFile(mine.id, foreign)).rejects.toMatchObject({
       code: 'target.no_backing',
       message: expect.stringMatching(/not permitted/i),
@@ -151,7 +151,7 @@ describe('the daemon of a project', () => {
   it('has the key of its user where nobody can read it', async () => {
     const { project } = await setUp();
     const { pid } = await daemonOf(project);
-    const directory = join(ground.directory, 'iscsi');
+    const directory = join(cluster.directory, 'iscsi');
     const files = readdirSync(directory, { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile() && !entry.parentPath.endsWith('/disks'))
       .map((entry) => join(entry.parentPath, entry.name));
@@ -171,7 +171,7 @@ describe('the daemon of a project', () => {
     await vi.waitFor(() => expect(lost.mock.calls).toEqual([[project.id]]));
     expect(await backings.ensureFile(project.id, disk)).toBe(path);
     expect(await firstByte(disk)).toBe(7);
-    expect(await ground.fenced()).toContain(dead);
+    expect(await cluster.fenced()).toContain(dead);
     await write(path, 8);
     expect(await firstByte(disk)).toBe(8);
     const owners = await ownersOf(disk);
@@ -185,12 +185,12 @@ describe('the daemon of a project', () => {
     const [dead] = await ownersOf(disk);
     await backings.close();
     await crash(project);
-    backings = await ground.backings();
-    // Its dead mount is gone, so that whoever compares what a target has open sees that it is not this.
+    backings = await cluster.backings();
+    // Its dead mount is gone, so a comparison with what a target has open shows that it is another file.
     expect(await backings.observe(project.id)).toEqual([{ backing: disk, path }]);
     expect((await mountTable()).has(path)).toBe(false);
     await backings.ensureFile(project.id, disk);
-    expect(await ground.fenced()).toContain(dead);
+    expect(await cluster.fenced()).toContain(dead);
     await write(path, 10);
     expect(await firstByte(disk)).toBe(10);
   });
@@ -201,21 +201,21 @@ describe('the daemon of a project', () => {
     const [dead] = await ownersOf(disk);
     await crash(project);
     await backings.ensureNoFile(project.id, disk);
-    expect(await ground.fenced()).toContain(dead);
-    await ground.rbd.remove(disk);
+    expect(await cluster.fenced()).toContain(dead);
+    await cluster.rbd.remove(disk);
   });
 
   it('fences nobody else who has the image open', async () => {
     const { project, disk, path } = await setUp();
     await write(path, 1);
-    const service = await ground.rbd.openImage(disk);
+    const service = await cluster.rbd.openImage(disk);
     await crash(project);
     await backings.ensureFile(project.id, disk);
     await service.write(0, Buffer.alloc(4096, 2));
     const [owner] = await ownersOf(disk);
     await write(path, 3);
     expect(await firstByte(disk)).toBe(3);
-    expect(await ground.fenced()).not.toContain(owner);
+    expect(await cluster.fenced()).not.toContain(owner);
     await service.write(0, Buffer.alloc(4096, 4));
     await service.close();
     expect(await firstByte(disk)).toBe(4);
@@ -226,9 +226,9 @@ describe('a cluster that hangs', () => {
   it('is an error in time; what is open waits, nothing of ours blocks, and all is well when it is back', async () => {
     const { project, disk, path } = await setUp();
     const other = await setUp();
-    const closed = await ground.image(project);
+    const closed = await cluster.image(project);
     const daemon = await daemonOf(project);
-    await hang(ground.ceph);
+    await hang(cluster.ceph);
     try {
       const hung = { code: 'target.no_backing', message: expect.stringContaining(closed.image) };
       await expect(backings.ensureFile(project.id, closed)).rejects.toMatchObject(hung);
@@ -237,9 +237,9 @@ describe('a cluster that hangs', () => {
       expect(await backings.observe(project.id)).toEqual([{ backing: disk, path }]);
       await expect(backings.ensureFile(project.id, closed)).rejects.toMatchObject(hung);
       // More than Node has threads for files.
-      await Promise.all(Array.from({ length: 8 }, (_, i) => writeFile(join(ground.directory, `free-${i}`), '')));
+      await Promise.all(Array.from({ length: 8 }, (_, i) => writeFile(join(cluster.directory, `free-${i}`), '')));
     } finally {
-      await recover(ground.ceph);
+      await recover(cluster.ceph);
     }
     await afterOutage(() => backings.ensureFile(project.id, closed));
     await write(path, 11);
@@ -250,12 +250,12 @@ describe('a cluster that hangs', () => {
 
   it('without its monitor is an error in time', async () => {
     const { project } = await setUp();
-    const closed = await ground.image(project);
-    await ground.ceph.stopMon();
+    const closed = await cluster.image(project);
+    await cluster.ceph.stopMon();
     try {
       await expect(backings.ensureFile(project.id, closed)).rejects.toMatchObject({ code: 'target.no_backing' });
     } finally {
-      await ground.ceph.startMon();
+      await cluster.ceph.startMon();
     }
     await afterOutage(() => backings.ensureFile(project.id, closed));
   });

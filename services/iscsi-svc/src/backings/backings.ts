@@ -4,37 +4,37 @@ import { createHash } from 'node:crypto';
 import { mkdir, readdir, realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TargetError } from '../targets/target.port.js';
-import { Turns } from '../turns.js';
+import { Locks } from '@m2/locks';
 import { CephCluster } from './ceph-cluster.js';
 import { DiskRecords } from './disk-records.js';
 import { ProjectDaemon } from './project-daemon.js';
-import { type BackingStore, type RbdBacking, spelled } from './rbd-disk.js';
+import { type BackingStore, type RbdBacking, formatBacking } from './rbd-disk.js';
 
 export interface BackingsConfig {
   /** Holds the daemons' sockets, records and mount points; at most about 70 bytes long (UNIX socket paths). */
   directory: string;
-  /** Absent: there are files only. */
+  /** Absent: disks are files only. */
   ceph?: { conf: string; user: string };
 }
 
-/** An image that is a file here, as `ensureFile` made it. */
+/** An image that `ensureFile` shows as a file. */
 export interface ShownImage {
   backing: RbdBacking;
   path: string;
 }
 
 /**
- * Makes a file of this machine of whatever a storage hands over, because a file is what every target can open.
+ * Shows any storage's disk as a file of this machine, because every target can open a file.
  *
- * RBD always goes through qemu-storage-daemon, also where tgt has a backing store for RBD of its own: that one knows no
- * namespaces, in which projects are kept apart, and with the librbd of Ceph 16 a READ of no blocks ends its tgtd.
+ * RBD always goes through qemu-storage-daemon, although tgt has a backing store for RBD: that one has no namespaces, which separate the
+ * projects, and with the librbd of Ceph 16 a READ of zero blocks ends its tgtd.
  *
- * All calls are idempotent, and throw TargetError `target.no_backing`. Those of one pool (project) run one after the
- * other; a daemon or a cluster that hangs makes only those wait, and not for ever.
+ * All calls are idempotent, and throw TargetError `target.no_backing`. Those of one pool (project) run one after the other. A daemon or a
+ * cluster that hangs blocks only those, and not for ever.
  */
 export class Backings {
   private readonly projects = new Map<string, ProjectDaemon>();
-  private readonly turns = new Turns();
+  private readonly locks = new Locks();
   private readonly lostListeners: ((pool: string) => void)[] = [];
 
   private constructor(
@@ -42,11 +42,11 @@ export class Backings {
     private readonly cluster: CephCluster | undefined,
   ) {}
 
-  /** Finds what an earlier life of the service left; `observe` takes it over. Asks neither daemons nor the cluster. */
+  /** Finds what was left from before a restart; `observe` takes it over. Talks neither to daemons nor to the cluster. */
   static async open({ directory, ceph }: BackingsConfig): Promise<Backings> {
     if (!ceph) return new Backings(directory, undefined);
     await mkdir(directory, { recursive: true, mode: 0o700 });
-    // As it is compared with the mount table.
+    // The real path, because it is compared with the mount table.
     const backings = new Backings(await realpath(directory), new CephCluster(ceph.conf, ceph.user));
     for (const name of await readdir(backings.directory)) {
       const project = await ProjectDaemon.projectOf(join(backings.directory, name));
@@ -56,7 +56,7 @@ export class Backings {
     return backings;
   }
 
-  /** Where the file is, or will be: the same for the same backing. */
+  /** The path of the file, now or later: the same for the same backing. */
   path(pool: string, backing: BackingStore): string {
     return backing.type === 'file' ? backing.path : new DiskRecords(this.directoryOf(pool)).path(backing);
   }
@@ -67,7 +67,7 @@ export class Backings {
     return this.path(pool, backing);
   }
 
-  /** Closes the disk, after the target has let go of it. Only then can the volume be removed. */
+  /** Closes the disk, after the target has closed it. Only then can the volume be removed. */
   async ensureNoFile(pool: string, backing: BackingStore): Promise<void> {
     if (backing.type === 'file') return;
     await this.inTurn(pool, backing, async () => {
@@ -77,17 +77,17 @@ export class Backings {
     });
   }
 
-  /** The pools that have an image open, or are about to. */
+  /** The pools that have an image open, or soon will. */
   pools(): string[] {
     return [...this.projects.keys()];
   }
 
-  /** All images of a pool that are files here, or were until their daemon died. Takes over the daemon of an earlier life. */
+  /** All images of a pool that are files here, or were until their daemon died. Takes over the daemon from before a restart. */
   async observe(pool: string): Promise<ShownImage[]> {
     const daemon = this.projects.get(pool);
     if (!daemon) return [];
-    return this.turns.take(pool, async () => {
-      // One that cannot be taken over now is in nobody's way: who wants a disk of it is told, and it is tried again.
+    return this.locks.exclusive(pool, async () => {
+      // One that cannot be taken over now does not block the others. Whoever wants a disk of it gets the error, and it is tried again.
       await daemon.adopt().catch(() => undefined);
       return (await daemon.disks()).map((backing) => ({ backing, path: this.path(pool, backing) }));
     });
@@ -98,15 +98,15 @@ export class Backings {
     this.lostListeners.push(listener);
   }
 
-  /** Lets go of the daemons. The files stay: they outlive a restart of the service. */
+  /** Disconnects from the daemons. The files stay: they survive a restart of the service. */
   async close(): Promise<void> {
     this.lostListeners.length = 0;
-    await this.turns.settled();
+    await this.locks.settled();
     await Promise.all([...this.projects.values()].map((daemon) => daemon.close()));
     await this.cluster?.close();
   }
 
-  /** Closes, and ends every daemon: for the end of an installation, or of a test. The targets must have let go before. */
+  /** Closes, and ends every daemon: for the end of an installation, or of a test. The targets must have closed the disks before. */
   async stopAll(): Promise<void> {
     await this.close();
     await Promise.all([...this.projects.values()].map((daemon) => daemon.end()));
@@ -126,19 +126,23 @@ export class Backings {
     return daemon;
   }
 
-  /** Short, and of letters that a path may have. */
+  /** Short, and of letters that are allowed in a path. */
   private directoryOf(pool: string): string {
     return join(this.directory, createHash('sha256').update(pool).digest('hex').slice(0, 16));
   }
 
   private async inTurn(pool: string, backing: RbdBacking, work: () => Promise<void>): Promise<void> {
     try {
-      await this.turns.take(pool, work);
+      await this.locks.exclusive(pool, work);
     } catch (error) {
       if (!(error instanceof StorageDaemonError) && !(error instanceof RbdError)) throw error;
-      throw new TargetError('target.no_backing', `the image ${spelled(backing)} is not to be had: ${error.message}`, {
-        cause: error,
-      });
+      throw new TargetError(
+        'target.no_backing',
+        `the image ${formatBacking(backing)} cannot be opened: ${error.message}`,
+        {
+          cause: error,
+        },
+      );
     }
   }
 }

@@ -2,13 +2,13 @@ import { RbdClient, RbdError } from '@m2/rbd';
 import { z } from 'zod';
 import type { RbdBacking } from './rbd-disk.js';
 
-/** What is asked here takes milliseconds; a cluster that is away is to be known before whoever waits for the disk gives up. */
+/** These requests take milliseconds. It must be known that the cluster is down before whoever waits for the disk gives up. */
 const deadlineMs = 8_000;
 
-/** What `ceph auth get` prints as JSON. */
+/** The JSON of `ceph auth get`. */
 const keyring = z.tuple([z.object({ key: z.string().min(1) })]);
 
-/** What iscsi-svc itself asks of the cluster, with its own cephx user; the nodes' data never goes this way. */
+/** What iscsi-svc itself asks the cluster, with its own cephx user. The nodes' data never goes this way. */
 export class CephCluster {
   private readonly client: RbdClient;
 
@@ -20,7 +20,7 @@ export class CephCluster {
     this.client = RbdClient.open({ conf, user, deadlineMs, osdTimeoutMs: deadlineMs - 1_000 });
   }
 
-  /** The key of a cephx user. Whoever has it has the user's disks: it is given to nobody but the daemon. */
+  /** The key of a cephx user. Whoever has it can open the user's disks: only the daemon gets it. */
   async key(user: string): Promise<string> {
     const command = { prefix: 'auth get', entity: `client.${user}`, format: 'json' };
     const { out } = await this.client.monCommand(command);
@@ -34,14 +34,14 @@ export class CephCluster {
     return watchers;
   }
 
-  /** Resolves when the image's OSDs answer, be it that there is no such image; rejects when they do not. */
+  /** Resolves when the image's OSDs answer, even that there is no such image; rejects when they do not. */
   async answers(disk: RbdBacking): Promise<void> {
     await this.watchers(disk).catch((error: unknown) => {
       if (!(error instanceof RbdError) || error.code !== 'not_found') throw error;
     });
   }
 
-  /** Shuts a client out: its locks and watches are void at once, and no write of it that is still under way is carried out. */
+  /** Blocklists a client: its locks and watches end at once, and its writes in flight are refused. */
   async fence(address: string): Promise<void> {
     await this.client.monCommand({ prefix: 'osd blocklist', blocklistop: 'add', addr: address });
   }

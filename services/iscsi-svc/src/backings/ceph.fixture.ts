@@ -17,21 +17,21 @@ export interface TestProject {
   key: string;
 }
 
-/** A cluster, projects in it, and the state directory of one iscsi-svc. */
-export class CephGround<Ceph extends TestCeph = TestCeph> {
+/** A cluster with projects, and the state directory of one iscsi-svc. */
+export class TestCluster<Ceph extends TestCeph = TestCeph> {
   private count = 0;
 
   private constructor(
     readonly ceph: Ceph,
-    /** What the storage service does. */
+    /** What image-svc does. */
     readonly rbd: RbdClient,
     readonly directory: string,
   ) {}
 
-  static async open<Ceph extends TestCeph>(start: () => Promise<Ceph>): Promise<CephGround<Ceph>> {
+  static async open<Ceph extends TestCeph>(start: () => Promise<Ceph>): Promise<TestCluster<Ceph>> {
     const directory = await mkdtemp(join(tmpdir(), 'm2-rbd-'));
     const ceph = await start();
-    return new CephGround(ceph, RbdClient.open({ conf: ceph.conf, user: ceph.user }), directory);
+    return new TestCluster(ceph, RbdClient.open({ conf: ceph.conf, user: ceph.user }), directory);
   }
 
   /** What an iscsi-svc opens when it starts. */
@@ -65,7 +65,7 @@ export class CephGround<Ceph extends TestCeph = TestCeph> {
     return Object.keys((JSON.parse(map) as { blocklist: object }).blocklist);
   }
 
-  /** The process ids of the daemons of one iscsi-svc, by their project. */
+  /** The process ids of the daemons of one iscsi-svc, by project. */
   async daemons(name = 'iscsi'): Promise<Map<string, number>> {
     const found = new Map<string, number>();
     const directory = join(this.directory, name);

@@ -2,14 +2,14 @@ import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promise
 import { join } from 'node:path';
 import { diskName, type RbdBacking } from './rbd-disk.js';
 
-/** One disk of a daemon, written down before it is opened: what outlives the daemon, and this service. */
+/** One disk of a daemon, recorded before it is opened. The record survives the daemon and this service. */
 export interface DiskRecord {
   backing: RbdBacking;
-  /** The address of the daemon's client that has the image open, as the cluster names it; absent before it is known. */
+  /** The address of the daemon's client that has the image open, in the cluster's form; absent until it is known. */
   client?: string;
 }
 
-/** The records of one daemon's disks and their mount points, which are files of the same directory. */
+/** The records of one daemon's disks and their mount points, all in one directory. */
 export class DiskRecords {
   private readonly mountpoints: string;
 
@@ -17,7 +17,7 @@ export class DiskRecords {
     this.mountpoints = join(directory, 'disks');
   }
 
-  /** Where the disk is seen as a file. */
+  /** The path at which the disk is shown as a file. */
   path(backing: RbdBacking): string {
     return join(this.mountpoints, diskName(backing));
   }
@@ -31,7 +31,7 @@ export class DiskRecords {
     return this.read(`${diskName(backing)}.json`);
   }
 
-  /** Writes the record and makes the mount point, which must not be mounted: it would be asked, and may hang. */
+  /** Writes the record and creates the mount point. It must not be mounted: a mounted file may hang. */
   async begin(record: DiskRecord): Promise<void> {
     await mkdir(this.mountpoints, { recursive: true, mode: 0o700 });
     await this.write(record);
@@ -46,7 +46,7 @@ export class DiskRecords {
 
   async remove(backing: RbdBacking): Promise<void> {
     await rm(this.path(backing), { force: true });
-    // The record last: as long as it is there, the rest is found again.
+    // The record goes last: as long as it is there, the rest is found again.
     await rm(join(this.directory, `${diskName(backing)}.json`), { force: true });
   }
 

@@ -21,25 +21,25 @@ interface Session {
   qmp: Qmp;
   process: ProcessIdentity;
   shown: Set<string>;
-  /** A change was begun and did not end well: what is shown has to be asked for. */
+  /** A change failed in the middle: what is shown has to be queried. */
   unsure: boolean;
 }
 
 const keySecret = 'key';
 
 /**
- * The storage daemon of one project: shows RBD images as files, and ends with the last of them. One per project, so that
- * none of its threads ever holds the key of another, and one that hangs or dies does so to its own project.
+ * The storage daemon of one project: shows RBD images as files, and ends with the last of them. One per project, so that none of its
+ * threads ever holds the key of another project, and a hang or a crash affects one project only.
  *
- * It outlives this service. Its directory holds, beside what `StorageDaemon` keeps there, `project`, `ceph.conf`, and the
- * `DiskRecords`. Calls must not overlap.
+ * It survives this service. Its directory holds, beside the files of `StorageDaemon`, `project`, `ceph.conf`, and the `DiskRecords`. Calls
+ * must not overlap.
  */
 export class ProjectDaemon {
   private readonly daemon: StorageDaemon;
   private readonly records: DiskRecords;
   private session: Session | undefined;
 
-  /** `onDeath`: the daemon died while it showed disks, and nobody had asked it to. */
+  /** `onDeath`: the daemon died while it showed disks, and not on request. */
   constructor(
     private readonly directory: string,
     private readonly project: string,
@@ -50,26 +50,26 @@ export class ProjectDaemon {
     this.records = new DiskRecords(directory);
   }
 
-  /** The project that a directory was made for; undefined when it was not made to its end, and holds nothing. */
+  /** The project that a directory was made for; undefined when its creation was interrupted, and it holds nothing. */
   static async projectOf(directory: string): Promise<string | undefined> {
     return readFile(join(directory, 'project'), 'utf8').catch(() => undefined);
   }
 
-  /** All that was opened and not closed, whether it is shown at this moment or not. */
+  /** All disks that were opened and not closed, shown at this moment or not. */
   async disks(): Promise<RbdBacking[]> {
     return (await this.records.all()).map(({ backing }) => backing);
   }
 
-  /** Takes over what an earlier life of the service left, so that its death is noticed. */
+  /** Takes over the daemon from before a restart, so that its death is noticed. */
   async adopt(): Promise<void> {
     if (this.session) return;
     if ((await this.disks()).length > 0) await this.connected('running');
     else if (existsSync(this.directory)) await this.end();
   }
 
-  /** Shows the image as a file. One that is shown already stays as it is, its open file descriptors too. */
+  /** Shows the image as a file. One that is shown already stays as it is, with its open file descriptors. */
   async ensureOpen(backing: RbdBacking): Promise<void> {
-    // Before the daemon is told anything: it would wait for a cluster that is away, and with it all its other disks.
+    // Checked before the daemon is told anything: with the cluster down it would wait, and with it all of its other disks.
     const before = await this.watchersUnlessShown(backing);
     if (!before) return;
     const session = await this.connected('new');
@@ -88,7 +88,7 @@ export class ProjectDaemon {
         disk,
         mountpoint,
         blockdev: rbdBlockdev(backing, conf, keySecret),
-        // Before the file is there: only who has it can make the client take the image's lock.
+        // Before the file exists: whoever opens the file makes the client take the image's lock.
         onOpened: async () => {
           const client = newOne(before, await this.cluster.watchers(backing));
           if (client) await this.records.write({ ...record, client });
@@ -99,7 +99,7 @@ export class ProjectDaemon {
     session.shown.add(disk);
   }
 
-  /** Closes the image, so that it can be removed; the daemon ends with its last one. */
+  /** Closes the image, so that it can be removed. The daemon ends with its last image. */
   async ensureClosed(backing: RbdBacking): Promise<void> {
     if (await this.records.get(backing)) {
       const session = await this.connected('running');
@@ -111,7 +111,7 @@ export class ProjectDaemon {
     if ((await this.records.all()).length === 0) await this.end();
   }
 
-  /** Lets go of the daemon, which goes on. */
+  /** Disconnects from the daemon, which goes on. */
   async close(): Promise<void> {
     const { session } = this;
     this.session = undefined;
@@ -119,7 +119,7 @@ export class ProjectDaemon {
     await session?.qmp.closed;
   }
 
-  /** Ends the daemon and leaves nothing of it, for the end of an installation or of a test. */
+  /** Ends the daemon and removes all of it: for the end of an installation or of a test. */
   async end(): Promise<void> {
     const { session } = this;
     this.session = undefined;
@@ -128,12 +128,12 @@ export class ProjectDaemon {
     await rm(this.directory, { recursive: true, force: true });
   }
 
-  /** Undefined when no daemon runs and none is to be started. */
+  /** Returns undefined when no daemon runs and none is to be started. */
   private async connected(which: 'new'): Promise<Session>;
   private async connected(which: 'running'): Promise<Session | undefined>;
   private async connected(which: 'new' | 'running'): Promise<Session | undefined> {
     if (this.session && isAlive(this.session.process)) return this.session;
-    // It died a moment ago, and the end of its connection is about to be heard of.
+    // It died a moment ago, and the event about its connection comes soon.
     await this.session?.qmp.closed;
     const adopted = await this.daemon.adopt(() => this.clusterAnswers());
     if (!adopted) await unmountLazily(await mountsIn(this.records.mounts));
@@ -156,7 +156,7 @@ export class ProjectDaemon {
     return this.daemon.start();
   }
 
-  /** A daemon may be silent because its cluster is: then its disks come back with the cluster, and killing it would lose them. */
+  /** A daemon may be silent because its cluster is: then its disks come back with the cluster, and a kill would lose them. */
   private async clusterAnswers(): Promise<void> {
     const [disk] = await this.disks();
     if (disk) await this.cluster.answers(disk);
@@ -168,7 +168,7 @@ export class ProjectDaemon {
     session.unsure = false;
   }
 
-  /** The clients that have the image open now; undefined when it is shown already, which costs the cluster nothing to know. */
+  /** The clients that have the image open now; undefined when it is shown already, which takes no request to the cluster. */
   private async watchersUnlessShown(backing: RbdBacking): Promise<string[] | undefined> {
     const session = await this.connected('running');
     if (session) await this.beSure(session);
@@ -186,10 +186,10 @@ export class ProjectDaemon {
   }
 
   /**
-   * A client of ours that has its image open on record, and whose daemon does not show it: the daemon died. Its lock on the
-   * image stands until the cluster misses it, half a minute in which the node's writes wait and the volume cannot be
-   * removed; and writes of it may still be on their way. Only clients of our own daemons are on record: whoever else holds
-   * the lock (the storage service at work on the image, another host) gives it up when it is asked, and must not be fenced.
+   * Blocklists a recorded client of ours whose daemon does not show its image any more: the daemon died. Its lock on the image stays until
+   * the cluster misses it, half a minute in which the node's writes wait and the volume cannot be removed; and its writes may still be in
+   * flight. Only clients of our own daemons are recorded. Anybody else who holds the lock (image-svc, another host) releases it on request,
+   * and must not be fenced.
    */
   private async fenceDeadClient(backing: RbdBacking): Promise<void> {
     const record = await this.records.get(backing);
@@ -199,7 +199,7 @@ export class ProjectDaemon {
   }
 }
 
-/** The key is in the daemon only while an image is opened, and nowhere else: not on disk, not in arguments. */
+/** The key is in the daemon while an image is opened, and nowhere else: not on disk, not in arguments. */
 async function withKey(qmp: Qmp, key: string, work: () => Promise<void>): Promise<void> {
   const forget = () => qmp.execute('object-del', { id: keySecret }).catch(() => {});
   await forget(); // left by a service that was killed at this point
@@ -211,7 +211,10 @@ async function withKey(qmp: Qmp, key: string, work: () => Promise<void>): Promis
   }
 }
 
-/** Who came, if it is one. When somebody else has opened the image at the same moment nobody can tell, and nobody is fenced later. */
+/**
+ * The client that is new, if it is exactly one. When somebody else opened the image at the same moment, nobody can tell, and nobody is
+ * fenced later.
+ */
 function newOne(before: string[], after: string[]): string | undefined {
   const came = after.filter((address) => !before.includes(address));
   return came.length === 1 ? came[0] : undefined;

@@ -14,28 +14,28 @@ import { targetConformance } from '../targets/target.conformance.js';
 import { TgtDriver } from '../targets/tgt/tgt-driver.js';
 import { tgtHarness } from '../targets/tgt/tgt.fixture.js';
 import { Backings } from './backings.js';
-import { CephGround, hang, recover, type TestProject } from './ceph.fixture.js';
+import { TestCluster, hang, recover, type TestProject } from './ceph.fixture.js';
 import type { RbdBacking } from './rbd-disk.js';
 
-let ground: CephGround<LabCeph>;
+let cluster: TestCluster<LabCeph>;
 let project: TestProject;
 beforeAll(async () => {
-  ground = await CephGround.open(ownCeph);
-  project = await ground.project();
+  cluster = await TestCluster.open(ownCeph);
+  project = await cluster.project();
 });
-afterAll(() => ground?.close());
+afterAll(() => cluster?.close());
 
-// The whole suite, the READ of no blocks among it, which with tgt's own RBD backing store ends the target and its neighbours.
+// The whole suite, including the READ of zero blocks, which with tgt's own RBD backing store ends the target and its neighbours.
 targetConformance('tgt on RBD images', (dir) => {
   const tgt = tgtHarness(dir);
-  const { conf, user } = ground.ceph;
+  const { conf, user } = cluster.ceph;
   let opened: Promise<Backings> | undefined;
   const backings = () => (opened ??= Backings.open({ directory: join(dir, 'rbd'), ceph: { conf, user } }));
   const shown = new Map<string, { pool: string; disk: RbdBacking }>();
   const disks: TestDisks = {
     direct: true,
     async create(pool) {
-      const disk = await ground.image(project, IMAGE_BYTES);
+      const disk = await cluster.image(project, IMAGE_BYTES);
       const path = await (await backings()).ensureFile(pool, disk);
       shown.set(path, { pool, disk });
       return path;
@@ -67,9 +67,9 @@ describe('an export of an RBD image', () => {
   let targets: DiskTargets;
   const initiators: Initiator[] = [];
   beforeEach(async () => {
-    dir = join(ground.directory, randomUUID().slice(0, 8));
+    dir = join(cluster.directory, randomUUID().slice(0, 8));
     driver = await TgtDriver.open({ stateDir: dir, addresses: ['127.0.0.1'], portBase: await freePorts(20) });
-    const { conf, user } = ground.ceph;
+    const { conf, user } = cluster.ceph;
     backings = await Backings.open({ directory: join(dir, 'rbd'), ceph: { conf, user } });
     targets = new DiskTargets(driver, backings);
   });
@@ -85,7 +85,7 @@ describe('an export of an RBD image', () => {
     return {
       pool: owner.id,
       iqn: `iqn.2024-01.org.m2:${id}`,
-      backing: await ground.image(owner),
+      backing: await cluster.image(owner),
       initiator: `iqn.2024-01.org.m2:node-${id}`,
       chap: { user: id, secret: 'a-secret-of-this-test' },
     };
@@ -97,7 +97,7 @@ describe('an export of an RBD image', () => {
   }
 
   async function crashDaemon(name: string): Promise<void> {
-    const pid = (await ground.daemons(name)).get(project.id)!;
+    const pid = (await cluster.daemons(name)).get(project.id)!;
     const daemon = identify(pid)!;
     process.kill(pid, 'SIGKILL');
     await vi.waitFor(() => expect(isAlive(daemon)).toBe(false));
@@ -106,7 +106,7 @@ describe('an export of an RBD image', () => {
   it('has all that a node had flushed when the daemon was killed under its writes, and serves again', async () => {
     const spec = await newSpec();
     const login = await ensure(spec);
-    const neighbour = await newSpec(await ground.project());
+    const neighbour = await newSpec(await cluster.project());
     const neighbours = await Initiator.login(await ensure(neighbour));
     initiators.push(neighbours);
     const lost = new Promise<string>((resolve) => backings.onLost(resolve));
@@ -117,9 +117,9 @@ describe('an export of an RBD image', () => {
         await fill(login, round, round * blockBytes, join(dir, 'secret'));
         flushed.push(round);
       }
-    })().catch(() => undefined); // the round that the death came into
+    })().catch(() => undefined); // the round in which the death happened
     await vi.waitFor(() => expect(flushed.length).toBeGreaterThan(3), { timeout: 20_000 });
-    await crashDaemon(`${dir.slice(ground.directory.length + 1)}/rbd`);
+    await crashDaemon(`${dir.slice(cluster.directory.length + 1)}/rbd`);
     expect(await lost).toBe(project.id);
     expect(await ensure(spec)).toEqual(login);
     await writing;
@@ -137,7 +137,7 @@ describe('an export of an RBD image', () => {
     const login = await ensure(spec);
     await fill(login, 1, 0, join(dir, 'secret'));
     await targets.ensureNone(spec);
-    await ground.rbd.remove(spec.backing as RbdBacking);
+    await cluster.rbd.remove(spec.backing as RbdBacking);
     expect(await driver.observe()).toEqual([]);
     await targets.ensureNone(spec);
   });
@@ -152,7 +152,7 @@ describe('an export of an RBD image', () => {
     const onImage = await Initiator.login(login);
     const another = await newSpec();
     initiators.push(onFile, onImage);
-    await hang(ground.ceph);
+    await hang(cluster.ceph);
     let read: ReturnType<Initiator['read']>;
     try {
       read = onImage.read(0, 8);
@@ -161,7 +161,7 @@ describe('an export of an RBD image', () => {
       expect(await ensure(file)).toMatchObject({ iqn: file.iqn });
       expect((await driver.observe()).map(({ iqn }) => iqn).sort()).toEqual([spec.iqn, file.iqn].sort());
     } finally {
-      await recover(ground.ceph);
+      await recover(cluster.ceph);
     }
     expect(await read).toEqual({ status: 0, data: Buffer.alloc(4096) });
     const later = await vi.waitFor(() => ensure(another), { timeout: 90_000, interval: 100 });

@@ -6,12 +6,12 @@ import type { ExportSpec, Portal, TargetDriver } from '../targets/target.port.js
 export const TARGETS = Symbol('target driver');
 export const BACKINGS = Symbol('backings');
 
-/** An export of whatever a storage hands over. */
+/** An export of any storage's disk. */
 export interface DiskSpec extends Omit<ExportSpec, 'backing'> {
   backing: BackingStore;
 }
 
-/** An export whole: the disk as a file, and the target that opens it. */
+/** A complete export: the disk as a file, and the target that opens it. */
 @Injectable()
 export class DiskTargets {
   constructor(
@@ -21,7 +21,7 @@ export class DiskTargets {
 
   async ensure(spec: DiskSpec): Promise<Portal[]> {
     const path = await this.backings.ensureFile(spec.pool, spec.backing);
-    // The kernel caches what it reads of a FUSE file, and would go on to show it when another host has written to the image.
+    // The kernel caches what it reads of a FUSE file, and would still return it after another host has written to the image.
     const direct = spec.backing.type === 'rbd';
     const { portals } = await this.targets.ensureExport({ ...spec, backing: { type: 'file', path, direct } });
     return portals;

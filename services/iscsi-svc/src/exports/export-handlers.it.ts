@@ -5,7 +5,7 @@ import { openIscsi, type TestIscsi } from '../testing/iscsi.js';
 
 let iscsi: TestIscsi;
 beforeAll(async () => {
-  // Reconciling has tests of its own.
+  // Reconciling has its own tests.
   iscsi = await openIscsi({ M2_RECONCILE_SECONDS: '3600', M2_PORTAL_ADVERTISED: 'storage.example.org' });
 });
 afterAll(() => iscsi?.close());

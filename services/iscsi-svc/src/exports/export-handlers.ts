@@ -9,13 +9,14 @@ import {
   type RequestOf,
 } from '@m2/contracts';
 import { Answers, type Effect, Handles, type Kit, KIT, violatesUnique } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
+import { Controller, Inject } from '@nestjs/common';
 import type { IscsiConfig } from '../config.js';
 import { DiskTargets } from './disk-targets.js';
 import { ExportPortals } from './export-portals.js';
-import { type ExportRow, ExportStore, isShared, toReply } from './export-store.js';
+import { type ExportEntity, toExport } from './export.entity.js';
+import { ExportStore, isShared } from './export-store.js';
 
-@Injectable()
+@Controller()
 export class ExportHandlers {
   constructor(
     @Inject(KIT) private readonly kit: Kit<IscsiConfig>,
@@ -29,7 +30,7 @@ export class ExportHandlers {
     return this.exports.list(filter);
   }
 
-  /** For the boot service alone; the message server lets nobody else ask. */
+  /** Only boot-svc may ask: the NATS permissions refuse everybody else. */
   @Answers(exportCredentials)
   async credentials({ exportId, project }: RequestOf<typeof exportCredentials>) {
     const row = await this.exports.find(exportId, project);
@@ -38,7 +39,7 @@ export class ExportHandlers {
     return { iqn: row.iqn, lun: 1 as const, initiator: row.initiator, portals: row.portals, ...chap };
   }
 
-  /** The row, with its secret, comes first: a target without a row would be nobody's, and reconciling would remove it. */
+  /** The row, with its secret, comes first: reconciling would remove a target without a row. */
   @Handles(exportCreate)
   async create(request: RequestOf<typeof exportCreate>, effect: Effect) {
     const row = await this.record(request, effect);
@@ -47,39 +48,39 @@ export class ExportHandlers {
     return effect.commit(async (sql, emit) => {
       await sql.query(`UPDATE exports SET state = 'ready' WHERE id = $1`, [row.id]);
       emit(exportCreated, eventOf(row), { entity: row.id, project: row.project });
-      return toReply({ ...row, state: 'ready', portals: await this.portals.of(sql, row.id) });
+      return toExport({ ...row, state: 'ready' }, await this.portals.of(sql, row.id));
     });
   }
 
-  private async makeHere(row: ExportRow, effect: Effect): Promise<void> {
+  private async makeHere(row: ExportEntity, effect: Effect): Promise<void> {
     const made = this.exports.advertised(await this.targets.ensure(this.exports.specOf(row)));
     await this.portals.made(effect, row.id, made);
   }
 
   /**
-   * One after the other: who opens an image finds out which client is its own by who came (see ProjectDaemon). Where this host cannot,
-   * the others do: the one that is asked must be needed no more than any other. Its reconciler goes on trying.
+   * One after the other: ProjectDaemon finds its own client by comparing the clients before and after. When this host fails, the others
+   * still export the disk: the host that was asked is not more important than another. Its reconciler goes on trying.
    */
-  private async makeEverywhere(row: ExportRow, effect: Effect): Promise<void> {
+  private async makeEverywhere(row: ExportEntity, effect: Effect): Promise<void> {
     const failure = await this.makeHere(row, effect).catch(async (error: unknown) => {
       await this.portals.tell(effect, row.id);
       return { error };
     });
-    // Where none can, whoever asked is to hear why before it gives up waiting.
+    // When no host can, tell whoever asked why, before it gives up waiting.
     await this.portals.untilEverywhere(effect, row.id, failure ? effect.remainingMs / 2 : effect.remainingMs);
     if (!failure) return;
     if ((await this.portals.of(effect, row.id)).length === 0) throw failure.error;
-    this.kit.log.error({ err: failure.error, export: row.id }, 'only other hosts could export this disk');
+    this.kit.log.error({ err: failure.error, export: row.id }, 'this host could not export the disk; other hosts do');
   }
 
-  private async record(request: RequestOf<typeof exportCreate>, effect: Effect): Promise<ExportRow> {
+  private async record(request: RequestOf<typeof exportCreate>, effect: Effect): Promise<ExportEntity> {
     const { user, sealed } = this.exports.newChap(request.exportId);
     try {
-      const [row] = await effect.query<ExportRow & Record<string, unknown>>(
+      const [row] = await effect.query<ExportEntity>(
         `WITH row AS (
            INSERT INTO exports (id, project, disk, iqn, initiator, backing, chap_user, chap_secret, state)
            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'creating') ON CONFLICT (id) DO UPDATE SET backing = excluded.backing
-           RETURNING *),
+           RETURNING ${this.exports.columns}),
          host AS (INSERT INTO export_portals (export, host) SELECT id, $9 FROM row ON CONFLICT DO NOTHING)
          SELECT * FROM row`,
         [
@@ -94,7 +95,7 @@ export class ExportHandlers {
           this.portals.host,
         ],
       );
-      return row as ExportRow;
+      return row!;
     } catch (error) {
       if (violatesUnique(error, 'exports_disk') || violatesUnique(error, 'exports_iqn'))
         throw new M2Error('export.conflict', `Disk ${request.disk} is exported already`);
@@ -102,8 +103,8 @@ export class ExportHandlers {
     }
   }
 
-  /** From here and from all living hosts; a dead one removes its target when it comes back and finds no row. */
-  private async remove(row: ExportRow, effect: Effect): Promise<void> {
+  /** From here and from all living hosts. A dead host removes its target when it comes back and finds no row. */
+  private async remove(row: ExportEntity, effect: Effect): Promise<void> {
     await effect.query(`UPDATE exports SET state = 'deleting' WHERE id = $1`, [row.id]);
     if (isShared(row)) await this.portals.tell(effect, row.id);
     await this.targets.ensureNone(this.exports.specOf(row));
@@ -111,7 +112,7 @@ export class ExportHandlers {
     if (isShared(row)) await this.portals.untilNowhere(effect, row.id, effect.remainingMs);
   }
 
-  /** The row goes last: as long as it is there, a crash in between is followed by another try. */
+  /** The row goes last: as long as it is there, a crash in between is followed by another attempt. */
   @Handles(exportDelete)
   async delete({ exportId, project }: RequestOf<typeof exportDelete>, effect: Effect) {
     const row = await this.exports.row(effect, exportId);
@@ -132,4 +133,4 @@ export class ExportHandlers {
   }
 }
 
-const eventOf = ({ id, project, disk, iqn }: ExportRow) => ({ id, project, disk, iqn });
+const eventOf = ({ id, project, disk, iqn }: ExportEntity) => ({ id, project, disk, iqn });

@@ -4,30 +4,30 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { IscsiConfig } from '../config.js';
 import { type Portal, TargetError } from '../targets/target.port.js';
 
-/** Where PostgreSQL's NOTIFY says which export changed, and which host changed it: "ID HOST". */
+/** PostgreSQL's NOTIFY channel that says which export changed, and which host changed it: "ID HOST". */
 export const CHANNEL = 'm2_exports';
 
-/** A host that was not heard of for so long is taken for dead: nobody waits for it. Several heartbeats. */
+/** A host that was silent for this long (several heartbeats) counts as dead: nobody waits for it. */
 const LIVING = `seen_at > now() - interval '10 seconds'`;
 const POLL_MS = 20;
-/** A living host makes a target in a tenth of a second. */
+/** A living host creates a target in a tenth of a second. */
 const MAKING_MS = 5_000;
 
-/** The portals of an export, from all hosts; those of living hosts first, as initiators try them in this order. */
+/** The portals of an export, from all hosts. Living hosts first, because initiators try them in this order. */
 export const PORTALS_OF_EXPORT = `(
   SELECT coalesce(jsonb_agg(each.portal ORDER BY coalesce(${LIVING}, false) DESC, host, each.at), '[]')
   FROM export_portals LEFT JOIN portal_hosts USING (host), jsonb_array_elements(portals) WITH ORDINALITY AS each(portal, at)
   WHERE export = exports.id)`;
 
 /**
- * Which host has a target for which export. An export of a disk that all hosts can open (RBD) is made by each of them: the
- * replica that is asked makes its own and tells the others. A file is on one machine, and only its host exports it.
+ * Which host has a target for which export. Every host exports a disk that all can open (RBD): the replica that is asked creates its own
+ * target and tells the others. A file is on one machine, and only its host exports it.
  */
 @Injectable()
 export class ExportPortals {
-  /** Ours. */
+  /** This host's. */
   readonly host: string;
-  /** Exports whose deletion is being carried out by this replica. */
+  /** Exports that this replica is deleting. */
   readonly removing = new Set<string>();
 
   constructor(@Inject(KIT) private readonly kit: Kit<IscsiConfig>) {
@@ -35,8 +35,8 @@ export class ExportPortals {
   }
 
   /**
-   * Records that this host is about to make its target, so that whoever deletes the export waits for it. Undefined: the
-   * export is being deleted, make none. Otherwise whether this host had a target before.
+   * Records that this host is about to create its target, so that whoever deletes the export waits for it. Returns undefined when the
+   * export is being deleted: create none. Otherwise returns whether this host had a target before.
    */
   async begin(id: string): Promise<{ before: boolean } | undefined> {
     const [row] = await this.kit.database.query<{ before: boolean }>(
@@ -56,7 +56,7 @@ export class ExportPortals {
     );
   }
 
-  /** Tells all hosts that an export is not what it was. */
+  /** Tells all hosts that an export has changed. */
   async tell(sql: Sql, id: string): Promise<void> {
     await sql.query(`SELECT pg_notify('${CHANNEL}', $1 || ' ' || $2)`, [id, this.host]);
   }
@@ -74,19 +74,21 @@ export class ExportPortals {
     return row?.portals ?? [];
   }
 
-  /** Waits until every living host has made its target, and not for ever: a node boots from those that there are. */
+  /** Waits until every living host has its target, and not for ever: a node boots from those that exist. */
   async untilEverywhere(sql: Sql, id: string, deadlineMs: number): Promise<void> {
     await this.waitFor(sql, id, Math.min(deadlineMs, MAKING_MS), (has) => has === 'target');
   }
 
-  /** Waits until no living host has a target: the disk is about to be given away. Throws TargetError `target.unreachable`. */
+  /**
+   * Waits until no living host has a target, because the disk may be given to somebody else next. Throws TargetError `target.unreachable`.
+   */
   async untilNowhere(sql: Sql, id: string, deadlineMs: number): Promise<void> {
     const left = await this.waitFor(sql, id, deadlineMs, (has) => has === 'nothing');
     if (left.length === 0) return;
-    throw new TargetError('target.unreachable', `${left.join(', ')} has not removed its target yet; look into its log`);
+    throw new TargetError('target.unreachable', `${left.join(', ')} has not removed its target yet; see its log`);
   }
 
-  /** The living hosts of which it is not so, in the end. */
+  /** The living hosts for which it is still not so at the end. */
   private async waitFor(
     sql: Sql,
     id: string,

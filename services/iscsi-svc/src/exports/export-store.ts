@@ -2,7 +2,8 @@ import { M2Error } from '@m2/contracts';
 import { type Kit, KIT, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import { randomBytes } from 'node:crypto';
-import { LessThan } from 'typeorm';
+import { InjectRepository } from '@nestjs/typeorm';
+import { LessThan, type Repository } from 'typeorm';
 import type { IscsiConfig } from '../config.js';
 import type { BackingStore } from '../backings/rbd-disk.js';
 import type { Portal } from '../targets/target.port.js';
@@ -10,40 +11,33 @@ import type { DiskSpec } from './disk-targets.js';
 import { ExportEntity, toExport } from './export.entity.js';
 import { PORTALS_OF_EXPORT } from './export-portals.js';
 
-export interface ExportRow {
-  id: string;
-  project: string;
-  disk: string;
-  iqn: string;
-  initiator: string;
-  backing: BackingStore;
-  chap_user: string;
-  chap_secret: Buffer;
-  portals: Portal[];
-  state: 'creating' | 'ready' | 'deleting';
-  created_at: Date;
-}
+/** An export with the portals that it has on all hosts. */
+export type ExportRow = ExportEntity & { portals: Portal[] };
 
-/** An export, seen by one of its hosts. */
-export interface HostRow extends ExportRow {
-  begun: boolean;
-}
-
-const columns = `id, project, disk, iqn, initiator, backing, chap_user, chap_secret, state, created_at,
-  ${PORTALS_OF_EXPORT} AS portals`;
+/** An export, from the view of one of its hosts. */
+export type HostRow = ExportRow & { begun: boolean };
 
 @Injectable()
 export class ExportStore {
-  constructor(@Inject(KIT) private readonly kit: Kit<IscsiConfig>) {}
+  /** Those of `ExportEntity` and of `ExportRow`, in statements on `exports`. */
+  readonly columns: string;
+  private readonly withPortals: string;
 
+  constructor(
+    @Inject(KIT) private readonly kit: Kit<IscsiConfig>,
+    @InjectRepository(ExportEntity) private readonly repository: Repository<ExportEntity>,
+  ) {
+    this.columns = kit.database.columns(ExportEntity, 'exports');
+    this.withPortals = `${this.columns}, ${PORTALS_OF_EXPORT} AS portals`;
+  }
+
+  /** Plain SQL: on the connection of the command, and the portals come with it. */
   async row(sql: Sql, id: string): Promise<ExportRow | undefined> {
-    const [row] = await sql.query<ExportRow & Record<string, unknown>>(`SELECT ${columns} FROM exports WHERE id = $1`, [
-      id,
-    ]);
+    const [row] = await sql.query<ExportRow>(`SELECT ${this.withPortals} FROM exports WHERE id = $1`, [id]);
     return row;
   }
 
-  /** One export of a project; that of another is not there. Throws M2Error `export.not_found`. */
+  /** An export of a project. Throws M2Error `export.not_found`, also for another project's. */
   async find(id: string, project: string): Promise<ExportRow> {
     const row = await this.row(this.kit.database, id);
     if (!row || row.project !== project) throw new M2Error('export.not_found', `There is no export ${id}`);
@@ -51,7 +45,7 @@ export class ExportStore {
   }
 
   async list(filter: { project: string; cursor?: string | undefined; limit: number }) {
-    const entities = await this.kit.database.orm.getRepository(ExportEntity).find({
+    const entities = await this.repository.find({
       where: { project: filter.project, ...(filter.cursor && { id: LessThan(filter.cursor) }) },
       order: { id: 'DESC' },
       take: filter.limit + 1,
@@ -66,13 +60,13 @@ export class ExportStore {
   }
 
   /**
-   * All that this host has to do with: what it has a target of, or is about to, and what every host exports. `begun`: this
-   * host has recorded that it makes its target.
+   * All exports that concern this host: those with a target of its own, existing or soon, and those that every host exports. `begun`: this
+   * host has recorded that it creates its target.
    */
-  ofHost(only: { project?: string; id?: string } = {}): Promise<(HostRow & Record<string, unknown>)[]> {
+  ofHost(only: { project?: string; id?: string } = {}): Promise<HostRow[]> {
     const { portalHost, cephConf } = this.kit.config;
     return this.kit.database.query(
-      `SELECT ${columns}, own.host IS NOT NULL AS begun
+      `SELECT ${this.withPortals}, own.host IS NOT NULL AS begun
        FROM exports LEFT JOIN export_portals own ON own.export = id AND own.host = $1
        WHERE (own.host IS NOT NULL OR backing ->> 'type' = 'rbd' AND $2)
          AND ($3::uuid IS NULL OR project = $3) AND ($4::uuid IS NULL OR id = $4)`,
@@ -85,7 +79,7 @@ export class ExportStore {
     return rows.length > 0;
   }
 
-  /** What the exports of a project open, whatever their state. */
+  /** What the exports of a project open, in any state. */
   async backings(project: string): Promise<BackingStore[]> {
     const rows = await this.kit.database.query<{ backing: BackingStore }>(
       'SELECT backing FROM exports WHERE project = $1',
@@ -94,16 +88,16 @@ export class ExportStore {
     return rows.map(({ backing }) => backing);
   }
 
-  /** What is to be made of it, with the secret opened. */
-  specOf(row: ExportRow): DiskSpec {
-    const secret = this.kit.secrets.open(row.chap_secret, `chap ${row.id}`);
-    const { project: pool, iqn, backing, initiator, chap_user: user } = row;
+  /** What a target is made from, with the secret decrypted. */
+  specOf(row: ExportEntity): DiskSpec {
+    const secret = this.kit.secrets.open(row.chapSecret, `chap ${row.id}`);
+    const { project: pool, iqn, backing, initiator, chapUser: user } = row;
     return { pool, iqn, backing, initiator, chap: { user, secret } };
   }
 
   /**
-   * CHAP user and secret of an export, new: 96 random bits, what RFC 7143 section 12.1.3 asks for at least. In hexadecimal, because the
-   * secret goes through boot scripts, where a dash or a blank would mean something.
+   * A new CHAP user and secret: 96 random bits, the minimum of RFC 7143 section 12.1.3. In hexadecimal, because the secret goes through
+   * boot scripts, where a dash or a blank would have a meaning.
    */
   newChap(id: string): { user: string; sealed: Buffer } {
     const secret = randomBytes(12).toString('hex');
@@ -120,17 +114,5 @@ export class ExportStore {
   }
 }
 
-export const toReply = (row: ExportRow) => ({
-  id: row.id,
-  project: row.project,
-  disk: row.disk,
-  iqn: row.iqn,
-  lun: 1 as const,
-  initiator: row.initiator,
-  portals: row.portals,
-  state: row.state,
-  createdAt: row.created_at.toISOString(),
-});
-
 /** Whether every host exports it: a disk in the cluster is the same everywhere, a file is on one machine. */
-export const isShared = ({ backing }: ExportRow): boolean => backing.type === 'rbd';
+export const isShared = ({ backing }: ExportEntity): boolean => backing.type === 'rbd';

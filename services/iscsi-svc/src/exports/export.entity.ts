@@ -3,7 +3,7 @@ import { Column, Entity, PrimaryColumn } from 'typeorm';
 import type { BackingStore } from '../backings/rbd-disk.js';
 import type { Portal } from '../targets/target.port.js';
 
-/** What a target should have; the target itself keeps nothing over a restart. */
+/** What a target should have. The target itself keeps nothing over a restart. */
 @Entity('exports')
 export class ExportEntity {
   @PrimaryColumn('uuid') id!: string;
@@ -18,12 +18,12 @@ export class ExportEntity {
   @Column('timestamptz', { name: 'created_at' }) createdAt!: Date;
 }
 
-export const toExport = (entity: ExportEntity, portals: Portal[]): IscsiExport => ({
+export const toExport = (entity: ExportEntity, portals: Portal[]) => ({
   id: entity.id,
   project: entity.project,
   disk: entity.disk,
   iqn: entity.iqn,
-  lun: 1,
+  lun: 1 as const,
   initiator: entity.initiator,
   portals,
   state: entity.state,

@@ -1,11 +1,11 @@
-/** What nothing explains may belong to a command that is just being carried out; it is removed when it stays. */
+/** An unknown target may belong to a command that is running now. It is removed when it stays for this long. */
 const graceMs = 120_000;
 
 /** Remembers since when something is an orphan. */
 export class OrphanWatch {
   private readonly since = new Map<string, Map<string, number>>();
 
-  /** Those of a pool's orphans that were orphans each time they were looked at, for as long as the grace time. */
+  /** Those of a pool's orphans that were orphans at every look, for the grace time. */
   overdue(pool: string, orphans: string[]): string[] {
     const now = Date.now();
     const before = this.since.get(pool);
@@ -15,7 +15,7 @@ export class OrphanWatch {
     return orphans.filter((orphan) => now - since.get(orphan)! >= graceMs);
   }
 
-  /** Forgets all pools but these. */
+  /** Forgets all other pools. */
   keep(pools: Set<string>): void {
     for (const pool of this.since.keys()) if (!pools.has(pool)) this.since.delete(pool);
   }

@@ -13,8 +13,8 @@ interface Listening extends EventEmitter {
 }
 
 /**
- * This replica as one of several hosts that export the same disks: says that it lives, and hears at once which exports the
- * others changed. What it does not hear, because its connection was away, it finds with its next round.
+ * This replica as one of several hosts that export the same disks. Records that it is alive, and hears at once which exports the others
+ * changed. What it misses while its connection is down, its next round finds.
  */
 @Injectable()
 export class PortalHost implements OnModuleInit, OnApplicationShutdown {
@@ -26,17 +26,17 @@ export class PortalHost implements OnModuleInit, OnApplicationShutdown {
     this.heartbeat = new Periodic({
       everyMs: HEARTBEAT_MS,
       work: () => this.beat(),
-      onError: (err) => kit.log.warn({ err }, 'no heartbeat; it is tried again'),
+      onError: (err) => kit.log.warn({ err }, 'the heartbeat failed; it is tried again'),
     });
     this.listening = new Periodic({
       everyMs: RECONNECT_MS,
       work: (signal) => this.listen(signal),
-      onError: (err) => kit.log.warn({ err }, 'changes of exports are not heard of; it is tried again'),
+      onError: (err) => kit.log.warn({ err }, 'could not listen for changes of exports; it is tried again'),
     });
   }
 
   async onModuleInit(): Promise<void> {
-    // A host without a cluster has no disk in common with others.
+    // A host without a cluster shares no disk with others.
     if (!this.kit.config.cephConf) return;
     await this.beat();
     this.heartbeat.start();
@@ -44,13 +44,13 @@ export class PortalHost implements OnModuleInit, OnApplicationShutdown {
     this.listening.wake();
   }
 
-  /** The targets stay, but nobody is to wait for what this host does not do. */
+  /** The targets stay, but nobody must wait for this host any more. */
   async onApplicationShutdown(): Promise<void> {
     await Promise.all([this.heartbeat.stop(), this.listening.stop()]);
     if (!this.kit.config.cephConf) return;
     await this.kit.database
       .query('DELETE FROM portal_hosts WHERE host = $1', [this.kit.config.portalHost])
-      .catch((error: unknown) => this.kit.log.warn({ err: error }, 'this host could not say that it stops'));
+      .catch((error: unknown) => this.kit.log.warn({ err: error }, 'could not record that this host stops'));
   }
 
   /** Another host changed an export. */

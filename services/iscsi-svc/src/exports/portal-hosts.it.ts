@@ -6,7 +6,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { Backings } from '../backings/backings.js';
-import { CephGround } from '../backings/ceph.fixture.js';
+import { TestCluster } from '../backings/ceph.fixture.js';
 import { freePorts } from '../targets/conformance/free-ports.js';
 import { Initiator } from '../targets/conformance/initiator.js';
 import { fill } from '../targets/conformance/tools.js';
@@ -14,7 +14,7 @@ import { TgtDriver } from '../targets/tgt/tgt-driver.js';
 import type { TgtRecord } from '../targets/tgt/tgt-instance.js';
 import { type Hardware, openIscsi, type TestIscsi } from '../testing/iscsi.js';
 
-/** A machine with targets and storage daemons of its own, which go on while the service on it is stopped. */
+/** A machine with its own targets and storage daemons, which go on while the service on it is stopped. */
 class Host {
   readonly directory: string;
   private hardware!: Hardware & { targets: TgtDriver };
@@ -24,12 +24,12 @@ class Host {
     readonly name: string,
     private readonly address = '127.0.0.1',
   ) {
-    this.directory = join(ground.directory, name);
+    this.directory = join(cluster.directory, name);
   }
 
   async open(): Promise<Hardware> {
     const portBase = await this.portBase;
-    const { conf, user } = ground.ceph;
+    const { conf, user } = cluster.ceph;
     const [targets, backings] = await Promise.all([
       TgtDriver.open({ stateDir: this.directory, addresses: [this.address], portBase, portCount: 20 }),
       Backings.open({ directory: join(this.directory, 'rbd'), ceph: { conf, user } }),
@@ -38,10 +38,10 @@ class Host {
   }
 
   get settings() {
-    return { M2_PORTAL_HOST: this.name, M2_CEPH_CONF: ground.ceph.conf, M2_PORTAL_ADVERTISED: '127.0.0.1' };
+    return { M2_PORTAL_HOST: this.name, M2_CEPH_CONF: cluster.ceph.conf, M2_PORTAL_ADVERTISED: '127.0.0.1' };
   }
 
-  /** The names of the targets that the machine has. */
+  /** The names of the targets on the machine. */
   async targets(): Promise<string[]> {
     return (await this.hardware.targets.observe()).map(({ iqn }) => iqn);
   }
@@ -58,12 +58,12 @@ class Host {
   }
 }
 
-let ground: CephGround;
+let cluster: TestCluster;
 let [a, b]: Host[] = [];
 let iscsi: TestIscsi;
 let stopB: () => Promise<void>;
 beforeAll(async () => {
-  ground = await CephGround.open(sharedCeph);
+  cluster = await TestCluster.open(sharedCeph);
   [a, b] = [new Host('a'), new Host('b')];
   iscsi = await openIscsi(a.settings, await a.open());
   stopB = await iscsi.replica(b.settings, await b.open());
@@ -71,12 +71,12 @@ beforeAll(async () => {
 afterAll(async () => {
   await iscsi?.close();
   for (const host of [a, b]) await host?.destroy();
-  await ground?.close();
+  await cluster?.close();
 });
 
 async function exported() {
-  const project = await ground.project();
-  const backing = await ground.image(project);
+  const project = await cluster.project();
+  const backing = await cluster.image(project);
   const request = iscsi.request({ project: project.id, backing });
   const made = await iscsi.tell(exportCreate, request);
   return { ...request, backing, made };
@@ -103,9 +103,9 @@ it('an export of an image has a portal on every host, and each shows the same di
   expect((await iscsi.ask(exportList, { project: disk.project })).items[0]!.portals).toEqual(disk.made.portals);
   const [one, other] = await logins(disk);
   expect(one!.portal.port).not.toBe(other!.portal.port);
-  await fill(one!, 0x11, 0, join(ground.directory, 'secret'));
+  await fill(one!, 0x11, 0, join(cluster.directory, 'secret'));
   expect(await firstByte(other!)).toBe(0x11);
-  await fill(other!, 0x22, 0, join(ground.directory, 'secret'));
+  await fill(other!, 0x22, 0, join(cluster.directory, 'secret'));
   expect(await firstByte(one!)).toBe(0x22);
 });
 
@@ -113,7 +113,7 @@ it('is gone from every host when it is deleted, and the volume can be removed', 
   const disk = await exported();
   await iscsi.tell(exportDelete, disk);
   expect([...(await a!.targets()), ...(await b!.targets())]).not.toContain(disk.made.iqn);
-  await ground.rbd.remove(disk.backing);
+  await cluster.rbd.remove(disk.backing);
 });
 
 it('is exported by the others when a host cannot, also when that is the one that is asked', async () => {
@@ -122,8 +122,9 @@ it('is exported by the others when a host cannot, also when that is the one that
   const stop = await iscsi.replica(crippled.settings, await crippled.open());
   try {
     const disks: Exported[] = [];
-    // Who is asked is NATS's choice; in the end it is the one that cannot.
-    const wasAsked = () => iscsi.log.some((line) => line.includes('only other hosts could export this disk'));
+    // NATS chooses which replica is asked; in the end it is the one that cannot.
+    const wasAsked = () =>
+      iscsi.log.some((line) => line.includes('this host could not export the disk; other hosts do'));
     while (!wasAsked()) disks.push(...(await Promise.all(Array.from({ length: 4 }, exported))));
     for (const disk of disks) await until('the others export it', async () => (await logins(disk)).length === 2);
     for (const disk of disks) await iscsi.tell(exportDelete, disk);
@@ -136,7 +137,7 @@ it('is exported by the others when a host cannot, also when that is the one that
 });
 
 it('an export of a file is on one host', async () => {
-  const path = join(ground.directory, 'plain.raw');
+  const path = join(cluster.directory, 'plain.raw');
   await writeFile(path, Buffer.alloc(1024 * 1024));
   const made = await iscsi.tell(exportCreate, iscsi.request({ backing: { type: 'file', path } }));
   expect(made.portals).toHaveLength(1);
@@ -159,7 +160,7 @@ it('does not wait for ever for a host that died without a word', async () => {
   await database.query(seen, [new Date(0)]);
   await deleting.promise;
   expect(await left()).toEqual([]);
-  await ground.rbd.remove(disk.backing);
+  await cluster.rbd.remove(disk.backing);
 });
 
 it('does without a host whose service is stopped, and that host makes up for it when it is back', async () => {
@@ -167,7 +168,7 @@ it('does without a host whose service is stopped, and that host makes up for it 
   await stopB();
   const alone = await exported();
   expect(alone.made.portals).toHaveLength(1);
-  // Its target goes on, but the one that is looked after is tried first.
+  // Its target goes on, but the one of a living host is tried first.
   const [portOfA, portOfB] = [a, b].map((host) => host!.portOf(kept.project));
   expect((await logins(kept)).map(({ portal }) => portal.port)).toEqual([portOfA, portOfB]);
   expect(await firstByte((await logins(kept))[1]!)).toBe(0);
@@ -186,7 +187,7 @@ it('does without a host whose service is stopped, and that host makes up for it 
   await until('what was deleted meanwhile is gone', async () => !(await b!.targets()).includes(removed.made.iqn));
   vi.restoreAllMocks();
   await until('its volume can be removed', async () =>
-    ground.rbd.remove(removed.backing).then(
+    cluster.rbd.remove(removed.backing).then(
       () => true,
       () => false,
     ),

@@ -5,34 +5,34 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
 import type { Backings } from '../backings/backings.js';
-import { CephGround } from '../backings/ceph.fixture.js';
+import { TestCluster } from '../backings/ceph.fixture.js';
 import { freePorts } from '../targets/conformance/free-ports.js';
 import { Initiator } from '../targets/conformance/initiator.js';
 import { TgtDriver } from '../targets/tgt/tgt-driver.js';
 import { openIscsi, type TestIscsi } from '../testing/iscsi.js';
 
-let ground: CephGround;
+let cluster: TestCluster;
 let targets: TgtDriver;
 let backings: Backings;
 let iscsi: TestIscsi;
 beforeAll(async () => {
-  ground = await CephGround.open(sharedCeph);
-  const stateDir = join(ground.directory, 'tgt');
+  cluster = await TestCluster.open(sharedCeph);
+  const stateDir = join(cluster.directory, 'tgt');
   targets = await TgtDriver.open({ stateDir, addresses: ['127.0.0.1'], portBase: await freePorts(20) });
-  backings = await ground.backings();
+  backings = await cluster.backings();
   iscsi = await openIscsi({}, { targets, backings });
 });
 afterAll(async () => {
   await iscsi?.close();
   await targets?.stopAll();
   await backings?.stopAll();
-  await ground?.close();
+  await cluster?.close();
 });
 afterEach(() => void vi.restoreAllMocks());
 
 async function exported() {
-  const project = await ground.project();
-  const backing = await ground.image(project);
+  const project = await cluster.project();
+  const backing = await cluster.image(project);
   const request = iscsi.request({ project: project.id, backing });
   await iscsi.tell(exportCreate, request);
   const { secret, user, iqn, portals } = await iscsi.ask(exportCredentials, request);
@@ -53,12 +53,12 @@ it('a disk in RBD is exported, and after the delete its volume can be removed', 
   const disk = await exported();
   expect(await serves(disk)).toBe(true);
   await iscsi.tell(exportDelete, disk);
-  await ground.rbd.remove(disk.backing);
+  await cluster.rbd.remove(disk.backing);
 });
 
 it('a storage daemon that dies gets its disks and their targets back, and nobody else notices', async () => {
   const [mine, other] = [await exported(), await exported()];
-  process.kill((await ground.daemons()).get(mine.project)!, 'SIGKILL');
+  process.kill((await cluster.daemons()).get(mine.project)!, 'SIGKILL');
   await until('it is told of', async () => (await iscsi.events(mine.exportId)).includes('iscsi.export.restored'));
   expect(await serves(mine)).toBe(true);
   expect(await serves(other)).toBe(true);
@@ -66,17 +66,17 @@ it('a storage daemon that dies gets its disks and their targets back, and nobody
 });
 
 it('an image that no export explains is closed, when it has stayed open for a while', async () => {
-  const project = await ground.project();
-  const [image, kept] = [await ground.image(project), await exported()];
+  const project = await cluster.project();
+  const [image, kept] = [await cluster.image(project), await exported()];
   const path = await backings.ensureFile(project.id, image);
   const real = Date.now;
   // Seen once by a round, and much later by another.
   const seen = vi.spyOn(backings, 'observe');
   await until('it was looked at', () => seen.mock.calls.filter(([pool]) => pool === project.id).length > 1);
   vi.spyOn(Date, 'now').mockImplementation(() => real() + 121_000);
-  await until('its daemon ended', async () => !(await ground.daemons()).has(project.id));
+  await until('its daemon ended', async () => !(await cluster.daemons()).has(project.id));
   vi.restoreAllMocks();
   await expect(rm(path)).rejects.toMatchObject({ code: 'ENOENT' });
-  await ground.rbd.remove(image);
+  await cluster.rbd.remove(image);
   expect(await serves(kept)).toBe(true);
 });

@@ -18,7 +18,7 @@ const exported = async () => {
 };
 const restored = async ({ exportId }: { exportId: string }) =>
   (await iscsi.events(exportId)).filter((type) => type === 'iscsi.export.restored').length;
-/** Two whole rounds from now on: whatever the first one was in the middle of, the second has seen all of now. */
+/** Two whole rounds from now: whatever the first one was in the middle of, the second sees everything of now. */
 const rounds = async () => {
   const seen = () => iscsi.targets.calls.filter((call) => call === 'pools').length;
   const before = seen();

@@ -1,25 +1,29 @@
-import { diskReattached, exportRestored } from '@m2/contracts';
-import { Consumes, type Kit, KIT, meter, Periodic, type ReceivedEvent, type Sql } from '@m2/service-kit';
+import { exportRestored } from '@m2/contracts';
+import { type Kit, KIT, meter, Periodic } from '@m2/service-kit';
 import { Inject, Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import type { IscsiConfig } from '../config.js';
 import type { Backings, ShownImage } from '../backings/backings.js';
 import type { ObservedExport, TargetDriver } from '../targets/target.port.js';
-import { Turns } from '../turns.js';
+import { Locks } from '@m2/locks';
 import { BACKINGS, DiskTargets, TARGETS } from './disk-targets.js';
 import { ExportPortals } from './export-portals.js';
-import { type ExportRow, ExportStore, type HostRow } from './export-store.js';
+import type { ExportEntity } from './export.entity.js';
+import { ExportStore, type HostRow } from './export-store.js';
 import { OrphanWatch } from './orphan-watch.js';
 import { PortalHost } from './portal-host.js';
 
-/** Makes the target have what it should: at start, when a tgtd or a storage daemon died, when a disk's path was lost, and every now and then. */
+/**
+ * Compares what the target has with what it should have, and repairs it: at start, when a tgtd or a storage daemon died, when a disk's path
+ * was lost, and periodically.
+ */
 @Injectable()
 export class Reconciler implements OnModuleInit, OnApplicationShutdown {
   private readonly rounds: Periodic;
   /**
-   * Of each project: two that repair the same export would take each other's half-made target for drift, and a project whose
-   * storage hangs keeps only itself waiting.
+   * One lock per project: two repairs of the same export would take each other's unfinished target for drift. A project whose storage
+   * hangs blocks only itself.
    */
-  private readonly turns = new Turns();
+  private readonly locks = new Locks();
   private readonly orphanTargets = new OrphanWatch();
   private readonly orphanImages = new OrphanWatch();
   private readonly repairs = meter().createCounter('m2_export_repairs', { description: 'Exports that were put back' });
@@ -56,13 +60,13 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
 
   async onApplicationShutdown(): Promise<void> {
     await this.rounds.stop();
-    await this.turns.settled();
+    await this.locks.settled();
     await this.targets.close();
     await this.backings.close();
   }
 
   private inTurn(project: string, work: () => Promise<void>): Promise<void> {
-    return this.turns.take(project, work).catch((error: unknown) => this.logFailure(error));
+    return this.locks.exclusive(project, work).catch((error: unknown) => this.logFailure(error));
   }
 
   private logFailure(err: unknown): void {
@@ -79,13 +83,13 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
   }
 
   private async reconcile(project: string, rows: HostRow[]): Promise<void> {
-    // First, because it takes over daemons of an earlier life of the service, or finds them dead.
+    // First, because it takes over daemons from before a restart, or finds them dead.
     const images = await this.backings.observe(project);
     const observed = await this.targets.observe(project);
     const found = new Map(observed.map((target) => [target.iqn, target]));
     for (const row of rows) {
       const path = this.backings.path(project, row.backing);
-      // One that is just being made here is left to who makes it.
+      // Another replica or command may still be creating it: leave it alone.
       if (row.state === 'ready' && drifted(row, path, found.get(row.iqn))) await this.putBack(row);
       else await this.follow(row);
     }
@@ -98,7 +102,7 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
     await Promise.all(rows.map((row) => this.putBack(row)));
   }
 
-  /** Does what another host has begun: makes this host's target of a shared disk, or removes it. */
+  /** Does what another host has begun: creates this host's target of a shared disk, or removes it. */
   private async follow({ id, state, begun }: HostRow): Promise<void> {
     if (state !== 'deleting' && !begun) await this.putBack({ id });
     if (state === 'deleting' && begun && !this.portals.removing.has(id)) await this.remove(id);
@@ -124,17 +128,17 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
     });
   }
 
-  /** Also an export that is just being made: its target may be lost between its making and the record of it. */
-  private async putBack({ id: rowId }: Pick<ExportRow, 'id'>): Promise<void> {
+  /** Includes an export that is being created: its target may be lost before the row says that it exists. */
+  private async putBack({ id: rowId }: Pick<ExportEntity, 'id'>): Promise<void> {
     try {
       const row = await this.exports.row(this.kit.database, rowId);
       const begun = row && (await this.portals.begin(rowId));
       if (!begun) return;
       const made = this.exports.advertised(await this.disks.ensure(this.exports.specOf(row)));
-      // It may have been deleted meanwhile, before the target was back: then the target is nobody's.
+      // The export may have been deleted before the target was back: then the target has no owner.
       const still = await this.exports.row(this.kit.database, rowId);
       if (!still || still.state === 'deleting') {
-        // The same disk may be exported anew, under the same name: then the next round makes the target what that export says.
+        // The same disk may have a new export with the same name: then the next round makes the target match it.
         if (await this.exports.isWanted(row.iqn)) void this.inTurn(row.project, () => this.restore(row.project));
         else await this.disks.ensureNone(this.exports.specOf(row));
         await this.portals.gone(this.kit.database, rowId);
@@ -164,7 +168,7 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
     }
   }
 
-  private async closeOrphans(project: string, rows: ExportRow[], images: ShownImage[]): Promise<void> {
+  private async closeOrphans(project: string, rows: ExportEntity[], images: ShownImage[]): Promise<void> {
     const explained = new Set(rows.map(({ backing }) => this.backings.path(project, backing)));
     const orphans = images.map(({ path }) => path).filter((path) => !explained.has(path));
     for (const orphan of this.orphanImages.overdue(project, orphans)) {
@@ -176,24 +180,16 @@ export class Reconciler implements OnModuleInit, OnApplicationShutdown {
     }
   }
 
-  /** The file is a new one at the same path; a LUN that holds the old one open serves nothing but errors. */
-  @Consumes({ durable: 'iscsi-reattached', of: diskReattached })
-  async reopen(events: ReceivedEvent[], sql: Sql): Promise<void> {
-    const disks = events.map(({ data }) => data['id']);
-    const rows = await sql.query<{ id: string; project: string }>(
-      `SELECT id, project FROM exports WHERE disk = ANY($1) AND state <> 'deleting'`,
-      [disks],
-    );
-    // Not removed first: with a tenant's last target goes its portal, the only one that its node knows.
+  /** The file is a new one at the same path. A LUN that holds the old one open returns only errors. */
+  reopen(rows: Pick<ExportEntity, 'id' | 'project'>[]): void {
+    // It is not removed first: a tenant's portal goes with its last target, and its node knows no other.
     for (const row of rows) void this.inTurn(row.project, () => this.putBack(row));
   }
 }
 
-/** Compares all that the target shows; the CHAP secret it does not show. */
-function drifted(row: ExportRow, path: string, target: ObservedExport | undefined): boolean {
+/** Compares everything that the target shows; it does not show the CHAP secret. */
+function drifted(row: ExportEntity, path: string, target: ObservedExport | undefined): boolean {
   if (!target) return true;
   const same = (list: string[], only: string) => list.length === 1 && list[0] === only;
-  return (
-    target.backingPath !== path || !same(target.initiators, row.initiator) || !same(target.accounts, row.chap_user)
-  );
+  return target.backingPath !== path || !same(target.initiators, row.initiator) || !same(target.accounts, row.chapUser);
 }

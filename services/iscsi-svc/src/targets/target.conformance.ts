@@ -5,7 +5,7 @@ import { loginSuite } from './conformance/login-suite.js';
 import { removalSuite } from './conformance/removal-suite.js';
 import { survivalSuite } from './conformance/survival-suite.js';
 
-/** What every target driver must pass, with real initiators: libiscsi's programs, QEMU, and one of our own. */
+/** What every target driver must pass, with real initiators: libiscsi's programs, QEMU, and our own. */
 export function targetConformance(name: string, makeHarness: (dir: string) => TargetHarness): void {
   describe(`target conformance: ${name}`, () => {
     const fixture = new TargetFixture(makeHarness);

@@ -1,20 +1,20 @@
-/** What lies behind a LUN. A target opens files and knows nothing else; see `Backings` for what storage hands over. */
+/** What is behind a LUN. A target opens files and knows nothing else; see `Backings` for other storage. */
 export interface FileBacking {
   type: 'file';
   path: string;
-  /** This machine must keep nothing of its content in memory, because others write to the same disk. */
+  /** This machine must not cache its content, because others write to the same disk. */
   direct?: boolean;
 }
 
-/** One iSCSI target with one LUN, for one initiator. Its state, whole: a driver keeps none of its own. */
+/** One iSCSI target with one LUN, for one initiator. This is all of its state: a driver keeps none. */
 export interface ExportSpec {
-  /** The tenant: exports of different pools never share a target process, so one tenant cannot take down another's. */
+  /** The tenant. Exports of different pools never share a target process, so one tenant cannot take down another's. */
   pool: string;
   iqn: string;
   backing: FileBacking;
   /** The only initiator (IQN) that may log in. */
   initiator: string;
-  /** What that initiator proves itself with. The user belongs to this export alone. */
+  /** The CHAP account of that initiator. The user belongs to this export alone. */
   chap: { user: string; secret: string };
   readOnly?: boolean;
 }
@@ -36,15 +36,15 @@ export interface ObservedExport {
 }
 
 /**
- * Something that serves disks over iSCSI. All calls are idempotent and safe to repeat after a crash at any point; they
- * throw `TargetError`. `targetConformance` is what every driver must pass.
+ * A program that serves disks over iSCSI. All calls are idempotent and safe to repeat after a crash at any point; they throw `TargetError`.
+ * Every driver passes `targetConformance`.
  */
 export interface TargetDriver {
-  /** Makes the export, or repairs it: what is half made or different is made again. Live sessions of a right one stay. */
+  /** Creates the export, or repairs it: an incomplete or different one is created again. Sessions of a correct one stay. */
   ensureExport(spec: ExportSpec): Promise<{ portals: Portal[]; lun: 1 }>;
   /** Cuts the sessions and removes LUN, target and account. Resolves only when the export is gone. */
   ensureNoExport(pool: string, iqn: string): Promise<void>;
-  /** Cuts the sessions that are open now and says how many; the initiator may log in again. */
+  /** Cuts the sessions that are open now and returns their number; the initiator may log in again. */
   dropSessions(pool: string, iqn: string): Promise<number>;
   /** The pools that have, or should have, an export. */
   pools(): string[];
@@ -52,18 +52,18 @@ export interface TargetDriver {
   observe(pool?: string): Promise<ObservedExport[]>;
   /** A pool's targets are gone, for example because their process died, until `ensureExport` puts each back. */
   onInstanceLost(listener: (pool: string) => void): void;
-  /** Lets go of timers and sockets. The exports stay: they outlive a restart of the service. */
+  /** Stops timers and closes sockets. The exports stay: they survive a restart of the service. */
   close(): Promise<void>;
 }
 
 export type TargetErrorCode =
   /** The target process does not answer, or died during the call: the same call may succeed later. */
   | 'target.unreachable'
-  /** A value that the target has no way to hold. */
+  /** A value that the target cannot hold. */
   | 'target.invalid_value'
   /** The backing store cannot be opened. */
   | 'target.no_backing'
-  /** No port, or not the port the initiators know, is free. */
+  /** No port, or not the port that the initiators know, is free. */
   | 'target.no_port'
   /** The target software is not on this machine. */
   | 'target.not_installed'

@@ -2,6 +2,7 @@ import type { Call, exportCreate, InputOf, ReplyOf } from '@m2/contracts';
 import type { ServiceDefinition } from '@m2/service-kit';
 import { openGround } from '@m2/service-kit/testing';
 import { Module } from '@nestjs/common';
+import { TypeOrmModule } from '@nestjs/typeorm';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { iscsiConfig } from '../config.js';
 import { ExportEntity } from '../exports/export.entity.js';
@@ -11,6 +12,7 @@ import { Backings } from '../backings/backings.js';
 import { ExportPortals } from '../exports/export-portals.js';
 import { ExportStore } from '../exports/export-store.js';
 import { PortalHost } from '../exports/portal-host.js';
+import { ReattachedDisks } from '../exports/reattached-disks.js';
 import { Reconciler } from '../exports/reconciler.js';
 import { Iscsi1795000000003, IscsiHosts1795100000003 } from '../migrations.js';
 import {
@@ -22,12 +24,12 @@ import {
   type TargetErrorCode,
 } from '../targets/target.port.js';
 
-/** Targets in memory, as they are and as they are told to be. */
+/** Targets in memory. */
 export class RecordedTargets implements TargetDriver {
   readonly calls: string[] = [];
   readonly specs = new Map<string, ExportSpec>();
   failing: { method: 'ensure' | 'remove'; code: TargetErrorCode; afterwards?: boolean } | undefined;
-  /** What runs when a target has been made, before whoever asked for it learns that. */
+  /** Runs when a target has been created, before the caller learns that. */
   made: (spec: ExportSpec) => Promise<void> = async () => {};
   private lost: (pool: string) => void = () => {};
 
@@ -100,9 +102,10 @@ function definitionWith({ targets, backings }: Hardware): ServiceDefinition<type
     { provide: TARGETS, useValue: targets },
     { provide: BACKINGS, useValue: backings },
   ];
-  const services = [ExportStore, ExportHandlers, ExportPortals, DiskTargets, PortalHost, Reconciler];
+  const controllers = [ExportHandlers, ReattachedDisks];
+  const services = [ExportStore, ExportPortals, DiskTargets, PortalHost, Reconciler];
 
-  @Module({ providers: [...services, ...hardware] })
+  @Module({ imports: [TypeOrmModule.forFeature([ExportEntity])], controllers, providers: [...services, ...hardware] })
   class TestModule {}
   return {
     name: 'iscsi',
@@ -113,7 +116,10 @@ function definitionWith({ targets, backings }: Hardware): ServiceDefinition<type
   };
 }
 
-/** iscsi-svc with real PostgreSQL and NATS, its handlers and its reconciler whole; its targets record, unless a test brings real ones. */
+/**
+ * iscsi-svc with a real PostgreSQL and NATS, its handlers and its reconciler. Its targets are recorded calls, unless a test passes real
+ * ones.
+ */
 export async function openIscsi(environment: Record<string, string> = {}, real?: Hardware) {
   const ground = await openGround();
   const targets = new RecordedTargets();
@@ -142,7 +148,7 @@ export async function openIscsi(environment: Record<string, string> = {}, real?:
     ground,
     kit,
     stop,
-    /** One more replica, with hardware of its own; returns what stops it. */
+    /** One more replica, with its own hardware; returns what stops it. */
     replica: async (settings: Record<string, string>, hardware: Hardware): Promise<() => Promise<void>> =>
       (await run(settings, hardware)).stop,
     targets,

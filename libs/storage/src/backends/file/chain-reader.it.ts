@@ -23,7 +23,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(base, { recursive: true }));
 
-/** Overlays on each other, on the golden volume, each written to by QEMU itself; the newest first. */
+/** Overlays above each other and above the golden volume, each written to by QEMU itself; newest first. */
 async function makeChain(sizeBytes: number, layers: string[][]): Promise<ContentFile[]> {
   const chain: ContentFile[] = [files.golden('aimg1')];
   for (const [n, commands] of layers.entries()) {

@@ -20,7 +20,7 @@ const at = (name: string) => join(place.directory, 'volumes', name);
 const files = async () => (await readdir(join(place.directory, 'volumes'))).sort();
 const open = async () => (backend = await FileBackend.open({ directory: place.directory }));
 const put = (block: number, value: number) => io.write(block * 4096, Buffer.alloc(4096, value));
-/** The first bytes of the first blocks, as who opens the disk anew reads them. */
+/** The first bytes of the first blocks, read through a newly opened file. */
 const blocks = async () => {
   const anew = await openFile(await backend.ensureAttached(disk));
   const bytes = await anew.read(0, 4 * 4096);
@@ -33,7 +33,7 @@ const blocksOf = async (tag: string) => {
   await reader.close();
   return [0, 1, 2, 3].map((n) => bytes[n * 4096]);
 };
-/** What a tag does to the files before it has the daemon follow. */
+/** What a tag does to the files before the daemon follows. */
 const interruptTag = async () => {
   await backend.close();
   await writeOverlay(at('aimg2.aimg1.1.qcow2'), MiB);
@@ -165,7 +165,7 @@ describe('the removal of a disk that was interrupted', () => {
     await backend.ensureDetached(disk);
     await backend.close();
     await rename(at('aimg2.aimg1.2.qcow2'), at('aimg2.gone'));
-    await copyFile(at('aimg2.gone'), at('aimg3.gone')); // of another, of which only this is left
+    await copyFile(at('aimg2.gone'), at('aimg3.gone')); // the rest of a removed disk
     await open();
     expect(await files()).toEqual(['aimg1.golden.raw']);
     await backend.ensureNoGolden('aimg1');

@@ -4,7 +4,7 @@ import { originId } from './catalog.js';
 import type { Catalog, DiskFile, LayerFile } from './catalog.js';
 import { copyVolume } from './copy.js';
 import { attached, notFound } from '../volume-errors.js';
-import type { Locks } from '../locks.js';
+import type { Locks } from '@m2/locks';
 import { writeOverlay } from './qcow2-overlay.js';
 import { reflink } from './reflink.js';
 import { sizeOf } from './volume-files.js';

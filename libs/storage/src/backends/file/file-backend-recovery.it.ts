@@ -45,7 +45,7 @@ describe('the file backend with overlays', () => {
     const [id] = ((await qmp.execute('query-block-exports')) as { id: string; 'node-name': string }[])
       .filter((it) => it.id.endsWith('aimg2'))
       .map((it) => it['node-name']);
-    // Died half-way through the detach of one disk, and before the attach of another and the detach of a third.
+    // It died half-way through the detach of one disk, and before the attach of another and the detach of a third.
     const gone = qmp.event('BLOCK_EXPORT_DELETED', 'disk-aimg2');
     await qmp.execute('block-export-del', { id: 'disk-aimg2', mode: 'hard' });
     await gone;

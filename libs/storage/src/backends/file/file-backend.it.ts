@@ -29,6 +29,6 @@ if (canMount) {
     harness(() => loopPlace('xfs'), 'reflinks'),
   );
 } else {
-  // Without root wherever temporary files are, which is seldom a file system with reflinks.
+  // Without root, in the directory for temporary files, which is seldom on a file system with reflinks.
   describeStorageBackend('file, unprivileged', harness(temporaryPlace, 'overlays'));
 }

@@ -20,7 +20,7 @@ import { ownDirectory } from '../directory-owner.js';
 import { DiskLayers, layout } from './disk-layers.js';
 import { unsupported } from './unsupported.js';
 import { attached, notFound } from '../volume-errors.js';
-import { Locks } from '../locks.js';
+import { Locks } from '@m2/locks';
 import { OverlayAttachments } from './overlay-attachments.js';
 import type { OverlayFiles } from './overlay-disk.js';
 import { probeStorage } from '../probe.js';

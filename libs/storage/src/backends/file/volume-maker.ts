@@ -8,7 +8,7 @@ import { layout } from './disk-layers.js';
 import { attached, existsDifferently, notFound } from '../volume-errors.js';
 import { makeReadOnly, sourceSize, writeGolden } from '../image-file.js';
 import type { ImageFile } from '../image-file.js';
-import type { Locks } from '../locks.js';
+import type { Locks } from '@m2/locks';
 import { maxOverlayBytes, resizeOverlay, writeOverlay } from './qcow2-overlay.js';
 import { reflink, resizeFile } from './reflink.js';
 import { sizeOf } from './volume-files.js';

@@ -4,7 +4,7 @@ import type { Catalog, ContentFile, GoldenFile, LayerFile } from './catalog.js';
 import { ChainReader } from './chain-reader.js';
 import { layout } from './disk-layers.js';
 import { attached, notFound, noTag } from '../volume-errors.js';
-import type { Locks } from '../locks.js';
+import type { Locks } from '@m2/locks';
 import type { VolumeFiles } from './volume-files.js';
 
 /** Refuses what is not a volume name. Error `storage.bad_name`. */

@@ -1,19 +1,19 @@
 import type { ImageInfo, ImageRef, RbdClient, SnapRef } from '@m2/rbd';
-import type { Locks } from '../locks.js';
+import type { Locks } from '@m2/locks';
 import { StorageError } from '../../storage.port.js';
 import type { DiskVolume, Origin, VolumeInfo } from '../../storage.port.js';
-import { existsDifferently, isMissing, isRbd, notFound, unless, unlessMissing } from './errors.js';
+import { existsDifferently, isMissing, isRbd, notFound, ignoring, undefinedIfMissing } from './errors.js';
 import { cloneKey } from './goldens.js';
 import type { Goldens } from './goldens.js';
-import { isTag, spelled } from './names.js';
-import type { Places } from './names.js';
+import { isTag, formatRef } from './names.js';
+import type { ImageLocations } from './names.js';
 import type { Projects } from './projects.js';
 import {
   assertSize,
   copyVerified,
   diskLayout,
   imagesOf,
-  makeWhole,
+  createComplete,
   removeImage,
   removeWithSnaps,
   untilWatchExpires,
@@ -38,14 +38,14 @@ interface Wish {
 export class Clones {
   constructor(
     private readonly rbd: RbdClient,
-    private readonly places: Places,
+    private readonly locations: ImageLocations,
     private readonly locks: Locks,
     private readonly projects: Projects,
     private readonly goldens: Goldens,
   ) {}
 
   async ensure(origin: Origin, disk: DiskVolume, sizeBytes: number | undefined): Promise<VolumeInfo> {
-    const wish = { origin, from: this.places.origin(origin), disk, to: this.places.disk(disk), sizeBytes };
+    const wish = { origin, from: this.locations.origin(origin), disk, to: this.locations.disk(disk), sizeBytes };
     await this.projects.ensure(disk.project);
     const own = diskKey(disk);
     // Copying takes long, and must not block other users of the origin.
@@ -69,7 +69,7 @@ export class Clones {
       const found = await this.find(wish.to);
       if (found) return compared(wish, found, await originSize.catch(() => undefined));
       if (made === 'no place') {
-        if (!(await unlessMissing(this.rbd.info(wish.from)))) throw notFound(spelled(wish.from));
+        if (!(await undefinedIfMissing(this.rbd.info(wish.from)))) throw notFound(formatRef(wish.from));
         await this.projects.remake(wish.disk.project);
         continue;
       }
@@ -78,7 +78,7 @@ export class Clones {
     throw new StorageError('storage.unavailable', `Volume ${wish.disk.name} changes all the time. Retry.`);
   }
 
-  /** Returns the size of what was created, or which of the two places (of the origin, of the clone) is missing. */
+  /** Returns the size of what was created, or which of the two locations (of the origin, of the clone) is missing. */
   private async create(wish: Wish, originSize: Promise<number>): Promise<number | 'exists' | 'no place'> {
     const { from, to, sizeBytes } = wish;
     try {
@@ -90,8 +90,8 @@ export class Clones {
       if (isThere) return 'exists';
       const [size, least] = [sizeBytes ?? (await originSize), await originSize];
       assertSize(size, least);
-      for (const partial of partials) await unless('busy', removeWithSnaps(this.rbd, partial));
-      await makeWhole(this.rbd, to, (partial) => this.fill(partial, wish, size));
+      for (const partial of partials) await ignoring('busy', removeWithSnaps(this.rbd, partial));
+      await createComplete(this.rbd, to, (partial) => this.fill(partial, wish, size));
       return size;
     } catch (error) {
       if (isRbd(error, 'exists')) return 'exists';
@@ -120,12 +120,12 @@ export class Clones {
    * and could be removed. Neither was ever used.
    */
   private async find(to: ImageRef): Promise<ImageInfo | undefined> {
-    const found = await unlessMissing(this.rbd.info(to));
+    const found = await undefinedIfMissing(this.rbd.info(to));
     if (!found) return undefined;
     const { parent, snaps, id } = found;
     if (!parent) return snaps.length > 0 || (await this.rbd.usedBytes(to)) > 0 ? found : undefined;
     const { pool, namespace, image } = parent;
-    const clones = await unlessMissing(this.rbd.children({ pool, namespace, image }));
+    const clones = await undefinedIfMissing(this.rbd.children({ pool, namespace, image }));
     return !clones || clones.some((clone) => clone.id === id) ? found : undefined;
   }
 
@@ -154,7 +154,7 @@ function compared({ origin, from, disk, sizeBytes }: Wish, found: ImageInfo, ori
 
 /** All snapshots that a golden image ever had are equal, and one may have been replaced (`Goldens.remove`). */
 const isSame = (parent: SnapRef, from: SnapRef, origin: Origin): boolean =>
-  spelled({ ...parent, snap: '' }) === spelled({ ...from, snap: '' }) &&
+  formatRef({ ...parent, snap: '' }) === formatRef({ ...from, snap: '' }) &&
   ('golden' in origin || parent.snap === from.snap);
 
 /** Other snapshots are not tags: librbd's trash, and a temporary one while a disk is made flat. */

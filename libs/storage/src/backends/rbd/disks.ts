@@ -1,10 +1,10 @@
 import type { ImageRef, RbdClient } from '@m2/rbd';
-import type { Locks } from '../locks.js';
+import type { Locks } from '@m2/locks';
 import type { DiskVolume, LongWork } from '../../storage.port.js';
 import { diskKey } from './clones.js';
-import { inUse, isOpen, isRbd, notFound, unless, unlessMissing } from './errors.js';
-import { spelled } from './names.js';
-import type { Places } from './names.js';
+import { inUse, isOpen, isRbd, notFound, ignoring, undefinedIfMissing } from './errors.js';
+import { formatRef } from './names.js';
+import type { ImageLocations } from './names.js';
 import { Progress } from './progress.js';
 import {
   assertNoClones,
@@ -20,14 +20,14 @@ import {
 export class Disks {
   constructor(
     private readonly rbd: RbdClient,
-    private readonly places: Places,
+    private readonly locations: ImageLocations,
     private readonly locks: Locks,
   ) {}
 
   /** librbd asks whoever has the disk open to make the snapshot, between two writes. */
   tag(disk: DiskVolume, tag: string): Promise<void> {
     return this.locks.exclusive(diskKey(disk), () =>
-      unless('exists', this.rbd.snapCreate({ ...this.places.disk(disk), snap: tag })),
+      ignoring('exists', this.rbd.snapCreate({ ...this.locations.disk(disk), snap: tag })),
     );
   }
 
@@ -37,15 +37,15 @@ export class Disks {
    */
   untag(disk: DiskVolume, tag: string): Promise<void> {
     return this.locks.exclusive(diskKey(disk), async () => {
-      const ref = { ...this.places.disk(disk), snap: tag };
+      const ref = { ...this.locations.disk(disk), snap: tag };
       await assertNoClones(this.rbd, ref);
-      await unless('not_found', this.rbd.snapRemove(ref));
+      await ignoring('not_found', this.rbd.snapRemove(ref));
     });
   }
 
   resize(disk: DiskVolume, sizeBytes: number): Promise<void> {
     return this.locks.exclusive(diskKey(disk), async () => {
-      const ref = this.places.disk(disk);
+      const ref = this.locations.disk(disk);
       const now = await this.rbd.info(ref);
       assertSize(sizeBytes, now.sizeBytes);
       if (sizeBytes === now.sizeBytes) return;
@@ -58,19 +58,19 @@ export class Disks {
   /** Works while the disk is open: then whoever has it open copies. Other operations on the disk go on meanwhile. */
   flatten(disk: DiskVolume, work: LongWork): Promise<void> {
     return this.locks.exclusive(`flatten ${diskKey(disk)}`, async () => {
-      const ref = this.places.disk(disk);
+      const ref = this.locations.disk(disk);
       const { parent, sizeBytes } = await this.rbd.info(ref);
       const progress = new Progress(work, sizeBytes);
       const options = { ...(work.signal && { signal: work.signal }), onProgress: progress.step(0, 1) };
       // `invalid`: somebody else made it flat since we looked.
-      if (parent) await unless('invalid', this.rbd.flatten(ref, options));
+      if (parent) await ignoring('invalid', this.rbd.flatten(ref, options));
       progress.end();
     });
   }
 
   remove(disk: DiskVolume): Promise<void> {
     return this.locks.exclusive(diskKey(disk), async () => {
-      const ref = this.places.disk(disk);
+      const ref = this.locations.disk(disk);
       const { isThere, partials } = await imagesOf(this.rbd, ref);
       if (isThere) await this.removeImage(ref);
       for (const partial of partials) await untilWatchExpires(() => removeWithSnaps(this.rbd, partial));
@@ -84,7 +84,7 @@ export class Disks {
     } catch (error) {
       if (!isRbd(error, 'busy')) throw error;
     }
-    const found = await unlessMissing(this.rbd.info(ref));
+    const found = await undefinedIfMissing(this.rbd.info(ref));
     if (!found) return;
     if (found.watchers.length > 0) throw inUse(ref.image, isOpen);
     await assertNoClones(this.rbd, ref);
@@ -94,8 +94,8 @@ export class Disks {
 
   /** Error `storage.not_found`. */
   async assertThere(disk: DiskVolume): Promise<ImageRef & { namespace: string }> {
-    const ref = this.places.disk(disk);
-    if (!(await unlessMissing(this.rbd.info(ref)))) throw notFound(`disk ${spelled(ref)}`);
+    const ref = this.locations.disk(disk);
+    if (!(await undefinedIfMissing(this.rbd.info(ref)))) throw notFound(`disk ${formatRef(ref)}`);
     return { ...ref, namespace: disk.project };
   }
 }

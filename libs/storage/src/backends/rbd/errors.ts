@@ -16,7 +16,7 @@ const codes: Record<RbdErrorCode, StorageErrorCode> = {
 };
 
 /** Runs a call of the port, and translates its errors to the port's codes. An aborted call rejects with the signal's reason. */
-export async function told<T>(doing: string, work: () => Promise<T>, { signal }: LongWork = {}): Promise<T> {
+export async function translateErrors<T>(doing: string, work: () => Promise<T>, { signal }: LongWork = {}): Promise<T> {
   try {
     signal?.throwIfAborted();
     return await work();
@@ -42,7 +42,7 @@ export const isMissing = (error: unknown): boolean => isRbd(error, 'not_found') 
 export const isRbd = (error: unknown, code: RbdErrorCode): boolean => error instanceof RbdError && error.code === code;
 
 /** The result of `work`, or undefined when its object does not exist. */
-export async function unlessMissing<T>(work: Promise<T>): Promise<T | undefined> {
+export async function undefinedIfMissing<T>(work: Promise<T>): Promise<T | undefined> {
   return work.catch((error: unknown) => {
     if (isMissing(error)) return undefined;
     throw error;
@@ -50,7 +50,7 @@ export async function unlessMissing<T>(work: Promise<T>): Promise<T | undefined>
 }
 
 /** Runs `work`. This error means that it was done before. */
-export async function unless(code: RbdErrorCode, work: Promise<void>): Promise<void> {
+export async function ignoring(code: RbdErrorCode, work: Promise<void>): Promise<void> {
   await work.catch((error: unknown) => {
     if (!isRbd(error, code) || isNoPool(error as RbdError)) throw error;
   });

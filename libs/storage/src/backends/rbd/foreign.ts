@@ -1,9 +1,9 @@
 import type { ImageRef, RbdClient } from '@m2/rbd';
 import { StorageError } from '../../storage.port.js';
 import type { ForeignKey, LongWork, Origin } from '../../storage.port.js';
-import { isRbd, notFound, unlessMissing } from './errors.js';
-import { spelled } from './names.js';
-import type { Places } from './names.js';
+import { isRbd, notFound, undefinedIfMissing } from './errors.js';
+import { formatRef } from './names.js';
+import type { ImageLocations } from './names.js';
 import { Progress } from './progress.js';
 import { copyVerified, imageLayout, removeWithSnaps, untilWatchExpires } from './volumes.js';
 
@@ -13,15 +13,15 @@ const marker = 'm2.export';
 /** Copies to a volume that M2 does not own after that. */
 export async function copyToForeign(
   rbd: RbdClient,
-  places: Places,
+  locations: ImageLocations,
   origin: Origin,
   foreign: string,
   work: LongWork & ForeignKey,
 ): Promise<void> {
-  const from = places.origin(origin);
-  const to = places.foreign(foreign, { snap: false });
-  const found = await unlessMissing(rbd.info(from));
-  if (!found) throw notFound(spelled(from));
+  const from = locations.origin(origin);
+  const to = locations.foreign(foreign, { snap: false });
+  const found = await undefinedIfMissing(rbd.info(from));
+  if (!found) throw notFound(formatRef(from));
   const { sizeBytes } = found;
   const progress = new Progress(work, sizeBytes);
   if (await isThere(rbd, to)) {
@@ -44,8 +44,13 @@ export async function copyToForeign(
   progress.end();
 }
 
-export async function ensureNoForeign(rbd: RbdClient, places: Places, foreign: string, key: string): Promise<void> {
-  const to = places.foreign(foreign, { snap: false });
+export async function ensureNoForeign(
+  rbd: RbdClient,
+  locations: ImageLocations,
+  foreign: string,
+  key: string,
+): Promise<void> {
+  const to = locations.foreign(foreign, { snap: false });
   await untilWatchExpires(() => removeWithSnaps(rbd, partialOf(to, key)));
   if ((await isThere(rbd, to)) && (await rbd.metadataGet(to, marker)) === key)
     await untilWatchExpires(() => removeWithSnaps(rbd, to));

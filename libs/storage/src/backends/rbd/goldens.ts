@@ -2,11 +2,20 @@ import type { ImageInfo, ImageRef, RbdClient, SourceRef } from '@m2/rbd';
 import { rm } from 'node:fs/promises';
 import { sourceSize, writeGolden } from '../image-file.js';
 import type { ImageFile } from '../image-file.js';
-import type { Locks } from '../locks.js';
+import type { Locks } from '@m2/locks';
 import type { GoldenSource, LongWork, VolumeInfo } from '../../storage.port.js';
-import { existsDifferently, inUse, isMissing, isOpen, isRbd, notFound, unless, unlessMissing } from './errors.js';
-import { goldenSnap, spelled } from './names.js';
-import type { Places } from './names.js';
+import {
+  existsDifferently,
+  inUse,
+  isMissing,
+  isOpen,
+  isRbd,
+  notFound,
+  ignoring,
+  undefinedIfMissing,
+} from './errors.js';
+import { goldenSnap, formatRef } from './names.js';
+import type { ImageLocations } from './names.js';
 import { Progress } from './progress.js';
 import {
   assertNoClones,
@@ -14,7 +23,7 @@ import {
   copyVerified,
   imageLayout,
   imagesOf,
-  makeWhole,
+  createComplete,
   removeSnaps,
   removeImage,
   removeWithSnaps,
@@ -33,13 +42,13 @@ export class Goldens {
 
   constructor(
     private readonly rbd: RbdClient,
-    private readonly places: Places,
+    private readonly locations: ImageLocations,
     private readonly locks: Locks,
   ) {}
 
   ensure(golden: string, source: GoldenSource, work: LongWork): Promise<VolumeInfo> {
     return this.locks.exclusive(makeKey(golden), async () => {
-      const ref = this.places.golden(golden);
+      const ref = this.locations.golden(golden);
       const existing = await this.find(ref);
       if (existing !== undefined) {
         // A repeated call may find that its source was removed since. Then there is nothing to compare.
@@ -64,7 +73,7 @@ export class Goldens {
   async sizeOf(golden: string): Promise<number> {
     const known = this.sizes.get(golden);
     if (known !== undefined) return known;
-    const { sizeBytes } = await this.rbd.info(this.places.origin({ golden }));
+    const { sizeBytes } = await this.rbd.info(this.locations.origin({ golden }));
     if (this.sizes.size >= 10_000) this.sizes.clear();
     this.sizes.set(golden, sizeBytes);
     return sizeBytes;
@@ -73,7 +82,7 @@ export class Goldens {
   ensureNo(golden: string): Promise<void> {
     return this.locks.exclusive(makeKey(golden), () =>
       this.locks.exclusive(cloneKey(golden), async () => {
-        const ref = this.places.golden(golden);
+        const ref = this.locations.golden(golden);
         const { isThere, partials } = await imagesOf(this.rbd, ref);
         if (isThere) await this.remove(ref);
         for (const partial of partials) await untilWatchExpires(() => removeWithSnaps(this.rbd, partial));
@@ -89,7 +98,7 @@ export class Goldens {
    * clones of format 2 do not need it.)
    */
   private async remove(ref: ImageRef): Promise<void> {
-    const found = await unlessMissing(this.rbd.info(ref));
+    const found = await undefinedIfMissing(this.rbd.info(ref));
     if (found) {
       if (found.watchers.length > 0) throw inUse(ref.image, isOpen);
       await assertNoClones(this.rbd, ref);
@@ -107,7 +116,7 @@ export class Goldens {
   private async find(ref: ImageRef): Promise<number | undefined> {
     const { isThere, partials } = await imagesOf(this.rbd, ref);
     if (isThere) {
-      const found = await unlessMissing(this.rbd.info(ref));
+      const found = await undefinedIfMissing(this.rbd.info(ref));
       if (found) {
         if (!isProtected(found)) await this.protect(ref); // its removal was interrupted; its name says that it is complete
         return found.sizeBytes;
@@ -115,14 +124,14 @@ export class Goldens {
       await removeImage(this.rbd, ref); // its removal was interrupted after it had begun
     }
     for (const partial of partials) {
-      const found = await unlessMissing(this.rbd.info(partial));
+      const found = await undefinedIfMissing(this.rbd.info(partial));
       if (found && isProtected(found)) {
         // The call that creates it, or another service, does the same at this moment.
-        await unless('not_found', unless('exists', this.rbd.rename(partial, ref.image)));
+        await ignoring('not_found', ignoring('exists', this.rbd.rename(partial, ref.image)));
         return found.sizeBytes;
       }
       // Somebody who works on it has it open. A client that died a moment ago seems to, as well; then a later call removes it.
-      await unless('busy', removeWithSnaps(this.rbd, partial));
+      await ignoring('busy', removeWithSnaps(this.rbd, partial));
     }
     return undefined;
   }
@@ -136,7 +145,7 @@ export class Goldens {
     progress: Progress,
   ): Promise<boolean> {
     try {
-      await makeWhole(this.rbd, ref, async (partial) => {
+      await createComplete(this.rbd, ref, async (partial) => {
         await this.fill(partial, source, sizeBytes, work, progress);
         work.signal?.throwIfAborted();
         await this.protect(partial);
@@ -149,20 +158,20 @@ export class Goldens {
   }
 
   private async protect(ref: ImageRef): Promise<void> {
-    await unless('exists', this.rbd.snapCreate({ ...ref, snap: goldenSnap }));
-    await unless('busy', this.rbd.snapProtect({ ...ref, snap: goldenSnap }));
+    await ignoring('exists', this.rbd.snapCreate({ ...ref, snap: goldenSnap }));
+    await ignoring('busy', this.rbd.snapProtect({ ...ref, snap: goldenSnap }));
   }
 
   private async sizeOfSource(source: GoldenSource): Promise<number> {
     if ('path' in source) return sourceSize(source);
     const from = this.sourceRef(source);
-    const found = await unlessMissing(this.rbd.info(from));
-    if (!found) throw notFound(spelled(from));
+    const found = await undefinedIfMissing(this.rbd.info(from));
+    if (!found) throw notFound(formatRef(from));
     return Math.ceil(found.sizeBytes / 512) * 512;
   }
 
   private sourceRef(source: Exclude<GoldenSource, ImageFile>): SourceRef {
-    return 'foreign' in source ? this.places.foreign(source.foreign, { snap: true }) : this.places.origin(source);
+    return 'foreign' in source ? this.locations.foreign(source.foreign, { snap: true }) : this.locations.origin(source);
   }
 
   private async fill(

@@ -1,10 +1,10 @@
 import type { ImageRef, RbdClient } from '@m2/rbd';
 import type { DiskVolume, VolumeInfo } from '../../storage.port.js';
 import { tagsOf } from './clones.js';
-import { unlessMissing } from './errors.js';
+import { undefinedIfMissing } from './errors.js';
 import { isProtected } from './goldens.js';
 import { volumeOf } from './names.js';
-import type { Places } from './names.js';
+import type { ImageLocations } from './names.js';
 
 /** Images opened at a time. Each takes a thread of the client's, which other calls need, too. */
 const atOnce = 16;
@@ -16,11 +16,11 @@ interface Found {
 }
 
 /** All volumes of this installation, each once: as partial only when there is no complete one. */
-export async function listVolumes(rbd: RbdClient, places: Places): Promise<VolumeInfo[]> {
-  const namespaces = await rbd.namespaceList(places.diskPool);
+export async function listVolumes(rbd: RbdClient, locations: ImageLocations): Promise<VolumeInfo[]> {
+  const namespaces = await rbd.namespaceList(locations.diskPool);
   const images = await Promise.all([
-    imagesIn(rbd, places.imagePool, undefined),
-    ...namespaces.map((namespace) => imagesIn(rbd, places.diskPool, namespace)),
+    imagesIn(rbd, locations.imagePool, undefined),
+    ...namespaces.map((namespace) => imagesIn(rbd, locations.diskPool, namespace)),
   ]);
   const infos = await inTurns(images.flat(), (found) => describe(rbd, found));
   const volumes = new Map<string, VolumeInfo>();
@@ -44,7 +44,7 @@ async function imagesIn(rbd: RbdClient, pool: string, namespace: string | undefi
 async function describe(rbd: RbdClient, { ref, disk, partial }: Found): Promise<VolumeInfo[]> {
   const { name } = disk;
   const project = ref.namespace ?? null;
-  const info = await unlessMissing(rbd.info(ref));
+  const info = await undefinedIfMissing(rbd.info(ref));
   if (info) {
     const isGolden = project === null && isProtected(info);
     const kind = partial || (project === null && !isGolden) ? 'partial' : isGolden ? 'golden' : 'disk';

@@ -10,7 +10,7 @@ export const goldenSnap = 'golden';
  * Where volumes are: golden images in the image pool's default namespace, disks in the disk pool, in a namespace with the project's name.
  * An image has the volume's name, or `partialName` while it is created.
  */
-export class Places {
+export class ImageLocations {
   constructor(
     readonly imagePool: string,
     readonly diskPool: string,
@@ -39,8 +39,8 @@ export class Places {
    */
   foreign(name: string, options: { snap: boolean }): SourceRef {
     const part = '[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}';
-    const spelled = new RegExp(`^(${part})/(?:(${part})/)?(${part})${options.snap ? `(?:@(${part}))?` : ''}$`);
-    const [, pool, namespace, image, snap] = spelled.exec(name) ?? [];
+    const formatRef = new RegExp(`^(${part})/(?:(${part})/)?(${part})${options.snap ? `(?:@(${part}))?` : ''}$`);
+    const [, pool, namespace, image, snap] = formatRef.exec(name) ?? [];
     if (pool === undefined || image === undefined) {
       throw badForeign(name, `no volume's name. Use pool/image or pool/namespace/image`);
     }
@@ -51,7 +51,7 @@ export class Places {
 }
 
 /** The form that people write. */
-export const spelled = ({ pool, namespace, image, snap }: SourceRef): string =>
+export const formatRef = ({ pool, namespace, image, snap }: SourceRef): string =>
   [pool, namespace, image].filter(Boolean).join('/') + (snap === undefined ? '' : `@${snap}`);
 
 /**

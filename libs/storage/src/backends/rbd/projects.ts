@@ -1,6 +1,6 @@
 import type { RbdClient } from '@m2/rbd';
-import { isRbd, unless } from './errors.js';
-import type { Places } from './names.js';
+import { isRbd, ignoring } from './errors.js';
+import type { ImageLocations } from './names.js';
 
 /**
  * What a project has beside its volumes: an RBD namespace for its disks, and a cephx user that targets open them as, which can do nothing
@@ -12,7 +12,7 @@ export class Projects {
 
   constructor(
     private readonly rbd: RbdClient,
-    private readonly places: Places,
+    private readonly locations: ImageLocations,
     /** The service's own user. It may manage users whose name begins with its own. */
     private readonly serviceUser: string,
   ) {}
@@ -38,24 +38,24 @@ export class Projects {
    */
   async remake(project: string): Promise<void> {
     this.made.delete(project);
-    await unless('busy', unless('not_found', this.rbd.namespaceRemove(this.places.diskPool, project)));
+    await ignoring('busy', ignoring('not_found', this.rbd.namespaceRemove(this.locations.diskPool, project)));
     await this.ensure(project);
   }
 
   /** The namespace first, because it refuses while there are disks, and they need their user. Error `busy`. */
   async ensureNo(project: string): Promise<void> {
     this.made.delete(project);
-    await unless('not_found', this.rbd.namespaceRemove(this.places.diskPool, project));
+    await ignoring('not_found', this.rbd.namespaceRemove(this.locations.diskPool, project));
     await this.rbd.monCommand({ prefix: 'auth rm', entity: `client.${this.user(project)}` });
   }
 
   private async make(project: string): Promise<void> {
-    const { diskPool } = this.places;
-    await Promise.all([unless('exists', this.rbd.namespaceCreate(diskPool, project)), this.makeUser(project)]);
+    const { diskPool } = this.locations;
+    await Promise.all([ignoring('exists', this.rbd.namespaceCreate(diskPool, project)), this.makeUser(project)]);
   }
 
   private async makeUser(project: string): Promise<void> {
-    const { diskPool, imagePool } = this.places;
+    const { diskPool, imagePool } = this.locations;
     const osd = `profile rbd pool=${diskPool} namespace=${project}, profile rbd-read-only pool=${imagePool}`;
     const user = { entity: `client.${this.user(project)}`, caps: ['mon', 'profile rbd', 'osd', osd] };
     try {

@@ -13,7 +13,7 @@ import type { RbdBackendOptions } from './rbd-backend.js';
 const run = promisify(execFile);
 
 /** A Ceph cluster for a test, and access to it as several users. */
-export class CephGround<Ceph extends TestCeph = TestCeph> {
+export class TestCluster<Ceph extends TestCeph = TestCeph> {
   /** Does what the service's user may do, beside the backend. */
   readonly rbd: RbdClient;
   private readonly tenants = new Map<string, Promise<RbdClient>>();
@@ -27,9 +27,9 @@ export class CephGround<Ceph extends TestCeph = TestCeph> {
     this.rbd = RbdClient.open({ conf: ceph.conf, user: ceph.user });
   }
 
-  static async open<Ceph extends TestCeph>(start: () => Promise<Ceph>): Promise<CephGround<Ceph>> {
+  static async open<Ceph extends TestCeph>(start: () => Promise<Ceph>): Promise<TestCluster<Ceph>> {
     const directory = await mkdtemp(join(tmpdir(), 'm2-rbd-'));
-    return new CephGround(directory, await start());
+    return new TestCluster(directory, await start());
   }
 
   async backend(options?: RbdBackendOptions): Promise<RbdBackend> {

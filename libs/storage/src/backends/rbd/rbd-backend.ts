@@ -1,6 +1,6 @@
 import { RbdClient } from '@m2/rbd';
 import { withDeadline } from '../deadline.js';
-import { Locks } from '../locks.js';
+import { Locks } from '@m2/locks';
 import { assertTag, assertVolumeName } from '../../storage.port.js';
 import type {
   BackingStore,
@@ -16,11 +16,11 @@ import type {
 } from '../../storage.port.js';
 import { Clones } from './clones.js';
 import { Disks } from './disks.js';
-import { told } from './errors.js';
+import { translateErrors } from './errors.js';
 import { copyToForeign, ensureNoForeign } from './foreign.js';
 import { Goldens } from './goldens.js';
 import { listVolumes } from './listing.js';
-import { assertDisk, assertOrigin, assertProject, assertReadable, Places } from './names.js';
+import { assertDisk, assertOrigin, assertProject, assertReadable, ImageLocations } from './names.js';
 import { Projects } from './projects.js';
 import { RbdReader } from './reader.js';
 
@@ -39,7 +39,7 @@ export interface RbdBackendOptions {
 const healthDeadlineMs = 5_000;
 
 /**
- * Volumes as RBD images of a Ceph cluster, Pacific or later; see `Places` for where they are.
+ * Volumes as RBD images of a Ceph cluster, Pacific or later; see `ImageLocations` for where they are.
  *
  * The cluster is the only state, and several services may use the same pools at once. Between two of them, one atomic step of the cluster
  * always decides: a name that is taken, a snapshot that is removed. The locks in this process only keep its own calls apart.
@@ -50,7 +50,7 @@ const healthDeadlineMs = 5_000;
 export class RbdBackend implements StorageBackend {
   readonly name = 'rbd';
   private readonly rbd: RbdClient;
-  private readonly places: Places;
+  private readonly locations: ImageLocations;
   private readonly projects: Projects;
   private readonly goldens: Goldens;
   private readonly clones: Clones;
@@ -60,11 +60,11 @@ export class RbdBackend implements StorageBackend {
   private constructor({ conf, user, imagePool, diskPool }: RbdBackendOptions) {
     const locks = new Locks();
     this.rbd = RbdClient.open({ conf, user });
-    this.places = new Places(imagePool, diskPool);
-    this.projects = new Projects(this.rbd, this.places, user);
-    this.goldens = new Goldens(this.rbd, this.places, locks);
-    this.clones = new Clones(this.rbd, this.places, locks, this.projects, this.goldens);
-    this.disks = new Disks(this.rbd, this.places, locks);
+    this.locations = new ImageLocations(imagePool, diskPool);
+    this.projects = new Projects(this.rbd, this.locations, user);
+    this.goldens = new Goldens(this.rbd, this.locations, locks);
+    this.clones = new Clones(this.rbd, this.locations, locks, this.projects, this.goldens);
+    this.disks = new Disks(this.rbd, this.locations, locks);
   }
 
   /** Needs no cluster: the service starts without it, and reports that by `health`. */
@@ -74,53 +74,53 @@ export class RbdBackend implements StorageBackend {
 
   async ensureGolden(golden: string, source: GoldenSource, work: LongWork = {}): Promise<VolumeInfo> {
     assertVolumeName(golden);
-    if ('foreign' in source) this.places.foreign(source.foreign, { snap: true });
+    if ('foreign' in source) this.locations.foreign(source.foreign, { snap: true });
     else if (!('path' in source)) assertOrigin(source);
-    return told(`make ${golden}`, () => this.goldens.ensure(golden, source, work), work);
+    return translateErrors(`make ${golden}`, () => this.goldens.ensure(golden, source, work), work);
   }
 
   async ensureClone(origin: Origin, disk: DiskVolume, options: { sizeBytes?: number } = {}): Promise<VolumeInfo> {
     assertOrigin(origin);
     assertDisk(disk);
-    return told(`clone ${disk.name}`, () => this.clones.ensure(origin, disk, options.sizeBytes));
+    return translateErrors(`clone ${disk.name}`, () => this.clones.ensure(origin, disk, options.sizeBytes));
   }
 
   async ensureTag(disk: DiskVolume, tag: string): Promise<void> {
     assertDisk(disk);
     assertTag(tag);
-    await told(`tag ${disk.name}`, () => this.disks.tag(disk, tag));
+    await translateErrors(`tag ${disk.name}`, () => this.disks.tag(disk, tag));
   }
 
   async ensureNoTag(disk: DiskVolume, tag: string): Promise<void> {
     assertDisk(disk);
     assertTag(tag);
-    await told(`remove tag ${tag} of ${disk.name}`, () => this.disks.untag(disk, tag));
+    await translateErrors(`remove tag ${tag} of ${disk.name}`, () => this.disks.untag(disk, tag));
   }
 
   async ensureSize(disk: DiskVolume, sizeBytes: number): Promise<void> {
     assertDisk(disk);
-    await told(`resize ${disk.name}`, () => this.disks.resize(disk, sizeBytes));
+    await translateErrors(`resize ${disk.name}`, () => this.disks.resize(disk, sizeBytes));
   }
 
   async ensureFlat(disk: DiskVolume, work: LongWork = {}): Promise<void> {
     assertDisk(disk);
-    await told(`make ${disk.name} flat`, () => this.disks.flatten(disk, work), work);
+    await translateErrors(`make ${disk.name} flat`, () => this.disks.flatten(disk, work), work);
   }
 
   async ensureNoGolden(golden: string): Promise<void> {
     assertVolumeName(golden);
-    await told(`remove ${golden}`, () => this.goldens.ensureNo(golden));
+    await translateErrors(`remove ${golden}`, () => this.goldens.ensureNo(golden));
   }
 
   async ensureNoDisk(disk: DiskVolume): Promise<void> {
     assertDisk(disk);
-    await told(`remove ${disk.name}`, () => this.disks.remove(disk));
+    await translateErrors(`remove ${disk.name}`, () => this.disks.remove(disk));
   }
 
   /** Fences no client. The target does that, because it knows whether the client that holds the image's lock is its own and dead. */
   async ensureAttached(disk: DiskVolume): Promise<BackingStore> {
     assertDisk(disk);
-    const { pool, namespace, image } = await told(`attach ${disk.name}`, () => this.disks.assertThere(disk));
+    const { pool, namespace, image } = await translateErrors(`attach ${disk.name}`, () => this.disks.assertThere(disk));
     return { type: 'rbd', pool, namespace, image, user: this.projects.user(disk.project) };
   }
 
@@ -131,26 +131,30 @@ export class RbdBackend implements StorageBackend {
 
   async openReader(readable: Readable): Promise<VolumeReader> {
     assertReadable(readable);
-    const ref = this.places.readable(readable);
-    return told(`open ${ref.image}`, () => RbdReader.open(this.rbd, ref));
+    const ref = this.locations.readable(readable);
+    return translateErrors(`open ${ref.image}`, () => RbdReader.open(this.rbd, ref));
   }
 
   async ensureNoForeign(foreign: string, key: string): Promise<void> {
-    await told(`remove ${foreign}`, () => ensureNoForeign(this.rbd, this.places, foreign, key));
+    await translateErrors(`remove ${foreign}`, () => ensureNoForeign(this.rbd, this.locations, foreign, key));
   }
 
   async copyToForeign(origin: Origin, foreign: string, work: LongWork & ForeignKey): Promise<void> {
     assertOrigin(origin);
-    await told(`copy to ${foreign}`, () => copyToForeign(this.rbd, this.places, origin, foreign, work), work);
+    await translateErrors(
+      `copy to ${foreign}`,
+      () => copyToForeign(this.rbd, this.locations, origin, foreign, work),
+      work,
+    );
   }
 
   async ensureNoProject(project: string): Promise<void> {
     assertProject(project);
-    await told(`forget project ${project}`, () => this.projects.ensureNo(project));
+    await translateErrors(`forget project ${project}`, () => this.projects.ensureNo(project));
   }
 
   list(): Promise<VolumeInfo[]> {
-    return told('list the volumes', () => listVolumes(this.rbd, this.places));
+    return translateErrors('list the volumes', () => listVolumes(this.rbd, this.locations));
   }
 
   async health(): Promise<void> {
@@ -168,8 +172,8 @@ export class RbdBackend implements StorageBackend {
 
   /** Asks an OSD of each pool for an object that does not exist: a full cluster can only read, and must still be able to remove. */
   private probe(): Promise<unknown> {
-    const { imagePool, diskPool } = this.places;
+    const { imagePool, diskPool } = this.locations;
     const pools = [imagePool, diskPool].map((pool) => this.rbd.namespaceExists(pool, 'm2-health'));
-    return told('read from the Ceph cluster', () => Promise.all(pools));
+    return translateErrors('read from the Ceph cluster', () => Promise.all(pools));
   }
 }

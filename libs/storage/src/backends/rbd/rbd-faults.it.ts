@@ -4,28 +4,28 @@ import { randomUUID } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { DiskVolume, StorageBackend } from '../../storage.port.js';
-import { CephGround } from './rbd-backend.fixture.js';
+import { TestCluster } from './rbd-backend.fixture.js';
 
 const MiB = 2 ** 20;
 const golden = 'h1img1';
 const disk: DiskVolume = { project: randomUUID(), name: 'h1img2' };
 const fork = { ...disk, name: 'h1img3' };
-/** One for each call: those for the same disk wait for each other. */
+/** One for each call: calls for the same disk wait for each other. */
 const disks = Array.from({ length: 5 }, (_, n) => ({ ...disk, name: `h2img${n}` }));
 
-let ground: CephGround<LabCeph>;
+let cluster: TestCluster<LabCeph>;
 let backend: StorageBackend;
 let source: { path: string; format: 'raw' };
 
 beforeAll(async () => {
-  ground = await CephGround.open(ownCeph);
-  backend = await ground.backend();
-  source = { path: ground.path('image.raw'), format: 'raw' };
+  cluster = await TestCluster.open(ownCeph);
+  backend = await cluster.backend();
+  source = { path: cluster.path('image.raw'), format: 'raw' };
   await writeFile(source.path, Buffer.alloc(8 * MiB, 1));
   await backend.ensureGolden(golden, source);
   await Promise.all([disk, ...disks].map((each) => backend.ensureClone({ golden }, each)));
 });
-afterAll(() => ground?.close());
+afterAll(() => cluster?.close());
 
 const late = { code: expect.stringMatching(/^storage\.(timeout|unavailable)$/) as string };
 
@@ -50,14 +50,14 @@ const calls = (): Promise<unknown>[] => {
 describe('a cluster that does not answer', () => {
   it('is told within the deadlines, and used again when it answers', async () => {
     const reader = await backend.openReader({ golden });
-    await ground.ceph.signalOsd('SIGSTOP');
+    await cluster.ceph.signalOsd('SIGSTOP');
     try {
       await expect(backend.health()).rejects.toMatchObject({ code: 'storage.timeout' });
       const cut = backend.ensureClone({ golden }, fork);
       const outcomes = await Promise.allSettled([...calls(), cut, reader.read(0, 512)]);
       for (const outcome of outcomes) expect(outcome).toMatchObject({ status: 'rejected', reason: late });
     } finally {
-      await ground.ceph.signalOsd('SIGCONT');
+      await cluster.ceph.signalOsd('SIGCONT');
     }
     const answer = () => Promise.all(calls()).then(() => 'works', String);
     await expect.poll(answer, { timeout: 60_000, interval: 500 }).toBe('works');
@@ -71,13 +71,13 @@ describe('a cluster that does not answer', () => {
   }, 300_000);
 
   it('does not keep a service from starting', async () => {
-    await ground.ceph.stopMon();
-    const started = await ground.backend();
+    await cluster.ceph.stopMon();
+    const started = await cluster.backend();
     try {
       await expect(started.health()).rejects.toMatchObject(late);
       await expect(started.ensureAttached(disk)).rejects.toMatchObject(late);
     } finally {
-      await ground.ceph.startMon();
+      await cluster.ceph.startMon();
     }
     await expect.poll(() => started.health().then(() => 'works', String), { timeout: 30_000 }).toBe('works');
     expect(await started.ensureAttached(disk)).toMatchObject({ image: disk.name });
@@ -86,13 +86,13 @@ describe('a cluster that does not answer', () => {
 
 describe('a configuration that does not fit', () => {
   it('is told apart from volumes that are not there', async () => {
-    const { conf, user, imagePool, diskPool } = ground.ceph;
+    const { conf, user, imagePool, diskPool } = cluster.ceph;
     const wrong = { code: 'storage.misconfigured' };
-    const elsewhere = await ground.backend({ conf, user, imagePool: 'nowhere', diskPool });
+    const elsewhere = await cluster.backend({ conf, user, imagePool: 'nowhere', diskPool });
     await expect(elsewhere.health()).rejects.toMatchObject(wrong);
     await expect(elsewhere.ensureNoGolden(golden)).rejects.toMatchObject(wrong);
     await expect(elsewhere.ensureClone({ golden }, fork)).rejects.toMatchObject(wrong);
-    const nobody = await ground.backend({ conf, user: 'nobody', imagePool, diskPool });
+    const nobody = await cluster.backend({ conf, user: 'nobody', imagePool, diskPool });
     await expect(nobody.health()).rejects.toMatchObject({
       code: expect.stringMatching(/misconfigured|unavailable/) as string,
     });

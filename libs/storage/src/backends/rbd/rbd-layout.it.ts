@@ -3,12 +3,12 @@ import { randomUUID } from 'node:crypto';
 import { truncate, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { StorageBackend } from '../../storage.port.js';
-import { CephGround } from './rbd-backend.fixture.js';
+import { TestCluster } from './rbd-backend.fixture.js';
 
 const MiB = 2 ** 20;
 const features = ['layering', 'exclusive-lock', 'object-map', 'fast-diff'];
 
-let ground: CephGround;
+let cluster: TestCluster;
 let backend: StorageBackend;
 let source: { path: string; format: 'raw' };
 let count = 0;
@@ -20,19 +20,19 @@ const golden = async () => {
 const diskOf = (project: string) => ({ project, name: `d1img${(count += 1)}` });
 
 beforeAll(async () => {
-  ground = await CephGround.open(sharedCeph);
-  backend = await ground.backend();
-  source = { path: ground.path('image.raw'), format: 'raw' };
+  cluster = await TestCluster.open(sharedCeph);
+  backend = await cluster.backend();
+  source = { path: cluster.path('image.raw'), format: 'raw' };
   await writeFile(source.path, Buffer.alloc(MiB, 1));
   await truncate(source.path, 8 * MiB);
 });
-afterAll(() => ground?.close());
+afterAll(() => cluster?.close());
 
 describe('volumes', () => {
   it('are images as other tools expect them: a golden one has its one snapshot, protected', async () => {
     const name = await golden();
-    const { imagePool, diskPool, user } = ground.ceph;
-    const image = await ground.rbd.info({ pool: imagePool, image: name });
+    const { imagePool, diskPool, user } = cluster.ceph;
+    const image = await cluster.rbd.info({ pool: imagePool, image: name });
     expect(image).toMatchObject({ sizeBytes: 8 * MiB, objectBytes: MiB, watchers: [], lockOwners: [] });
     expect(image.features).toEqual(features);
     expect(image.snaps).toMatchObject([{ name: 'golden', protected: true, kind: 'user' }]);
@@ -40,7 +40,7 @@ describe('volumes', () => {
 
     const disk = diskOf(randomUUID());
     await backend.ensureClone({ golden: name }, disk);
-    const clone = await ground.rbd.info({ pool: diskPool, namespace: disk.project, image: disk.name });
+    const clone = await cluster.rbd.info({ pool: diskPool, namespace: disk.project, image: disk.name });
     expect(clone.features).toEqual([...features, 'deep-flatten', 'operations']);
     expect(clone).toMatchObject({ objectBytes: MiB, parent: { image: name, snap: 'golden' }, snaps: [] });
     expect(await backend.ensureAttached(disk)).toEqual({
@@ -53,7 +53,7 @@ describe('volumes', () => {
   });
 
   it('of others cannot be named where M2 keeps its own, and nothing else than a volume can', async () => {
-    const { imagePool, diskPool } = ground.ceph;
+    const { imagePool, diskPool } = cluster.ceph;
     const name = await golden();
     const disk = diskOf(randomUUID());
     await backend.ensureClone({ golden: name }, disk);
@@ -88,9 +88,9 @@ describe('volumes', () => {
   });
 
   it('of others may be snapshots', async () => {
-    const theirs = await ground.foreign.make(source.path);
-    await ground.tool('snap', 'create', '--no-progress', `${theirs}@before`);
-    await ground.tool('resize', '--no-progress', '--size', '16M', theirs);
+    const theirs = await cluster.foreign.make(source.path);
+    await cluster.tool('snap', 'create', '--no-progress', `${theirs}@before`);
+    await cluster.tool('resize', '--no-progress', '--size', '16M', theirs);
     expect(await backend.ensureGolden('f1img2', { foreign: `${theirs}@before` })).toMatchObject({ sizeBytes: 8 * MiB });
     expect(await backend.ensureGolden('f1img3', { foreign: theirs })).toMatchObject({ sizeBytes: 16 * MiB });
     await expect(backend.ensureGolden('f1img4', { foreign: `${theirs}@none` })).rejects.toMatchObject({
@@ -115,7 +115,7 @@ describe('volumes', () => {
     const disk = diskOf(randomUUID());
     await backend.ensureClone({ golden: await golden() }, disk);
     await backend.ensureTag(disk, 'before');
-    const io = await ground.open(await backend.ensureAttached(disk));
+    const io = await cluster.open(await backend.ensureAttached(disk));
     await io.write(3 * MiB + 8192, Buffer.alloc(4096, 5));
     await io.close();
     const reader = await backend.openReader({ disk });
@@ -132,12 +132,12 @@ describe('projects', () => {
     const name = await golden();
     for (const disk of [ours, theirs]) await backend.ensureClone({ golden: name }, disk);
     const store = await backend.ensureAttached(ours);
-    const io = await ground.open(store);
-    // What it has from its golden image, it reads there.
+    const io = await cluster.open(store);
+    // It reads there what it has from its golden image.
     expect(await io.read(0, 512)).toEqual(Buffer.alloc(512, 1));
     await io.close();
-    const { diskPool, imagePool, user } = ground.ceph;
-    const tenant = await ground.tenant(`${user}.${ours.project}`);
+    const { diskPool, imagePool, user } = cluster.ceph;
+    const tenant = await cluster.tenant(`${user}.${ours.project}`);
     const denied = { code: 'denied' };
     const foreign = { pool: diskPool, namespace: theirs.project, image: theirs.name };
     await expect(tenant.openImage(foreign)).rejects.toMatchObject(denied);
@@ -149,25 +149,25 @@ describe('projects', () => {
 
   it('leave nothing when they are forgotten, and are not while they have disks', async () => {
     const disk = diskOf(randomUUID());
-    const { diskPool, user } = ground.ceph;
+    const { diskPool, user } = cluster.ceph;
     await backend.ensureNoProject(disk.project);
     await backend.ensureClone({ golden: await golden() }, disk);
     await expect(backend.ensureNoProject(disk.project)).rejects.toMatchObject({ code: 'storage.in_use' });
     expect(await backend.ensureAttached(disk)).toMatchObject({ image: disk.name });
-    await ground.ceph.ceph('auth', 'get', `client.${user}.${disk.project}`);
+    await cluster.ceph.ceph('auth', 'get', `client.${user}.${disk.project}`);
     await backend.ensureNoDisk(disk);
     await backend.ensureNoProject(disk.project);
     await backend.ensureNoProject(disk.project);
-    expect(await ground.rbd.namespaceList(diskPool)).not.toContain(disk.project);
-    await expect(ground.ceph.ceph('auth', 'get', `client.${user}.${disk.project}`)).rejects.toThrow('ENOENT');
+    expect(await cluster.rbd.namespaceList(diskPool)).not.toContain(disk.project);
+    await expect(cluster.ceph.ceph('auth', 'get', `client.${user}.${disk.project}`)).rejects.toThrow('ENOENT');
   });
 
   it('have users who may do what they must, whatever they might before', async () => {
     const disk = diskOf(randomUUID());
-    const entity = `client.${ground.ceph.user}.${disk.project}`;
-    await ground.ceph.ceph('auth', 'get-or-create', entity, 'mon', 'profile rbd', 'osd', 'profile rbd pool=other');
+    const entity = `client.${cluster.ceph.user}.${disk.project}`;
+    await cluster.ceph.ceph('auth', 'get-or-create', entity, 'mon', 'profile rbd', 'osd', 'profile rbd pool=other');
     await backend.ensureClone({ golden: await golden() }, disk);
-    const io = await ground.open(await backend.ensureAttached(disk));
+    const io = await cluster.open(await backend.ensureAttached(disk));
     await io.write(0, Buffer.alloc(512, 2));
     expect(await io.read(0, 512)).toEqual(Buffer.alloc(512, 2));
     await io.close();

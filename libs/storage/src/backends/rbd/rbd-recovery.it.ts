@@ -6,13 +6,13 @@ import { writeFile } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { DiskVolume, Readable, StorageBackend } from '../../storage.port.js';
-import { CephGround } from './rbd-backend.fixture.js';
+import { TestCluster } from './rbd-backend.fixture.js';
 
 const MiB = 2 ** 20;
 const bytes = randomBytes(8 * MiB);
 const project = randomUUID();
 
-let ground: CephGround<LabCeph>;
+let cluster: TestCluster<LabCeph>;
 let backend: StorageBackend;
 let source: { path: string; format: 'raw' };
 let count = 0;
@@ -23,8 +23,8 @@ const golden = async () => {
   await backend.ensureGolden(made, source);
   return made;
 };
-const imageOf = (image: string): ImageRef => ({ pool: ground.ceph.imagePool, image });
-const diskImage = ({ name: image }: DiskVolume) => ({ pool: ground.ceph.diskPool, namespace: project, image });
+const imageOf = (image: string): ImageRef => ({ pool: cluster.ceph.imagePool, image });
+const diskImage = ({ name: image }: DiskVolume) => ({ pool: cluster.ceph.diskPool, namespace: project, image });
 const listed = async (volume: string) => (await backend.list()).filter((info) => info.name === volume);
 
 async function expectContent(readable: Readable, expected = bytes): Promise<void> {
@@ -37,8 +37,8 @@ async function expectContent(readable: Readable, expected = bytes): Promise<void
 }
 
 /**
- * Calls again and again, each time with the process behind the backend killed a little later, until one call is done before.
- * Answers how many were killed.
+ * Calls again and again, and each time kills the process behind the backend a little later, until a call is done before the kill. Returns
+ * the number of kills.
  */
 async function doneDespiteKills(call: () => Promise<unknown>): Promise<number> {
   for (let kills = 0; ; kills++) {
@@ -47,33 +47,33 @@ async function doneDespiteKills(call: () => Promise<unknown>): Promise<number> {
       ({ code, message }: { code: string; message: string }) => code ?? message,
     );
     const first = await Promise.race([outcome, pause(kills * 18, 'late')]);
-    if (first === 'late') await ground.killChildren();
+    if (first === 'late') await cluster.killChildren();
     const answer = await outcome;
     expect(answer).toMatch(/^(done|storage\.unavailable|storage\.in_use)$/);
     if (answer === 'storage.in_use') await forgetWatches();
     if (answer !== 'done') continue;
-    // When it was killed right after, the next call would meet its end.
+    // If it was killed right after that, the next call would get the error.
     await expect.poll(() => backend.health().then(() => 'works', String)).toBe('works');
     return kills;
   }
 }
 
 /**
- * An OSD may keep the watch of a client that died in the very moment of registering it, until it has no use for the object any
- * more (osd/PrimaryLogPG.cc, do_osd_op_effects: the session is gone). A cluster that is used gets there by itself.
+ * An OSD may keep the watch of a client that died just when it registered the watch, until the OSD does not need the object any more
+ * (osd/PrimaryLogPG.cc, do_osd_op_effects: the session is gone). A cluster in use gets there by itself.
  */
 async function forgetWatches(): Promise<void> {
-  await ground.ceph.killOsd();
-  await ground.ceph.startOsd();
+  await cluster.ceph.killOsd();
+  await cluster.ceph.startOsd();
 }
 
 beforeAll(async () => {
-  ground = await CephGround.open(ownCeph);
-  backend = await ground.backend();
-  source = { path: ground.path('image.raw'), format: 'raw' };
+  cluster = await TestCluster.open(ownCeph);
+  backend = await cluster.backend();
+  source = { path: cluster.path('image.raw'), format: 'raw' };
   await writeFile(source.path, bytes);
 });
-afterAll(() => ground?.close());
+afterAll(() => cluster?.close());
 
 describe('a golden image', () => {
   it('is whole in the end, whenever those who make it and remove it are killed', async () => {
@@ -83,7 +83,7 @@ describe('a golden image', () => {
     await expectContent({ golden: volume });
     await doneDespiteKills(() => backend.ensureNoGolden(volume));
     expect(await listed(volume)).toEqual([]);
-    expect((await ground.rbd.list(ground.ceph.imagePool)).filter((it) => it.name.startsWith(volume))).toEqual([]);
+    expect((await cluster.rbd.list(cluster.ceph.imagePool)).filter((it) => it.name.startsWith(volume))).toEqual([]);
   });
 
   it('that was begun and not finished is seen, made anew, and its rest removed', async () => {
@@ -91,49 +91,49 @@ describe('a golden image', () => {
     const partial = imageOf(`${volume}.0123abcd.partial`);
     const snap = { ...partial, snap: 'golden' };
     for (const leave of [
-      () => ground.rbd.create(partial, { sizeBytes: MiB }),
-      () => ground.rbd.create(partial, { sizeBytes: MiB }).then(() => ground.rbd.snapCreate(snap)),
+      () => cluster.rbd.create(partial, { sizeBytes: MiB }),
+      () => cluster.rbd.create(partial, { sizeBytes: MiB }).then(() => cluster.rbd.snapCreate(snap)),
     ]) {
       await leave();
       expect(await listed(volume)).toMatchObject([{ kind: 'partial', sizeBytes: MiB }]);
       await backend.ensureGolden(volume, source);
       expect(await listed(volume)).toMatchObject([{ kind: 'golden', sizeBytes: 8 * MiB }]);
-      expect((await ground.rbd.list(partial.pool)).map((it) => it.name)).not.toContain(partial.image);
+      expect((await cluster.rbd.list(partial.pool)).map((it) => it.name)).not.toContain(partial.image);
       await backend.ensureNoGolden(volume);
     }
-    await ground.rbd.create(partial, { sizeBytes: MiB });
-    await ground.rbd.snapCreate(snap);
-    await ground.rbd.snapProtect(snap);
+    await cluster.rbd.create(partial, { sizeBytes: MiB });
+    await cluster.rbd.snapCreate(snap);
+    await cluster.rbd.snapProtect(snap);
     await backend.ensureNoGolden(volume);
     expect(await listed(volume)).toEqual([]);
   });
 
   it('that lacked only its name is given it, and one that lost its snapshot is given another', async () => {
     const volume = await golden();
-    await ground.rbd.rename(imageOf(volume), `${volume}.0123abcd.partial`);
+    await cluster.rbd.rename(imageOf(volume), `${volume}.0123abcd.partial`);
     expect(await listed(volume)).toMatchObject([{ kind: 'partial' }]);
     await backend.ensureGolden(volume, source);
     expect(await listed(volume)).toMatchObject([{ kind: 'golden' }]);
     const snap = { ...imageOf(volume), snap: 'golden' };
-    await ground.rbd.snapUnprotect(snap);
-    await ground.rbd.snapRemove(snap);
+    await cluster.rbd.snapUnprotect(snap);
+    await cluster.rbd.snapRemove(snap);
     expect(await listed(volume)).toMatchObject([{ kind: 'partial' }]);
     await backend.ensureGolden(volume, source);
-    expect((await ground.rbd.info(imageOf(volume))).snaps).toMatchObject([{ name: 'golden', protected: true }]);
+    expect((await cluster.rbd.info(imageOf(volume))).snaps).toMatchObject([{ name: 'golden', protected: true }]);
     await expectContent({ golden: volume });
   });
 
   it('is left to whoever is at work on it', async () => {
     const volume = name();
     const partial = imageOf(`${volume}.0123abcd.partial`);
-    await ground.rbd.create(partial, { sizeBytes: MiB });
-    const handle = await ground.rbd.openImage(partial);
+    await cluster.rbd.create(partial, { sizeBytes: MiB });
+    const handle = await cluster.rbd.openImage(partial);
     await backend.ensureGolden(volume, source);
     await handle.write(0, Buffer.alloc(512));
     const removed = backend.ensureNoGolden(volume);
     await handle.close();
     await removed;
-    expect((await ground.rbd.list(partial.pool)).filter((it) => it.name.startsWith(volume))).toEqual([]);
+    expect((await cluster.rbd.list(partial.pool)).filter((it) => it.name.startsWith(volume))).toEqual([]);
   });
 });
 
@@ -160,14 +160,14 @@ describe('a disk', () => {
     const origin = { golden: await golden() };
     const sound = newDisk();
     await backend.ensureClone(origin, sound);
-    const soundId = (await ground.rbd.info(diskImage(sound))).id;
+    const soundId = (await cluster.rbd.info(diskImage(sound))).id;
     const create = async (disk: DiskVolume) => {
-      await ground.rbd.create(diskImage(disk), { sizeBytes: 8 * MiB });
-      return (await ground.rbd.info(diskImage(disk))).id;
+      await cluster.rbd.create(diskImage(disk), { sizeBytes: 8 * MiB });
+      return (await cluster.rbd.info(diskImage(disk))).id;
     };
     const lacks = async (disk: DiskVolume, ...objects: ((id: string) => string)[]) => {
       const id = await create(disk);
-      for (const object of objects) await ground.rados(project, 'rm', object(id));
+      for (const object of objects) await cluster.rados(project, 'rm', object(id));
     };
     const header = (id: string) => `rbd_header.${id}`;
     for (const interrupt of [
@@ -175,12 +175,12 @@ describe('a disk', () => {
       (disk: DiskVolume) => lacks(disk, header),
       (disk: DiskVolume) => lacks(disk),
       async (disk: DiskVolume) => {
-        // It has its parent, and the parent does not know of it.
+        // It has its parent, and the parent does not know it.
         const id = await create(disk);
-        const value = ground.path(`parent-${disk.name}`);
-        await ground.rados(project, 'getomapval', header(soundId), 'parent', value);
-        await ground.rados(project, 'setomapval', header(id), 'parent', '--input-file', value);
-        expect(await ground.rbd.info(diskImage(disk))).toMatchObject({ parent: { image: origin.golden } });
+        const value = cluster.path(`parent-${disk.name}`);
+        await cluster.rados(project, 'getomapval', header(soundId), 'parent', value);
+        await cluster.rados(project, 'setomapval', header(id), 'parent', '--input-file', value);
+        expect(await cluster.rbd.info(diskImage(disk))).toMatchObject({ parent: { image: origin.golden } });
       },
     ]) {
       const [disk, unwanted] = [newDisk(), newDisk()];
@@ -189,8 +189,8 @@ describe('a disk', () => {
       expect(await listed(disk.name)).toHaveLength(1);
       await backend.ensureClone(origin, disk);
       await expectContent({ disk });
-      const { id } = await ground.rbd.info(diskImage(disk));
-      expect((await ground.rbd.children(imageOf(origin.golden))).map((child) => child.id)).toContain(id);
+      const { id } = await cluster.rbd.info(diskImage(disk));
+      expect((await cluster.rbd.children(imageOf(origin.golden))).map((child) => child.id)).toContain(id);
       await backend.ensureNoDisk(unwanted);
       expect(await listed(unwanted.name)).toEqual([]);
       await backend.ensureNoDisk(disk);
@@ -201,14 +201,14 @@ describe('a disk', () => {
 
   it('is made also where its namespace was half made, and where it was taken away', async () => {
     const origin = { golden: await golden() };
-    const { diskPool } = ground.ceph;
+    const { diskPool } = cluster.ceph;
     const disk = { project: randomUUID(), name: name() };
-    await ground.rbd.namespaceCreate(diskPool, disk.project);
-    await ground.rados(disk.project, 'rm', 'rbd_directory');
+    await cluster.rbd.namespaceCreate(diskPool, disk.project);
+    await cluster.rados(disk.project, 'rm', 'rbd_directory');
     await backend.ensureClone(origin, disk);
     await expectContent({ disk });
     await backend.ensureNoDisk(disk);
-    await ground.rbd.namespaceRemove(diskPool, disk.project);
+    await cluster.rbd.namespaceRemove(diskPool, disk.project);
     await backend.ensureClone(origin, disk);
     await expectContent({ disk });
     await expect(backend.ensureClone({ golden: 'none1img1' }, newDisk())).rejects.toMatchObject({
@@ -220,17 +220,17 @@ describe('a disk', () => {
     const origin = { golden: await golden() };
     const disk = newDisk();
     await backend.ensureClone(origin, disk);
-    const { id } = await ground.rbd.info(diskImage(disk));
-    await ground.tool('flatten', '--no-progress', `${ground.ceph.diskPool}/${project}/${disk.name}`);
+    const { id } = await cluster.rbd.info(diskImage(disk));
+    await cluster.tool('flatten', '--no-progress', `${cluster.ceph.diskPool}/${project}/${disk.name}`);
     await backend.ensureNoGolden(origin.golden);
     expect(await backend.ensureClone(origin, disk)).toMatchObject({ sizeBytes: 8 * MiB });
-    expect(await ground.rbd.info(diskImage(disk))).toMatchObject({ id });
+    expect(await cluster.rbd.info(diskImage(disk))).toMatchObject({ id });
   });
 });
 
 describe('several services', () => {
   it('make the same volumes at once, and all find them', async () => {
-    const others = [backend, await ground.backend(), await ground.backend()];
+    const others = [backend, await cluster.backend(), await cluster.backend()];
     const [volume, disks] = [name(), [newDisk(), newDisk()] as const];
     const made = await Promise.all(others.map((other) => other.ensureGolden(volume, source)));
     expect(new Set(made.map((info) => JSON.stringify(info))).size).toBe(1);
@@ -243,7 +243,7 @@ describe('several services', () => {
     );
     expect(new Set(clones.map((info) => JSON.stringify(info))).size).toBe(2);
     for (const disk of disks) await expectContent({ disk });
-    // Who removes an image has it open, and of two who detach a clone from its parent one finds nothing.
+    // A client that removes an image has it open, and of two that detach a clone from its parent one finds nothing.
     const inTheWay = expect.stringMatching(/in_use|unavailable/) as string;
     const removed = await Promise.allSettled(others.flatMap((other) => disks.map((disk) => other.ensureNoDisk(disk))));
     const refused = removed.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason as unknown] : []));
@@ -254,11 +254,11 @@ describe('several services', () => {
   });
 
   it('clone and remove a golden image at once: either it is in use, or there is no clone', async () => {
-    const other = await ground.backend();
+    const other = await cluster.backend();
     const outcomes = new Set<string>();
     for (let n = 0; n < 12; n++) {
       const [volume, disk] = [await golden(), newDisk()];
-      // The removal takes several steps: the clone meets another of them each time.
+      // The removal takes several steps: the clone meets another step each time.
       const [cloned, removed] = await Promise.allSettled([
         pause(n * 8).then(() => backend.ensureClone({ golden: volume }, disk)),
         other.ensureNoGolden(volume),
@@ -269,7 +269,7 @@ describe('several services', () => {
       expect(await listed(volume)).toMatchObject(isThere ? [{ kind: 'golden' }] : []);
       const another = { ...disk, name: `${disk.name}0` };
       for (const origin of isThere ? [{ golden: volume }] : []) {
-        // The clone is whole, and its golden image is as before.
+        // The clone is complete, and its golden image is as before.
         await expectContent({ disk });
         await backend.ensureClone(origin, disk);
         await backend.ensureClone(origin, another);

@@ -1,8 +1,8 @@
 import type { Extent as RbdExtent, ImageHandle, RbdClient, SourceRef } from '@m2/rbd';
 import { assertTag, StorageError } from '../../storage.port.js';
 import type { Extent, VolumeReader } from '../../storage.port.js';
-import { told } from './errors.js';
-import { spelled } from './names.js';
+import { translateErrors } from './errors.js';
+import { formatRef } from './names.js';
 
 /** Differences are read in parts, so that a large volume needs no more memory than a small one. */
 const windowBytes = 64 * 2 ** 30;
@@ -15,7 +15,7 @@ export class RbdReader implements VolumeReader {
   ) {}
 
   static async open(rbd: RbdClient, ref: SourceRef): Promise<RbdReader> {
-    return new RbdReader(await rbd.openImage(ref, { readOnly: false }), spelled(ref));
+    return new RbdReader(await rbd.openImage(ref, { readOnly: false }), formatRef(ref));
   }
 
   get sizeBytes(): number {
@@ -34,7 +34,7 @@ export class RbdReader implements VolumeReader {
   }
 
   async read(offset: number, length: number): Promise<Buffer> {
-    const bytes = await told(`read ${this.name}`, () => this.handle.read(offset, length));
+    const bytes = await translateErrors(`read ${this.name}`, () => this.handle.read(offset, length));
     if (bytes.length === length) return bytes;
     throw new StorageError(
       'storage.bad_size',
@@ -43,7 +43,7 @@ export class RbdReader implements VolumeReader {
   }
 
   close(): Promise<void> {
-    return told(`close ${this.name}`, () => this.handle.close());
+    return translateErrors(`close ${this.name}`, () => this.handle.close());
   }
 
   /** Differences within the objects that differ. */
@@ -55,7 +55,7 @@ export class RbdReader implements VolumeReader {
 
   private diff(what: Parameters<ImageHandle['diff']>[0], since: string | undefined): Promise<RbdExtent[]> {
     const from = { ...what, ...(since !== undefined && { fromSnap: since }) };
-    return told(`compare ${this.name}`, () => this.handle.diff(from));
+    return translateErrors(`compare ${this.name}`, () => this.handle.diff(from));
   }
 
   /** Of the last object only the part in the volume; nothing of an object after that. */

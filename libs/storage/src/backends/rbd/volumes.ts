@@ -1,8 +1,8 @@
 import type { CallOptions, Feature, ImageInfo, ImageOptions, ImageRef, RbdClient, SourceRef } from '@m2/rbd';
 import { setTimeout as pause } from 'node:timers/promises';
 import { StorageError } from '../../storage.port.js';
-import { hasClones, inUse, isMissing, isRbd, notFound, unless, unlessMissing } from './errors.js';
-import { partialName, spelled, volumeOf } from './names.js';
+import { hasClones, inUse, isMissing, isRbd, notFound, ignoring, undefinedIfMissing } from './errors.js';
+import { partialName, formatRef, volumeOf } from './names.js';
 
 /** Copy-on-write copies whole objects: 200 random writes of 4 KiB cost 528 MiB with the usual 4 MiB, and 179 MiB with 1 MiB. */
 const objectBytes = 2 ** 20;
@@ -52,7 +52,7 @@ export async function imagesOf(rbd: RbdClient, volume: ImageRef): Promise<{ isTh
  * Creates an image under a unique name and renames it last, so an image with its final name is complete. After an error it is removed.
  * Error `exists`: somebody else created it meanwhile.
  */
-export async function makeWhole(
+export async function createComplete(
   rbd: RbdClient,
   ref: ImageRef,
   make: (partial: ImageRef) => Promise<void>,
@@ -70,13 +70,13 @@ export async function makeWhole(
 
 /** Error `storage.in_use`: the snapshot, or one of the image's, has clones that are not flat. */
 export async function assertNoClones(rbd: RbdClient, ref: SourceRef): Promise<void> {
-  const clones = (await unlessMissing(rbd.children(ref))) ?? [];
-  if (clones[0]) throw inUse(spelled(ref), hasClones(clones.length, spelled(clones[0])));
+  const clones = (await undefinedIfMissing(rbd.children(ref))) ?? [];
+  if (clones[0]) throw inUse(formatRef(ref), hasClones(clones.length, formatRef(clones[0])));
 }
 
 /** Removes an image and its snapshots, which must have no clones. Error `busy`: somebody has it open. */
 export async function removeWithSnaps(rbd: RbdClient, ref: ImageRef): Promise<void> {
-  const info = await unlessMissing(rbd.info(ref));
+  const info = await undefinedIfMissing(rbd.info(ref));
   if (info) await removeSnaps(rbd, ref, info);
   await removeImage(rbd, ref);
 }
@@ -87,20 +87,20 @@ export async function removeWithSnaps(rbd: RbdClient, ref: ImageRef): Promise<vo
  */
 export async function removeImage(rbd: RbdClient, ref: ImageRef): Promise<void> {
   for (let attempt = 1; attempt <= 3; attempt++) {
-    await unless('not_found', rbd.remove(ref));
+    await ignoring('not_found', rbd.remove(ref));
     if (!(await imagesOf(rbd, ref)).isThere) return;
   }
   throw new StorageError(
     'storage.unavailable',
-    `${spelled(ref)} stays in the list of images. Remove it with "rbd rm".`,
+    `${formatRef(ref)} stays in the list of images. Remove it with "rbd rm".`,
   );
 }
 
 export async function removeSnaps(rbd: RbdClient, ref: ImageRef, info: ImageInfo): Promise<void> {
   for (const snap of info.snaps.filter(({ kind }) => kind === 'user')) {
     const snapRef = { ...ref, snap: snap.name };
-    if (snap.protected) await unless('invalid', rbd.snapUnprotect(snapRef));
-    await unless('not_found', rbd.snapRemove(snapRef));
+    if (snap.protected) await ignoring('invalid', rbd.snapUnprotect(snapRef));
+    await ignoring('not_found', rbd.snapRemove(snapRef));
   }
 }
 
@@ -117,7 +117,7 @@ export async function copyVerified(
 ): Promise<void> {
   const before = await snapId(rbd, from);
   await rbd.copy(from, to, image, options);
-  if (before !== (await snapId(rbd, from))) throw notFound(`${spelled(from)} any more`);
+  if (before !== (await snapId(rbd, from))) throw notFound(`${formatRef(from)} any more`);
 }
 
 async function snapId(rbd: RbdClient, from: SourceRef): Promise<number | undefined> {
@@ -125,7 +125,7 @@ async function snapId(rbd: RbdClient, from: SourceRef): Promise<number | undefin
   try {
     return (await rbd.info(from)).snaps.find(({ name, kind }) => kind === 'user' && name === from.snap)?.id;
   } catch (error) {
-    if (isMissing(error)) throw notFound(spelled(from));
+    if (isMissing(error)) throw notFound(formatRef(from));
     throw error;
   }
 }

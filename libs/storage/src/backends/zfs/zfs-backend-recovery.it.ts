@@ -8,12 +8,12 @@ import type { DiskVolume, Readable } from '../../storage.port.js';
 import { copySnapshot } from './copy.js';
 import { ZfsBackend } from './zfs-backend.js';
 import { ZfsCommand } from './zfs-command.js';
-import { startZfsPool, whyNoZfs, zfsFuseTurn } from './zfs-pool.fixture.js';
+import { startZfsPool, whyNoZfs, zfsFuseLock } from './zfs-pool.fixture.js';
 import type { ZfsPool } from './zfs-pool.fixture.js';
 
 const reason = await whyNoZfs();
-// Here, and not in a hook, which has its time: whoever has the turn may need minutes.
-const endTurn = reason === undefined ? await zfsFuseTurn() : undefined;
+// Here, and not in a hook with its time limit: the test that has the lock may need minutes.
+const endTurn = reason === undefined ? await zfsFuseLock() : undefined;
 const sizeBytes = 8 * 2 ** 20;
 
 describe.skipIf(reason !== undefined)(`ZFS storage after crashes${reason ? ` (not here: ${reason})` : ''}`, () => {
@@ -156,7 +156,7 @@ describe.skipIf(reason !== undefined)(`ZFS storage after crashes${reason ? ` (no
     const readers = await Promise.all(readables.map((readable) => backend.openReader(readable)));
     await expect(backend.ensureNoTag(disk, 'read')).rejects.toMatchObject({ code: 'storage.in_use' });
     await expect(backend.ensureFlat(disk)).rejects.toMatchObject({ code: 'storage.in_use' });
-    // Somebody else's files are open still: that is no reason not to start.
+    // Somebody else's files are still open: that is no reason not to start.
     await reopen();
     await Promise.all(readers.map((reader) => reader.close()));
     expect(await datasets()).toEqual([path, `${path}@read`]);
@@ -184,7 +184,7 @@ describe.skipIf(reason !== undefined)(`ZFS storage after crashes${reason ? ` (no
     await reopen();
     await backend.health();
     expect(await mine()).toContainEqual({ ...disk, kind: 'disk', sizeBytes, tags: ['before'] });
-    // What was acknowledged is there; what was not may be, in part.
+    // What was acknowledged is there. What was not may be there in part.
     expect((await mine()).find(({ name }) => name === golden(1))?.kind).toBeOneOf([state, undefined]);
     await expect(backend.ensureNoDisk(disk)).rejects.toMatchObject({ code: 'storage.in_use' });
     expect(await backend.ensureAttached(disk)).toEqual(store);

@@ -2,11 +2,11 @@ import { describe } from 'vitest';
 import { describeStorageBackend, openFile } from '../../storage.conformance.js';
 import type { StorageHarness } from '../../storage.conformance.js';
 import { ZfsBackend } from './zfs-backend.js';
-import { startZfsPool, whyNoZfs, zfsFuseTurn } from './zfs-pool.fixture.js';
+import { startZfsPool, whyNoZfs, zfsFuseLock } from './zfs-pool.fixture.js';
 
 const reason = await whyNoZfs();
-// Here, and not in a hook, which has its time: whoever has the turn may need minutes.
-const endTurn = reason === undefined ? await zfsFuseTurn() : undefined;
+// Here, and not in a hook with its time limit: the test that has the lock may need minutes.
+const endTurn = reason === undefined ? await zfsFuseLock() : undefined;
 
 describe.skipIf(reason !== undefined)(`on zfs-fuse${reason ? ` (not here: ${reason})` : ''}`, () => {
   describeStorageBackend('ZFS', async (): Promise<StorageHarness> => {

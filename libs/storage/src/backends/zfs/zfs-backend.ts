@@ -3,7 +3,7 @@ import { open, stat } from 'node:fs/promises';
 import { withDeadline } from '../deadline.js';
 import { ownDirectory } from '../directory-owner.js';
 import { attached, existsDifferently, notFound, noTag } from '../volume-errors.js';
-import { Locks } from '../locks.js';
+import { Locks } from '@m2/locks';
 import { probeStorage } from '../probe.js';
 import { assertTag, assertVolumeName, asStorageError, StorageError } from '../../storage.port.js';
 import type {

@@ -38,7 +38,7 @@ export async function whyNoZfs(): Promise<string | undefined> {
  * Waits until no other test uses zfs-fuse: its socket (/var/run/zfs/zfs_socket) exists once per machine. Call it where no test's timeout
  * runs. The lock is the kernel's, and ends with this process at the latest.
  */
-export async function zfsFuseTurn(): Promise<() => Promise<void>> {
+export async function zfsFuseLock(): Promise<() => Promise<void>> {
   const holder = spawn('flock', [lockFile, 'cat'], { stdio: ['pipe', 'pipe', 'inherit'] });
   const closed = once(holder, 'close');
   holder.stdin.write('\n');

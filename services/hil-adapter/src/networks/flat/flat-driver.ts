@@ -1,9 +1,8 @@
 import { NetworkError, type Attachment, type NetworkDriver } from '../network.port.js';
 
 /**
- * One network that every node is cabled to, always. **It isolates nobody**: a node reaches every other node, and who detaches
- * from it stays in it. It is for a lab, or for machines of one owner. It only sees to it that nobody asks for a network that
- * is not there, and keeps no state, as there is none.
+ * One network that every node is always cabled to. **It isolates nobody**: a node reaches every other node, and stays in the network when
+ * it is detached. It is for a lab, or for machines of one owner. The driver only refuses networks that do not exist, and has no state.
  */
 export class FlatNetworkDriver implements NetworkDriver {
   readonly isolates = false;

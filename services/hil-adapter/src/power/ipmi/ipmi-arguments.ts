@@ -14,7 +14,7 @@ function refuse(field: string, rule: string): never {
   throw new PowerError('request.invalid', `The BMC's ${field} ${rule}. Correct it in the node's registration.`);
 }
 
-/** Refuses (`request.invalid`) an address that has a value which ipmitool could take for something else. */
+/** Refuses (`request.invalid`) an address with a value that ipmitool could misread. */
 export function checkBmc(bmc: BmcAddress): void {
   const { address, port } = bmc;
   if (isIP(address) === 0 && (address.length > 253 || !hostName.test(address))) {
@@ -29,8 +29,8 @@ export function checkBmc(bmc: BmcAddress): void {
 }
 
 /**
- * How often ipmitool repeats what was not answered. Measured with ipmitool 1.8.19 and `-N 1`: with `-R n` a BMC that is
- * not there is given up after n·(n+1) seconds. So: as many tries as fit well into the time that is left.
+ * How often ipmitool repeats an unanswered request. Measured with ipmitool 1.8.19 and `-N 1`: with `-R n` it gives up on a BMC that is not
+ * there after n·(n+1) seconds. So: as many tries as fit well into the remaining time.
  */
 export function retriesWithin(milliseconds: number): number {
   return [4, 3, 2].find((tries) => tries * (tries + 1) * 1000 < milliseconds * 0.8) ?? 1;
@@ -39,10 +39,10 @@ export function retriesWithin(milliseconds: number): number {
 /**
  * One ipmitool that opens one session and executes the commands that it reads from `fifo`, one per line.
  *
- * - `exec` of a FIFO and not `shell`: at the end of its input `shell` spins for ever, so that our death would leave a process
- *   that eats a core; `exec` logs out and ends.
- * - `stdbuf -oL`, because ipmitool would hold the answers back until its end when its output is a pipe.
- * - `-v`, because without it a wrong password, a wrong cipher suite and a dead BMC all give the same sentence.
+ * - `exec` of a FIFO and not `shell`: at the end of its input `shell` loops for ever, so our death would leave a process that
+ *   uses a whole core; `exec` logs out and ends.
+ * - `stdbuf -oL`, because ipmitool buffers its answers until its end when its output is a pipe.
+ * - `-v`, because without it a wrong password, a wrong cipher suite and a dead BMC all give the same message.
  * - `-C`, because without it ipmitool asks for the BMC's suites first, which takes 10 seconds on some.
  */
 export function ipmitoolCommand(
@@ -57,8 +57,8 @@ export function ipmitoolCommand(
 }
 
 /**
- * The password goes by environment (`-E`), which only this user and root can read, and not by a file (`-f`): a file would stay
- * on disk when we are killed. The rest is what ipmitool needs and nothing of ours. `home`: see ipmi-home.ts.
+ * The password goes by environment (`-E`), which only this user and root can read, and not by a file (`-f`): a file would stay on disk when
+ * we are killed. The rest is what ipmitool needs, without our own environment. `home`: see ipmi-home.ts.
  */
 export function ipmitoolEnvironment(bmc: BmcAddress, home: string): NodeJS.ProcessEnv {
   return {

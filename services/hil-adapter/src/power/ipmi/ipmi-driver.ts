@@ -14,7 +14,7 @@ import { IpmiSession, SuiteRefused } from './ipmi-session.js';
 import { Turnstile } from './turnstile.js';
 
 export interface IpmiDriverOptions {
-  /** BMCs that are talked to at the same time. A session waits for its BMC nearly all the time and holds 5 MB. */
+  /** The most BMCs with a session at the same time. A session mostly waits for its BMC, and holds 5 MB. */
   concurrency?: number;
   /** Milliseconds between two readings of the power state. */
   pollMs?: number;
@@ -85,7 +85,7 @@ export class IpmiDriver implements PowerDriver {
 
   #atHome(): Promise<IpmiHome> {
     this.#home ??= IpmiHome.make(this.#directory).catch((error: unknown) => {
-      // A full disk now is no reason to fail for ever.
+      // A full disk now must not mean an error for ever.
       this.#home = undefined;
       throw error;
     });
@@ -135,14 +135,14 @@ export class IpmiDriver implements PowerDriver {
     }
     throw new PowerError(
       'bmc.protocol',
-      `The BMC at ${where} takes none of the cipher suites ${suites.join(', ')}. ` +
+      `The BMC at ${where} accepts none of the cipher suites ${suites.join(', ')}. ` +
         'Give the ones it has in the node\'s registration ("ipmitool channel getciphers ipmi" lists them).',
     );
   }
 
   /**
-   * Reads until the state was seen `times` in a row, for as long as the call may last. The BMC's "done" counts for nothing: some
-   * say so and do nothing, and only the readings tell that from a BMC that is slow to answer.
+   * Reads until the state was seen `times` in a row, for as long as the call may last. The BMC's "done" does not count: some say so and do
+   * nothing, and only the readings distinguish that from a slow BMC.
    */
   async #observe({ session, where, signal }: Conversation, wanted: PowerState, times: number): Promise<void> {
     let readings = 0;
@@ -163,7 +163,7 @@ export class IpmiDriver implements PowerDriver {
     }
   }
 
-  /** One signal for all that can end a call early; its reason is the `PowerError` to reject with. */
+  /** One signal for everything that can end a call early; its reason is the `PowerError` to reject with. */
   #limits(where: string, { deadlineMs, signal: cancelled }: PowerCall) {
     const limit = new AbortController();
     const onTime = () => {

@@ -7,12 +7,12 @@ import { promisify } from 'node:util';
 const run = promisify(execFile);
 
 /**
- * A home directory for ipmitool, and in it the FIFOs that its commands come through.
+ * A home directory for ipmitool, with the FIFOs for its commands.
  *
- * - At each start ipmitool parses IANA's list of enterprise numbers (4.7 MB, 25 ms of CPU) only to print vendors' names. A list
- *   in its home directory comes first, so a list of one entry makes a session seven times cheaper; an empty one is an error.
+ * - At each start ipmitool parses IANA's list of enterprise numbers (4.7 MB, 25 ms of CPU) only to print vendors' names. It
+ *   prefers a list in its home directory, so a list of one entry makes a session seven times cheaper; an empty one is an error.
  * - Node gives a child a socket as standard input, and a socket cannot be opened by a name, which is what `ipmitool exec` does.
- *   A FIFO is made by a process, so FIFOs are used again and again.
+ *   Making a FIFO takes a process, so FIFOs are reused.
  */
 export class IpmiHome {
   readonly #idle: string[] = [];
@@ -20,7 +20,7 @@ export class IpmiHome {
 
   private constructor(readonly path: string) {}
 
-  /** In `directory`, which is ours alone: what an earlier life left there when it was killed is removed. Absent: a new temporary one. */
+  /** In `directory`, which must be ours alone: it is cleared of what a killed process left. Absent: a new temporary one. */
   static async make(directory?: string): Promise<IpmiHome> {
     if (directory) await rm(directory, { recursive: true, force: true });
     const path = directory ?? (await mkdtemp(join(tmpdir(), 'm2-ipmi-')));
@@ -30,7 +30,7 @@ export class IpmiHome {
     return new IpmiHome(path);
   }
 
-  /** The path of a FIFO that nobody uses, until it is given back. */
+  /** The path of an unused FIFO, reserved until it is given back. */
   async takeFifo(): Promise<string> {
     const idle = this.#idle.pop();
     if (idle) return idle;

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { nextBootFromNetwork, powerOff, powerOn, readPower, sessionFailure } from './ipmi-output.js';
 
-/** What ipmitool 1.8.19 prints, as it was seen. */
+/** Output of ipmitool 1.8.19. */
 const opened = `Loading IANA PEN Registry...
 Running Get VSO Capabilities my_addr 0x20, transit 0, target 0x20
 Invalid completion code received: Invalid command

@@ -1,8 +1,8 @@
 import type { PowerState } from '../power.port.js';
 
 /**
- * A line for ipmitool, and how its answer looks (lib/ipmi_chassis.c of ipmitool 1.8.19). Success is the one line on
- * standard output and nothing else; `refused` and `unanswered` are lines on standard error.
+ * A line for ipmitool, and what its answer looks like (lib/ipmi_chassis.c of ipmitool 1.8.19). Success is this one line on standard output
+ * and nothing else; `refused` and `unanswered` are lines on standard error.
  */
 export interface IpmiCommand<Answer> {
   line: string;
@@ -43,8 +43,8 @@ export const powerOn = control('on', 'Up/On');
 export const powerOff = control('off', 'Down/Off');
 
 /**
- * The next boot, and only that one, from the network. ipmitool sets parameters 0 (set in progress) and 4 (acknowledge) on the
- * way, which some BMCs do not have; parameter 5, the boot flags, decides (IPMI 2.0 section 28.13).
+ * The next boot, and only that one, from the network. ipmitool also sets parameters 0 (set in progress) and 4 (acknowledge), which some
+ * BMCs do not have; parameter 5, the boot flags, decides (IPMI 2.0 section 28.13).
  */
 export const nextBootFromNetwork = (firmware: 'bios' | 'uefi'): IpmiCommand<true> => ({
   line: firmware === 'uefi' ? 'chassis bootdev pxe options=efiboot' : 'chassis bootdev pxe',

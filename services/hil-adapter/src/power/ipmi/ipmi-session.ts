@@ -8,12 +8,12 @@ import { sessionFailure, type IpmiCommand } from './ipmi-output.js';
 /** The BMC does not know the cipher suite: another one may work. */
 export class SuiteRefused extends Error {}
 
-/** What is kept of ipmitool's complaints: the newest part, enough for any sentence of it. */
+/** How much of ipmitool's error output is kept: the newest part, enough for any message. */
 const KEPT = 4096;
 
 /**
- * One ipmitool process with one session at a BMC, talked to line by line, one question at a time. So commands that belong
- * together cost one login, and a command that was refused stops us before the next one is sent.
+ * One ipmitool process with one session at a BMC, which gets one command line at a time. So commands that belong together cost one login,
+ * and a refused command stops us before the next one is sent.
  */
 export class IpmiSession {
   readonly #child: ChildProcessByStdio<null, Readable, Readable>;
@@ -34,7 +34,7 @@ export class IpmiSession {
     signal: AbortSignal,
   ) {
     const { file, args } = ipmitoolCommand(bmc, suite, tries, fifo);
-    // For reading too, so that opening does not wait for ipmitool. When we die, the kernel closes it and ipmitool ends.
+    // Opened for reading, too, so that opening does not wait for ipmitool. When we die, the kernel closes it and ipmitool ends.
     this.#fifo = openSync(fifo, 'r+');
     this.#where = `${bmc.address} port ${bmc.port}`;
     this.#child = spawn(file, args, { env: ipmitoolEnvironment(bmc, home), stdio: ['ignore', 'pipe', 'pipe'] });
@@ -91,7 +91,7 @@ export class IpmiSession {
     });
   }
 
-  /** Logs out, so that the BMC has its session slot back, and waits for the end of the process. */
+  /** Logs out, so that the BMC's session slot is free again, and waits for the end of the process. */
   async close(): Promise<void> {
     closeSync(this.#fifo);
     await this.#ended;

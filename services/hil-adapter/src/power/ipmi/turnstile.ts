@@ -3,14 +3,14 @@ interface Waiting {
   enter(): void;
 }
 
-/** Lets work in: one at a time per key, at most `limit` at a time in all, first come first served. */
+/** Lets work in: one at a time per key, at most `limit` at a time in total, first come first served. */
 export class Turnstile {
   readonly #busy = new Set<string>();
   #waiting: Waiting[] = [];
 
   constructor(private readonly limit: number) {}
 
-  /** Rejects with the signal's reason when it aborts before the turn has come; running work is left to watch the signal. */
+  /** Rejects with the signal's reason when it aborts before the work has begun. Running work must watch the signal itself. */
   async pass<T>(key: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     await this.#turn(key, signal);
     try {

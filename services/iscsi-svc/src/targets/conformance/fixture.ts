@@ -13,15 +13,15 @@ export interface TestDisks {
   /** Returns the path. */
   create(pool: string, id: string): Promise<string>;
   remove(path: string): Promise<void>;
-  /** Another one, at the path of one that was removed. */
+  /** A new one at the path of one that was removed. */
   replace(path: string): Promise<void>;
 }
 
-/** A driver's own part of the suite: one for each test, with hardware of its own. */
+/** A driver's own part of the suite: one for each test, with its own hardware. */
 export interface TargetHarness {
   /** Absent: files in the directory of the test. */
   disks?: TestDisks;
-  /** Opens a driver. After the close() of the one before it is what a restart of the service is. */
+  /** Opens a driver. After the close() of an earlier one it is a restart of the service. */
   open(): Promise<TargetDriver>;
   /** The process that serves a pool. */
   processOf(pool: string): number;
@@ -33,7 +33,7 @@ export const IMAGE_BYTES = 2 * 1024 * 1024;
 /** Status class and detail of a login response (RFC 7143 section 11.13.5). */
 export const LOGIN_REFUSED = { auth: 0x0201, notFound: 0x0203 };
 
-/** What each test of the suite has at hand: a driver, exports of copies of an image, initiators that end with the test. */
+/** What each test of the suite gets: a driver, exports of copies of an image, initiators that end with the test. */
 export class TargetFixture {
   dir!: string;
   harness!: TargetHarness;
@@ -50,7 +50,7 @@ export class TargetFixture {
     });
     afterEach(async () => {
       for (const initiator of this.initiators.splice(0)) initiator.close();
-      // The hardware first, so that nothing is left even when the driver hangs; again for what it started meanwhile.
+      // The hardware first, so that nothing is left even when the driver hangs; again for what the driver started meanwhile.
       await this.harness.stop();
       await this.driver.close();
       await this.harness.stop();
@@ -58,7 +58,7 @@ export class TargetFixture {
     });
   }
 
-  /** An export of a copy of the image, not made yet. */
+  /** An export of a copy of the image, not created yet. */
   async newSpec(pool = 'tenant-a', readOnly = false): Promise<ExportSpec> {
     const id = randomUUID();
     const path = await this.disks.create(pool, id);
@@ -77,7 +77,7 @@ export class TargetFixture {
     return this.harness.disks ?? plainFiles(this.dir);
   }
 
-  /** Gives a disk new content behind the back of its target. */
+  /** Replaces the content of a disk without telling its target. */
   async fill(path: string, content: Buffer): Promise<void> {
     await writeFile(path, content, { flag: 'r+' });
   }
@@ -105,7 +105,7 @@ export class TargetFixture {
     this.driver = await this.harness.open();
   }
 
-  /** Kills what serves the pool and waits until the driver has said so. */
+  /** Kills what serves the pool and waits until the driver has reported it. */
   async crash(pool: string): Promise<void> {
     const lost = vi.fn<(pool: string) => void>();
     this.driver.onInstanceLost(lost);

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 
-/** A port that was free just now, with room for `count` after it; of these, some may be in use. */
+/** A port that was free just now, with room for `count` after it; some of these may be in use. */
 export async function freePorts(count: number): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');

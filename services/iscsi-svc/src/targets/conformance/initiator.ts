@@ -4,8 +4,8 @@ import { connect, type Socket } from 'node:net';
 import type { Portal } from '../target.port.js';
 
 /**
- * An iSCSI initiator of the least that the tests need (RFC 7143): login, with CHAP or without, and READ(10). Unlike the
- * programs of libiscsi it can hold a session open, send what no honest initiator sends, and stop reading.
+ * A minimal iSCSI initiator (RFC 7143) for the tests: login, with CHAP or without, and READ(10). Unlike the programs of libiscsi it can
+ * hold a session open, send what no honest initiator sends, and stop reading.
  */
 export interface Login {
   portal: Portal;
@@ -45,7 +45,7 @@ export class Initiator {
     const self = new Initiator(socket);
     try {
       await self.negotiate(iqn, initiator, chap, alias);
-      // The first command of a session is answered with "power on occurred" (SAM-5, unit attention).
+      // The first command of a session gets "power on occurred" (SAM-5, unit attention).
       self.send(Buffer.alloc(6), 0);
       await self.answer();
       return self;
@@ -66,7 +66,7 @@ export class Initiator {
     return this.answer();
   }
 
-  /** Asks for more than TCP holds and reads nothing of it, as a node whose power was cut. */
+  /** Asks for more than TCP buffers and reads nothing of it, like a node whose power was cut. */
   stall(reads: number, blocks: number): void {
     this.socket.pause();
     for (let i = 0; i < reads; i++) this.sendRead(0, blocks);
@@ -97,7 +97,7 @@ export class Initiator {
     this.send(cdb, blocks * BLOCK_BYTES);
   }
 
-  /** A SCSI command to LUN 1 that expects so much data back. */
+  /** A SCSI command to LUN 1 that expects this much data. */
   private send(cdb: Buffer, expected: number): void {
     const header = this.header(0x01, 0xc0, 0);
     header[9] = 1;

@@ -42,7 +42,7 @@ export function loginSuite(t: TargetFixture): void {
       await refused({ chap: other.chap! }, LOGIN_REFUSED.auth);
       await refused({ chap: undefined }, LOGIN_REFUSED.auth);
       await refused({ initiator: `${login.initiator}0` }, LOGIN_REFUSED.notFound);
-      // Everything of another export's initiator, who is on the same address.
+      // Name, user and secret of another export's initiator, from the same address.
       await refused({ initiator: other.initiator, chap: other.chap! }, LOGIN_REFUSED.notFound);
       await expect(libiscsi('iscsi-inq', { ...login, chap: { user, secret: 'wrong-secret-1' } })).rejects.toThrow(
         'Authentication',

@@ -34,7 +34,7 @@ export function removalSuite(t: TargetFixture): void {
       const login = await t.ensure(spec);
       const session = await t.logIn(login);
       session.stall(64, 4096);
-      // As much as TCP takes: then the target waits for an acknowledgement that does not come.
+      // As much as TCP buffers: then the target waits for an acknowledgement that does not come.
       const queued = [-1, 0];
       await vi.waitFor(
         () => {

@@ -20,7 +20,7 @@ export function survivalSuite(t: TargetFixture): void {
       async (command) => {
         const [mine, other] = [await t.ensure(await t.newSpec()), await t.ensure(await t.newSpec())];
         const serving = t.harness.processOf('tenant-a');
-        // What it thinks of the answers is not asked here; that it ran is.
+        // Its verdict does not matter here, only that it ran.
         const report = await libiscsi('iscsi-test-cu', mine, ['--dataloss', '-n', '-t', `ALL.${command}.ZeroBlocks`]);
         expect(report).toMatch(/tests +1 +1 /);
         await t.expectServed(other);

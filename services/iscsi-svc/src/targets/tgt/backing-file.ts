@@ -12,10 +12,10 @@ const run = promisify(execFile);
 const DEADLINE_MS = 10_000;
 
 /**
- * Looks at the backing store before tgtd does: tgtd opens it on its only event loop, so storage that hangs would stop all
- * targets of the pool; and where it may not write it exports read-only without a word (usr/bs_rdwr.c, bs_rdwr_open).
- * Opens it as tgtd will, in a process that can be left behind: a file of a FUSE daemon that hangs would block a thread of
- * ours for ever, and all file system calls of Node share four. Throws `target.no_backing`.
+ * Checks the backing store before tgtd does. tgtd opens it on its only event loop, so storage that hangs would block all targets of the
+ * pool; and where it may not write, it exports read-only without an error (usr/bs_rdwr.c, bs_rdwr_open). Opens it as tgtd will, in a
+ * process that can be abandoned: a file of a hanging FUSE daemon would block a thread of ours for ever, and all file system calls of Node
+ * share four. Throws `target.no_backing`.
  */
 export async function checkBacking({ backing: { path }, readOnly }: ExportSpec): Promise<void> {
   const opened = [
@@ -27,7 +27,7 @@ export async function checkBacking({ backing: { path }, readOnly }: ExportSpec):
   ];
   const env = { PATH: process.env['PATH'], LC_ALL: 'C' };
   try {
-    // The deadline twice: a process that waits for a disk may not die even of SIGKILL.
+    // The deadline twice: a process that waits for a disk may not even die of SIGKILL.
     await inTime(run('dd', opened, { env, timeout: DEADLINE_MS, killSignal: 'SIGKILL' }));
   } catch (error) {
     const { stderr, message } = error as Error & { stderr?: string };
@@ -44,7 +44,7 @@ export function noBacking(path: string, cause: unknown): TargetError {
   );
 }
 
-/** What a process has open, and what is mounted, at one moment. Nothing here touches the files: those may hang. */
+/** The files that a process has open, and what is mounted, at one moment. Nothing here touches the files: those may hang. */
 export interface OpenFiles {
   pid: number;
   /** The number of the descriptor, by the path that it was opened with. */
@@ -66,14 +66,14 @@ export async function openFiles(pid: number): Promise<OpenFiles> {
 }
 
 /**
- * True when the file that is open is the one that the path names now. It is not after the file was replaced, or after the
- * daemon behind a FUSE file died and came back: the LUN looks right then, and every read of it fails.
+ * True when the open file is the one that the path names now. It is not after the file was replaced, or after the daemon behind a FUSE file
+ * died and came back: the LUN looks right then, and every read of it fails.
  */
 export async function holdsFile({ pid, descriptors, mounts }: OpenFiles, path: string): Promise<boolean> {
   try {
     const mount = mounts.get(path);
     if (mount !== undefined) {
-      // A file that is a mount of its own, as FUSE exports are. Its mount says which one it is without asking its daemon.
+      // A file that is a mount itself, as FUSE exports are. Its mount identifies it without asking its daemon.
       const fd = descriptors.get(path);
       return fd !== undefined && (await mountOf(pid, fd)) === mount;
     }

@@ -3,9 +3,9 @@ import { isAbsolute } from 'node:path';
 import { TargetError, type ExportSpec } from '../target.port.js';
 import { checkValue } from './tgt-protocol.js';
 
-/** RFC 3720 section 3.2.6.3.1, in the one case that tgtd compares (it uses strcmp). */
+/** RFC 3720 section 3.2.6.3.1, in lower case only: tgtd compares with strcmp. */
 const INITIATOR = /^iqn\.\d{4}-\d{2}\.[a-z0-9._:-]+$/;
-/** As above, without the underscore: tgtd refuses it in the name of a target (usr/target.c, tgt_target_create). */
+/** As above, without the underscore: tgtd refuses it in a target's name (usr/target.c, tgt_target_create). */
 const TARGET = /^iqn\.\d{4}-\d{2}\.[a-z0-9.:-]+$/;
 const MAX_NAME = 223;
 
@@ -19,7 +19,7 @@ export function checkSpec({ pool, iqn, initiator, chap, backing }: ExportSpec): 
   checkValue('pool', pool);
   checkIqn(iqn);
   if (!INITIATOR.test(initiator) || initiator.length > MAX_NAME) {
-    throw invalid('the initiator is no IQN: use iqn.YYYY-MM.domain:name in lower case');
+    throw invalid('the initiator is not an IQN: use iqn.YYYY-MM.domain:name in lower case');
   }
   if (!/^[!-~]{1,255}$/.test(checkValue('CHAP user', chap.user)))
     throw invalid('the CHAP user must be printable ASCII');
@@ -36,15 +36,15 @@ export function checkSpec({ pool, iqn, initiator, chap, backing }: ExportSpec): 
 export function checkIqn(iqn: string): void {
   if (!TARGET.test(iqn) || iqn.length > MAX_NAME) {
     throw invalid(
-      'the target is no IQN that tgt takes: use iqn.YYYY-MM.domain:name with a-z, 0-9, dots, dashes and colons',
+      'the target is not an IQN that tgt accepts: use iqn.YYYY-MM.domain:name with a-z, 0-9, dots, dashes and colons',
     );
   }
 }
 
 /**
- * How the LUN names itself (INQUIRY, VPD pages 80h and 83h). By default tgtd derives that from the target's number: disks
- * of two tgtd would have the same name, which multipath takes for two ways to one disk, and a disk would change its name
- * when it is put back after a crash.
+ * The LUN's identity (INQUIRY, VPD pages 80h and 83h). By default tgtd derives it from the target's number: then disks of two tgtd would
+ * have the same identity, which multipath takes for two paths to one disk, and a disk would change its identity when it is put back after a
+ * crash.
  */
 export function scsiIdentity(iqn: string): Record<string, string> {
   const digest = createHash('sha256').update(iqn).digest('hex');

@@ -5,7 +5,7 @@ import { decodeReply, encodeRequest, replyError, type TgtReply, type TgtRequest 
 /** Opening a LUN waits for the medium; everything else takes less than a millisecond. */
 const DEADLINE_MS = 10_000;
 
-/** Speaks to one tgtd over its management socket, without a process and without state: one connection per request. */
+/** Talks to one tgtd over its management socket, without a process and without state: one connection per request. */
 export class TgtClient {
   constructor(
     readonly socketPath: string,
@@ -13,9 +13,8 @@ export class TgtClient {
   ) {}
 
   /**
-   * Sends one request and returns the reply's text.
-   * Throws `target.unreachable` when nobody answers in time (what was asked may still happen), and the code of tgtd's own
-   * error otherwise.
+   * Sends one request and returns the reply's text. Throws `target.unreachable` when there is no answer in time (the request may still be
+   * executed), and else the code of tgtd's own error.
    */
   async call(request: TgtRequest): Promise<string> {
     const { error, text } = await this.exchange(encodeRequest(request));
@@ -23,12 +22,12 @@ export class TgtClient {
     return text;
   }
 
-  /** Like `call`, for a thing that may be gone already: true when it was there. */
+  /** Like `call`, for a thing that may be gone already: returns whether it was there. */
   async callIfThere(request: TgtRequest): Promise<boolean> {
     return this.callUnless('target.not_found', request);
   }
 
-  /** Like `call`, for a thing that may exist already: true when it was made now. */
+  /** Like `call`, for a thing that may exist already: returns whether it was created now. */
   async callIfNew(request: TgtRequest): Promise<boolean> {
     return this.callUnless('target.exists', request);
   }
@@ -62,7 +61,7 @@ export class TgtClient {
       if (reply) resolve(reply);
       else unreachable('went away before it answered');
     });
-    // In one piece: tgtd waits for the rest of a request for ever. No end(): it does not read while it answers.
+    // In one piece: tgtd waits for the rest of a request for ever. No end(): tgtd does not read while it answers.
     socket.write(bytes);
     return promise;
   }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { Turns } from '../../turns.js';
+import { Locks } from '@m2/locks';
 import { TargetError, type ExportSpec, type ObservedExport, type Portal, type TargetDriver } from '../target.port.js';
 import { checkIqn, checkSpec } from './export-values.js';
 import { holdsFile, openFiles } from './backing-file.js';
@@ -15,13 +15,13 @@ import {
 import type { TgtInstance } from './tgt-instance.js';
 import { stopAllTgtd, TgtPool, type TgtConfig } from './tgt-pool.js';
 
-/** Exports files through tgtd (package tgt): a process per pool, spoken to over its management socket. */
+/** Exports files through tgtd (package tgt): one process per pool, controlled over its management socket. */
 export class TgtDriver implements TargetDriver {
-  /** Of each pool. */
-  private readonly turns = new Turns();
-  /** Digests of the secrets that this process gave to each tgtd, which keeps them to itself. */
+  /** One lock per pool. */
+  private readonly locks = new Locks();
+  /** Digests of the secrets that this process gave to each tgtd, which does not show them. */
   private readonly secrets = new WeakMap<TgtInstance, Map<string, string>>();
-  /** The exports that each pool should have: while its tgtd is dead, nobody else knows whether any is left. */
+  /** The exports that each pool should have: while its tgtd is dead, nothing else tells whether any is left. */
   private readonly expected = new Map<string, Set<string>>();
 
   private constructor(
@@ -30,8 +30,8 @@ export class TgtDriver implements TargetDriver {
   ) {}
 
   /**
-   * Takes over the tgtd that run already with this state directory. One driver per state directory at a time.
-   * Throws `target.invalid_value` for a configuration that cannot work.
+   * Takes over the tgtd processes that run with this state directory. One driver per state directory at a time. Throws
+   * `target.invalid_value` for a configuration that cannot work.
    */
   static async open(config: TgtConfig): Promise<TgtDriver> {
     return new TgtDriver(config, await TgtPool.open(config));
@@ -91,7 +91,7 @@ export class TgtDriver implements TargetDriver {
   }
 
   async close(): Promise<void> {
-    await this.turns.settled();
+    await this.locks.settled();
     await this.pool.close();
   }
 
@@ -106,14 +106,14 @@ export class TgtDriver implements TargetDriver {
     const secrets = this.secrets.get(instance) ?? new Map<string, string>();
     this.secrets.set(instance, secrets);
     const secret = createHash('sha256').update(`${spec.chap.user}\0${spec.chap.secret}`).digest('hex');
-    // Try first, look then: a new export, the common case, costs no listing, whose length grows with the pool.
+    // Creates first and looks only on failure: a new export, the common case, needs no listing, whose length grows with the pool.
     if (!(await createTarget(client, spec))) {
       const found = (await listTargets(client)).filter(({ iqn }) => iqn === spec.iqn);
       const right = found.length === 1 && isAsSpecified(found[0]!, spec) ? found[0] : undefined;
       if (right && (await holdsFile(await openFiles(instance.pid), spec.backing.path))) {
         if (secrets.get(spec.iqn) !== secret) await replaceSecret(client, right.tid, spec);
       } else {
-        // Half made, or different: made again rather than edited, so that there is one order of steps to trust.
+        // Incomplete or different: created again rather than edited, so that there is only one order of steps.
         await this.removeTarget(instance, spec.iqn);
         if (!(await createTarget(client, spec))) {
           throw new TargetError('target.exists', `tgtd ${instance.pid} has another target of this name: ${spec.iqn}`);
@@ -129,9 +129,9 @@ export class TgtDriver implements TargetDriver {
   }
 
   /**
-   * Ends a tgtd that hangs, or cannot let go of a session: the initiator died with data on the way to it, so that tgtd
-   * waits for TCP to give up (a quarter of an hour), or storage does not finish a command. The pool's other exports come
-   * back as after any death, and their initiators with them; a disk that two nodes have written to does not.
+   * Ends a tgtd that hangs, or cannot end a session: the initiator died with data on the way to it, so that tgtd waits for TCP to give up
+   * (a quarter of an hour), or storage does not finish a command. The pool's other exports and their initiators come back as after any
+   * crash; a disk that two nodes have written to does not.
    */
   private async abandon(instance: TgtInstance): Promise<void> {
     await instance.kill();
@@ -148,7 +148,7 @@ export class TgtDriver implements TargetDriver {
       const observed: ObservedExport[] = [];
       for (const { tid, iqn, luns, acl, accounts, sessions } of targets) {
         const path = luns.find(({ lun }) => lun === 1)?.path ?? null;
-        // From a request of its own: in the listing, initiators write into this part.
+        // In a separate request: in the listing, initiators write into this part.
         const connections = sessions > 0 ? await listConnections(instance.client, tid) : [];
         observed.push({
           iqn,
@@ -162,7 +162,7 @@ export class TgtDriver implements TargetDriver {
       }
       return observed;
     } catch (error) {
-      // One tgtd that hangs must not hide all others; whoever wants an export of it is told.
+      // A tgtd that hangs must not hide the others. Whoever wants an export of it gets the error.
       if (error instanceof TargetError && error.code === 'target.unreachable') return [];
       throw error;
     }
@@ -175,7 +175,7 @@ export class TgtDriver implements TargetDriver {
   }
 
   private inTurn<Result>(pool: string, work: () => Promise<Result>): Promise<Result> {
-    return this.turns.take(pool, () =>
+    return this.locks.exclusive(pool, () =>
       work().catch(async (error: unknown) => {
         if (error instanceof TargetError && error.code === 'target.unreachable') await this.endHung(pool);
         throw error;
@@ -184,8 +184,8 @@ export class TgtDriver implements TargetDriver {
   }
 
   /**
-   * A tgtd that was asked in vain is dead, or its only thread for all targets hangs and never comes back. Either way it is
-   * reported as lost now, and started again when an export is put back.
+   * A tgtd that did not answer is dead, or its only thread for all targets hangs and never comes back. Either way it is reported as lost
+   * now, and started again when an export is put back.
    */
   private async endHung(pool: string): Promise<void> {
     const instance = this.pool.find(pool);

@@ -6,16 +6,16 @@ import type { TgtClient } from './tgt-client.js';
 import { parseConnections, parseTargets, type ListedConnection, type ListedTarget } from './tgt-listing.js';
 import { scsiIdentity } from './export-values.js';
 
-/** How long sessions may take to end: I/O that is under way at the medium is waited for. */
+/** How long sessions may take to end: I/O in progress at the medium is waited for. */
 const CUT_DEADLINE_MS = 5_000;
 
 /**
- * The back-end. Not `aio`, although it needs no threads: it answers SYNCHRONIZE CACHE without doing anything
- * (usr/bs_aio.c), so what a node has flushed would be lost with the machine, or with the daemon behind a FUSE file.
+ * The back-end. Not `aio`, although it needs no threads: it answers SYNCHRONIZE CACHE without doing anything (usr/bs_aio.c), so flushed
+ * writes would be lost with the machine, or with the daemon behind a FUSE file.
  */
 const BACKEND = 'rdwr';
 
-/** Numbers are never used twice: a login that is half done keeps the number, and would end in another's target. */
+/** Numbers are never used twice: an unfinished login keeps the number, and would end in another's target. */
 const newTid = () => randomInt(1, 2 ** 31 - 1);
 
 export async function listTargets(client: TgtClient): Promise<ListedTarget[]> {
@@ -26,7 +26,7 @@ export async function listConnections(client: TgtClient, tid: number): Promise<L
   return parseConnections(await client.call({ mode: 'connection', op: 'show', tid }));
 }
 
-/** Makes the target of an export; false, and nothing done, when tgtd has one of its name. */
+/** Creates the target of an export; returns false, and does nothing, when tgtd has one with its name. */
 export async function createTarget(client: TgtClient, spec: ExportSpec): Promise<boolean> {
   await checkBacking(spec);
   const tid = newTid();
@@ -35,18 +35,18 @@ export async function createTarget(client: TgtClient, spec: ExportSpec): Promise
   try {
     await addLun(client, tid, spec);
     await addAccount(client, tid, spec);
-    // Last, because it opens the door: a target without an ACL entry admits nobody, but a target without an account
-    // admits without CHAP.
+    // The ACL goes last, because it lets initiators in: a target without an ACL entry admits nobody, but a target without an account admits
+    // without CHAP.
     await client.call({ mode: 'target', op: 'bind', tid, params: { 'initiator-name': spec.initiator } });
     return true;
   } catch (error) {
-    // Half made it admits nobody, but it would hold the backing store open. If this fails too, the next try repairs it.
+    // An incomplete target admits nobody, but it would keep the backing store open. If this fails, too, the next attempt repairs it.
     await client.callIfThere({ mode: 'target', op: 'delete', tid }).catch(() => undefined);
     throw error;
   }
 }
 
-/** True when the target is what was asked for, as far as tgtd tells: it does not tell the secret. */
+/** Whether the target is what was asked for, as far as tgtd shows it: it does not show the secret. */
 export function isAsSpecified(target: ListedTarget, spec: ExportSpec): boolean {
   const lun = target.luns.find(({ lun }) => lun === 1);
   return (
@@ -67,7 +67,7 @@ const isOnly = (list: string[], value: string) => list.length === 1 && list[0] =
 /** Gives the target's account a new secret. Sessions stay; in between nobody can log in. */
 export async function replaceSecret(client: TgtClient, tid: number, spec: ExportSpec): Promise<void> {
   const params = { 'initiator-name': spec.initiator };
-  // The door first: tgtd has no way to change a secret, and from the old account's end to the new one's binding the
+  // The ACL is removed first: tgtd cannot change a secret, and between the removal of the old account and the binding of the new one the
   // target would admit without CHAP.
   await client.callIfThere({ mode: 'target', op: 'unbind', tid, params });
   await addAccount(client, tid, spec);
@@ -75,8 +75,8 @@ export async function replaceSecret(client: TgtClient, tid: number, spec: Export
 }
 
 /**
- * Removes every target of this name, and proves that none is left. `abandon` must end tgtd: it is called when I/O or a
- * dead initiator keeps a session alive that nothing else can end.
+ * Removes every target with this name, and proves that none is left. `abandon` must end tgtd: it is called when I/O or a dead initiator
+ * keeps a session alive that nothing else can end.
  */
 export async function ensureNoTarget(client: TgtClient, iqn: string, abandon: () => Promise<void>): Promise<void> {
   const targets = await listTargets(client);
@@ -85,13 +85,13 @@ export async function ensureNoTarget(client: TgtClient, iqn: string, abandon: ()
     const accounts = target.accounts.filter((account) => !others.has(account));
     if (!(await removeTarget(client, target.tid, accounts))) return abandon();
   }
-  // The proof is that the name can be given: the listing holds text that an initiator chose (see tgt-listing.ts).
+  // The proof is that the name can be taken: the listing has text that an initiator chose (see tgt-listing.ts).
   const tid = newTid();
   if (!(await client.callIfNew({ mode: 'target', op: 'new', tid, params: { targetname: iqn } }))) return abandon();
   await client.call({ mode: 'target', op: 'delete', tid });
 }
 
-/** Cuts the sessions that are open now, waits for their end and says how many they were; undefined when they stay. */
+/** Cuts the sessions that are open now, waits for their end and returns their number; undefined when they stay. */
 export async function cutSessions(client: TgtClient, tid: number): Promise<number | undefined> {
   let open = await listConnections(client, tid);
   const sessions = new Set(open.map(({ sid }) => sid));
@@ -103,7 +103,7 @@ export async function cutSessions(client: TgtClient, tid: number): Promise<numbe
   }
 }
 
-/** False when sessions or I/O of the target do not end. */
+/** Returns false when sessions or I/O of the target do not end. */
 async function removeTarget(client: TgtClient, tid: number, accounts: string[]): Promise<boolean> {
   // Offline refuses new logins, so that the sessions only become fewer.
   await client.callIfThere({ mode: 'target', op: 'update', tid, params: { state: 'offline' } });
@@ -115,13 +115,13 @@ async function removeTarget(client: TgtClient, tid: number, accounts: string[]):
     } catch (error) {
       if (!(error instanceof TargetError)) throw error;
       if (error.code === 'target.not_found') break;
-      // A login that was half done became a session, or a command has not ended yet.
+      // An unfinished login became a session, or a command has not ended yet.
       if (error.code !== 'target.busy') throw error;
       if (Date.now() > deadline) return false;
     }
   }
-  // After the target: a target that loses its account admits without CHAP, and one that keeps the second of two crashes
-  // tgtd at the next listing (usr/target.c, account_ctl and tgt_target_show_all).
+  // After the target: a target that loses its account admits without CHAP, and one that keeps the second of two crashes tgtd at the next
+  // listing (usr/target.c, account_ctl and tgt_target_show_all).
   for (const user of accounts) await client.callIfThere({ mode: 'account', op: 'delete', params: { user } });
   return true;
 }
@@ -139,7 +139,7 @@ async function addLun(client: TgtClient, tid: number, { backing, iqn, readOnly }
   await client.call({ mode: 'logicalunit', op: 'update', tid, lun: 1, params });
 }
 
-/** Makes the account, and binds it: from then on the initiator has to prove itself. */
+/** Creates the account, and binds it: from then on the initiator must authenticate. */
 async function addAccount(client: TgtClient, tid: number, { chap }: ExportSpec): Promise<void> {
   const create = () =>
     client.callIfNew({ mode: 'account', op: 'new', params: { user: chap.user, password: chap.secret } });

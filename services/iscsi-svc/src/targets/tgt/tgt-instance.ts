@@ -13,14 +13,14 @@ const MAX_SOCKET_PATH = 107;
 const START_DEADLINE_MS = 10_000;
 const STOP_DEADLINE_MS = 5_000;
 const MAX_LOG_BYTES = 1024 * 1024;
-/** Each LUN has this many threads: the I/O that one node can have under way at the medium. */
+/** Threads per LUN: the I/O that one node can have in progress at the medium. */
 const THREADS_PER_LUN = 4;
 
 /** What is known about one tgtd across restarts of the service: the content of its `tgtd.N.json`. */
 export interface TgtRecord extends ProcessIdentity {
   /** tgtd's control number (`-C`): the N of all its files. */
   control: number;
-  /** Whose exports it holds; null for the spare. It never changes hands. */
+  /** The pool whose exports it has; null for the spare. It never changes. */
   pool: string | null;
   /** Null until its portals are open. */
   port: number | null;
@@ -40,11 +40,11 @@ export function instanceFiles(stateDir: string, control: number) {
 
 export function removeFiles(stateDir: string, control: number): void {
   const { record, ...others } = instanceFiles(stateDir, control);
-  // The record last: as long as it is there, the next start of the service finds the rest.
+  // The record goes last: as long as it is there, the next start of the service finds the rest.
   for (const file of [...Object.values(others), record]) rmSync(file, { force: true });
 }
 
-/** Refuses a state directory that is too deep for a UNIX socket; tgtd would only say so in its log. */
+/** Refuses a state directory whose path is too long for a UNIX socket; tgtd would only log that. */
 export function checkStateDir(stateDir: string): void {
   const longest = instanceFiles(stateDir, 32_767).socket;
   if (Buffer.byteLength(longest) > MAX_SOCKET_PATH) {
@@ -55,7 +55,7 @@ export function checkStateDir(stateDir: string): void {
   }
 }
 
-/** One tgtd process: start, portals, death, end. Which pool has which is the business of `TgtPool`. */
+/** One tgtd process: start, portals, death, end. `TgtPool` decides which pool it serves. */
 export class TgtInstance {
   readonly client: TgtClient;
 
@@ -71,8 +71,8 @@ export class TgtInstance {
   }
 
   /**
-   * Starts a tgtd that outlives this process, without portals; `onExit` is called when it dies while we live.
-   * Throws `target.not_installed`, or `target.unreachable` with the end of its log.
+   * Starts a tgtd that survives this process, without portals; `onExit` is called when it dies while we live. Throws
+   * `target.not_installed`, or `target.unreachable` with the end of its log.
    */
   static async start(
     stateDir: string,
@@ -86,7 +86,7 @@ export class TgtInstance {
     const pid = child.pid!;
     const instance = new TgtInstance(stateDir, { control, pool, port, ...(identify(pid) ?? { pid, identity: '' }) });
     try {
-      // At once, so that a crash of ours right here leaves no process that nobody knows.
+      // Recorded at once, so that a crash of ours right here leaves no unknown process.
       instance.save(instance.record);
       await instance.untilAnswering();
       return instance;
@@ -122,8 +122,8 @@ export class TgtInstance {
   }
 
   /**
-   * Makes tgtd listen on `port` of all addresses and nowhere else. False when somebody else listens there: tgtd then has
-   * none of these portals.
+   * Makes tgtd listen on `port` of all addresses and nowhere else. Returns false when somebody else listens there: then tgtd has none of
+   * these portals.
    */
   async openPortals(addresses: string[], port: number): Promise<boolean> {
     const wanted = addresses.map((address) => formatPortal({ address, port }));
@@ -144,7 +144,7 @@ export class TgtInstance {
     return true;
   }
 
-  /** Ends tgtd if it has no targets, without harm if it has: true when it is gone, its files too. */
+  /** Ends tgtd if it has no targets, and does no harm if it has: returns true when it is gone, and its files, too. */
   async end(): Promise<boolean> {
     if (this.alive) {
       try {
@@ -160,7 +160,7 @@ export class TgtInstance {
     return true;
   }
 
-  /** Kills tgtd, whatever it does; resolves when the process is gone. Throws `target.busy` when it does not die. */
+  /** Kills tgtd in any state; resolves when the process is gone. Throws `target.busy` when it does not die. */
   async kill(): Promise<void> {
     for (const deadline = Date.now() + STOP_DEADLINE_MS; this.alive; await delay(5)) {
       killVerified(this.record);
@@ -178,7 +178,7 @@ export class TgtInstance {
     removeFiles(this.stateDir, this.control);
   }
 
-  /** Keeps the log small: what tgtd says of bad logins, anybody on the network can make it say for ever. */
+  /** Keeps the log small: anybody on the network can make tgtd log bad logins for ever. */
   trimLog(): void {
     const { log } = instanceFiles(this.stateDir, this.control);
     if ((statSync(log, { throwIfNoEntry: false })?.size ?? 0) > MAX_LOG_BYTES) truncateSync(log);
@@ -188,7 +188,7 @@ export class TgtInstance {
     await this.client.call({ mode: 'portal', op: 'delete', params: { portal } });
   }
 
-  /** Written down before it is so here: what the disk did not take must not be built upon. */
+  /** Written before it is set here: what the disk did not take must not be relied on. */
   private save(record: TgtRecord): void {
     const files = instanceFiles(this.stateDir, this.control);
     writeFileSync(files.newRecord, JSON.stringify(record), { mode: 0o600 });
@@ -218,12 +218,12 @@ function formatPortal({ address, port }: Portal): string {
 async function spawnTgtd(stateDir: string, control: number): Promise<ChildProcess> {
   const files = instanceFiles(stateDir, control);
   rmSync(files.log, { force: true });
-  // For appending, so that `trimLog` can cut it under tgtd's hands.
+  // Opened for appending, so that `trimLog` can truncate it while tgtd writes.
   const log = openSync(files.log, 'ax', 0o600);
-  // A portal that cannot fail: when none of its portals opens, tgtd listens on 0.0.0.0:3260 instead
-  // (usr/iscsi/iscsi_tcp.c, iscsi_tcp_init). `openPortals` replaces it.
+  // A portal that cannot fail: when none of its portals opens, tgtd listens on 0.0.0.0:3260 instead (usr/iscsi/iscsi_tcp.c,
+  // iscsi_tcp_init). `openPortals` replaces it.
   const args = ['-f', '-t', `${THREADS_PER_LUN}`, '-C', `${control}`, '--iscsi', 'portal=127.0.0.1:0'];
-  // Nothing else of our environment, which holds secrets. Debian keeps tgtd where users have no PATH to.
+  // Nothing else of our environment, which has secrets. Debian installs tgtd outside of users' PATH.
   const env = { PATH: `${process.env.PATH}:/usr/sbin:/sbin`, TGT_IPC_SOCKET: join(stateDir, 'tgtd') };
   const child = spawn('tgtd', args, { detached: true, cwd: '/', env, stdio: ['ignore', 'ignore', log] });
   child.unref();

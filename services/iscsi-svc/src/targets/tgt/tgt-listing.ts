@@ -1,14 +1,13 @@
 /**
- * Reads the text of tgtd's `show` requests (usr/target.c, tgt_target_show_all; usr/iscsi/target.c).
+ * Parses the text of tgtd's `show` requests (usr/target.c, tgt_target_show_all; usr/iscsi/target.c).
  *
- * It is text for people, and an initiator that has logged in chooses a part of it (its alias), line breaks included. So a
- * listing is good for finding and comparing, within one pool, and never proves that something is absent: see
- * `ensureNoTarget` in tgt-export.ts.
+ * The text is made for people, and a logged-in initiator chooses a part of it (its alias), line breaks included. So a listing is good for
+ * finding and comparing, within one pool, and never proves that something is absent: see `ensureNoTarget` in tgt-export.ts.
  */
 export interface ListedTarget {
   tid: number;
   iqn: string;
-  /** False while it takes no logins: it is being removed. */
+  /** False while it accepts no logins: it is being removed. */
   ready: boolean;
   sessions: number;
   luns: ListedLun[];
@@ -78,7 +77,7 @@ export interface ListedConnection {
   address?: string;
 }
 
-/** The connections of one target. Its initiator names went through the ACL, so nobody chose them freely. */
+/** The connections of one target. Its initiator names passed the ACL, so nobody chose them freely. */
 export function parseConnections(text: string): ListedConnection[] {
   const connections: ListedConnection[] = [];
   let sid = 0;
@@ -93,7 +92,7 @@ export function parseConnections(text: string): ListedConnection[] {
   return connections;
 }
 
-/** The portals as tgtd writes them: `127.0.0.1:3260`, `[::1]:3260`. */
+/** The portals in tgtd's form: `127.0.0.1:3260`, `[::1]:3260`. */
 export function parsePortals(text: string): string[] {
   return [...text.matchAll(/^Portal: (.+),\d+$/gm)].map((match) => match[1]!);
 }

@@ -14,13 +14,13 @@ export interface TgtConfig {
   portCount?: number;
 }
 
-/** How soon the death of a tgtd is seen that an earlier life of the service started; of our own we are told at once. */
+/** How soon the death of a tgtd from before a restart is noticed. Our own children are noticed at once. */
 const WATCH_MS = 1_000;
 
 /**
- * One tgtd per pool (tenant), because one tgtd is one process with one event loop: who crashes or stalls it does so to all
- * of its targets. A spare runs ahead, so that a tenant's first export does not wait for a start. A pool's tgtd ends with
- * its last export; it never becomes the spare, since what served one tenant must not serve another.
+ * One tgtd per pool (tenant). A tgtd is one process with one event loop, so a crash or a stall affects all of its targets. A spare is
+ * started in advance, so that a tenant's first export does not wait for a start. A pool's tgtd ends with its last export. It never becomes
+ * the spare, because what served one tenant must not serve another.
  *
  * Calls for one pool must not overlap; calls for different pools may.
  */
@@ -38,7 +38,7 @@ export class TgtPool {
     this.timer = setInterval(() => this.watch(), WATCH_MS).unref();
   }
 
-  /** Takes over what an earlier life of the service left running, and removes what it left half made. */
+  /** Takes over what runs from before a restart, and removes what is incomplete. */
   static async open(config: TgtConfig): Promise<TgtPool> {
     const full = { portCount: 1_000, ...config, addresses: config.addresses.map(canonicalAddress) };
     if (full.addresses.length === 0) throw new TargetError('target.invalid_value', 'give at least one portal address');
@@ -64,8 +64,8 @@ export class TgtPool {
   }
 
   /**
-   * The pool's tgtd, running and listening: the one it has, or that one started again on its port, because its
-   * initiators come back to it, or the spare, or a new one. Throws `target.no_port`, `target.not_installed`.
+   * The pool's tgtd, running and listening. That is the one it has; or the same started again on its port, because its initiators come back
+   * to that; or the spare; or a new one. Throws `target.no_port`, `target.not_installed`.
    */
   async claim(pool: string): Promise<TgtInstance> {
     const known = this.byPool.get(pool);
@@ -99,11 +99,11 @@ export class TgtPool {
     return this.config.addresses.map((address) => ({ address, port: instance.port! }));
   }
 
-  /** Ends the pool's tgtd if nothing is exported by it. */
+  /** Ends the pool's tgtd if it exports nothing. */
   async release(pool: string): Promise<void> {
     const instance = this.byPool.get(pool);
     if (!instance) return;
-    // Out of sight first, so that its end is not reported as a loss.
+    // Removed from the map first, so that its end is not reported as a loss.
     this.byPool.delete(pool);
     try {
       if (await instance.end()) this.free(instance);
@@ -114,7 +114,7 @@ export class TgtPool {
     }
   }
 
-  /** Looks which tgtd died, and tells the listeners, once for each. */
+  /** Finds dead tgtd processes, and tells the listeners, once for each. */
   watch(): void {
     for (const [pool, instance] of this.byPool) {
       instance.trimLog();
@@ -138,7 +138,7 @@ export class TgtPool {
       const spare = instance?.alive && instance.port && !instance.pool && !this.spare;
       if (!instance) await removeUnrecorded(this.config.stateDir, control);
       else if (!inUse && !spare) {
-        // Half made, or one spare too many: it never had an export.
+        // Incomplete, or one spare too many: it never had an export.
         await instance.kill();
         instance.forget();
       } else {
@@ -146,7 +146,7 @@ export class TgtPool {
         this.ports.add(instance.port!);
         if (spare) this.spare = Promise.resolve(instance);
         else this.byPool.set(instance.pool!, instance);
-        // A dead one keeps its port for its initiators. Who asks now sees that it has no exports: that is no news.
+        // A dead one keeps its port for its initiators. A caller sees now that it has no exports, so it is not reported as lost.
         if (!instance.alive) this.reportedLost.add(instance);
       }
     }
@@ -163,7 +163,7 @@ export class TgtPool {
   }
 
   private refill(): void {
-    // Without a spare everything works, only slower; why it cannot start is said to who asks for an export.
+    // Without a spare everything works, only slower. Whoever asks for an export gets the error.
     this.spare ??= this.startNew(null).catch(() => undefined);
   }
 
@@ -227,8 +227,8 @@ export class TgtPool {
 }
 
 /**
- * Kills every tgtd that was started with this state directory and removes its files: for the end of an installation, or
- * of a test. No `TgtPool` may be open on it. Sessions are cut; the exports are gone.
+ * Kills every tgtd that was started with this state directory and removes its files: for the end of an installation, or of a test. No
+ * `TgtPool` may be open on it. Sessions are cut; the exports are gone.
  */
 export async function stopAllTgtd(stateDir: string): Promise<void> {
   for (const control of knownControls(stateDir)) {
@@ -240,7 +240,7 @@ export async function stopAllTgtd(stateDir: string): Promise<void> {
   }
 }
 
-/** A tgtd without a record has never had a target: the record is older than its first one. So it can be asked to end. */
+/** A tgtd without a record never had a target, because the record is written before the first one. So it can be asked to end. */
 async function removeUnrecorded(stateDir: string, control: number): Promise<void> {
   const client = new TgtClient(instanceFiles(stateDir, control).socket);
   await client.call({ mode: 'system', op: 'delete' }).catch(() => undefined);
@@ -266,13 +266,13 @@ function readRecord(stateDir: string, control: number): TgtRecord | undefined {
   }
 }
 
-/** As tgtd writes it, so that its list of portals can be compared. */
+/** In tgtd's form, so that its list of portals can be compared. */
 function canonicalAddress(address: string): string {
   const canonical = isIP(address) === 6 ? new URL(`http://[${address}]`).hostname.slice(1, -1) : address;
   if (isIP(address) === 0 || canonical === '0.0.0.0' || canonical === '::') {
     throw new TargetError(
       'target.invalid_value',
-      `"${address}" is no portal address: give an IP address of this machine that initiators can reach`,
+      `"${address}" is not a portal address: give an IP address of this machine that initiators can reach`,
     );
   }
   return canonical;

@@ -1,9 +1,9 @@
 import { TargetError, type TargetErrorCode } from '../target.port.js';
 
 /**
- * The management protocol of tgtd 1.0.85, as `tgtadm` speaks it (tgt: usr/tgtadm.h, usr/mgmt.c). One request per
- * connection: a fixed header in the byte order of the machine (little-endian wherever tgt is packaged for Node), then
- * `key=value,key=value` and a NUL. The reply is an error number, the total length, and text.
+ * The management protocol of tgtd 1.0.85, as `tgtadm` speaks it (tgt: usr/tgtadm.h, usr/mgmt.c). One request per connection: a fixed header
+ * in the byte order of the machine (little-endian wherever tgt is packaged for Node), then `key=value,key=value` and a NUL. The reply is an
+ * error number, the total length, and text.
  */
 const HEADER_BYTES = 120;
 const REPLY_HEADER_BYTES = 8;
@@ -39,8 +39,8 @@ export interface TgtRequest {
 }
 
 /**
- * Refuses what the parameter string cannot carry. It has no escaping: a comma would start another parameter, an equals sign
- * another value, a NUL would end the string, and a line break would forge lines in the listings that we read back.
+ * Refuses what the parameter string cannot carry. It has no escaping: a comma would start another parameter, an equals sign another value,
+ * a NUL would end the string, and a line break would forge lines in the listings that we parse.
  */
 export function checkValue(name: string, value: string): string {
   // oxlint-disable-next-line no-control-regex -- control characters are what it is about
@@ -83,7 +83,7 @@ export interface TgtReply {
   text: string;
 }
 
-/** Decodes what has come so far; undefined while there is less than a whole reply. */
+/** Decodes what was received so far; undefined while the reply is incomplete. */
 export function decodeReply(bytes: Buffer): TgtReply | undefined {
   if (bytes.length < REPLY_HEADER_BYTES) return undefined;
   const length = bytes.readUInt32LE(4);
@@ -121,7 +121,7 @@ const ERRORS: readonly (readonly [name: string, code: TargetErrorCode])[] = [
   ['PREVENT_REMOVAL', 'target.busy'],
 ];
 
-/** The error that a reply's number stands for, with what was asked (never its parameters: they hold secrets). */
+/** The error for a reply's number, with the request (never its parameters: they have secrets). */
 export function replyError(request: TgtRequest, error: number): TargetError {
   const [name, code] = ERRORS[error] ?? [`number ${error}`, 'target.failed'];
   const about = request.tid === undefined ? '' : ` of target ${request.tid}`;

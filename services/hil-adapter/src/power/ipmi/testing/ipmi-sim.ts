@@ -10,7 +10,7 @@ import type { TestNode } from '../../power.conformance.js';
 
 const chassis = fileURLToPath(new URL('chassis.sh', import.meta.url));
 
-/** Nobody can hold a port for ipmi_sim: it is asked for, given back, and another one is tried when somebody was faster. */
+/** A port cannot be reserved for ipmi_sim: a free one is found and released, and another one is tried when somebody took it meanwhile. */
 async function freeUdpPort(): Promise<number> {
   const socket = createSocket('udp4').bind(0, '127.0.0.1');
   await once(socket, 'listening');

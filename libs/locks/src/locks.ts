@@ -4,8 +4,8 @@ interface Turn {
 }
 
 /**
- * Readers-writer locks by name, first come first served: a golden volume is not removed while it is being cloned, and two calls for one
- * volume never overlap.
+ * Readers-writer locks by name, first come first served. `exclusive` work has a name for itself; `shared` work of one name runs at the same
+ * time. Work of different names does not wait for each other. The locks are in this process only.
  */
 export class Locks {
   private readonly held = new Map<string, { holders: number; shared: boolean; waiting: Turn[] }>();
@@ -16,6 +16,11 @@ export class Locks {
 
   shared<T>(key: string, work: () => Promise<T>): Promise<T> {
     return this.with(key, true, work);
+  }
+
+  /** Resolves when all work that is running or queued now has ended, with or without an error. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.held.keys()].map((key) => this.exclusive(key, async () => {})));
   }
 
   private async with<T>(key: string, shared: boolean, work: () => Promise<T>): Promise<T> {

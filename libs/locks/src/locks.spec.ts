@@ -68,4 +68,32 @@ describe('Locks', () => {
     await expect(locks.exclusive('k', () => Promise.reject(new Error('broken')))).rejects.toThrow('broken');
     expect(await locks.exclusive('k', async () => 'in')).toBe('in');
   });
+
+  it('work of one name waits for each other, also after a failure; that of others does not', async () => {
+    const locks = new Locks();
+    const [seen, gate]: [string[], PromiseWithResolvers<void>] = [[], Promise.withResolvers<void>()];
+    const first = locks.exclusive('a', async () => {
+      await gate.promise;
+      seen.push('first');
+      throw new Error('failed');
+    });
+    const second = locks.exclusive('a', async () => void seen.push('second'));
+    await locks.exclusive('b', async () => void seen.push('other'));
+    expect(seen).toEqual(['other']);
+    gate.resolve();
+    await expect(first).rejects.toThrow('failed');
+    await second;
+    expect(seen).toEqual(['other', 'first', 'second']);
+  });
+
+  it('settled waits for all that is running or queued, with or without an error', async () => {
+    const locks = new Locks();
+    let done = false;
+    const failing = locks.exclusive('a', () => Promise.reject(new Error('failed')));
+    const working = locks.exclusive('b', async () => void (done = true));
+    await locks.settled();
+    expect(done).toBe(true);
+    await expect(failing).rejects.toThrow('failed');
+    await working;
+  });
 });

@@ -1,0 +1,19 @@
+import { storageCheck, storageRepair, type RequestOf } from '@m2/contracts';
+import { Answers, type Effect, Handles } from '@m2/service-kit';
+import { Controller, Inject } from '@nestjs/common';
+import { StorageCheck } from './storage-check.js';
+
+@Controller()
+export class StorageHandlers {
+  constructor(@Inject(StorageCheck) private readonly check: StorageCheck) {}
+
+  @Answers(storageCheck)
+  async show(_: RequestOf<typeof storageCheck>) {
+    return { items: await this.check.look() };
+  }
+
+  @Handles(storageRepair)
+  repair(_: RequestOf<typeof storageRepair>, effect: Effect) {
+    return this.check.repair(effect);
+  }
+}
