@@ -71,8 +71,8 @@ export class PowerHandlers {
   }
 
   /**
-   * A node that the provision does not hold is not its to power off, so there is nothing to do. A node that a person marked broken is not
-   * asked: its BMC may be what broke, and that it may still be on was told to who marked it.
+   * A provision must not power off a node that it does not hold, so there is nothing to do. A node that a person marked broken is not asked: its
+   * BMC may be what broke, and the person was told that the node may still be on.
    */
   @Handles(powerOff)
   async off({ nodeId, holder }: RequestOf<typeof powerOff>, effect: Effect) {
