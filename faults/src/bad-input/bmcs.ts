@@ -1,13 +1,29 @@
-import type { Operation } from '@m2/contracts';
+import type { Operation, WayOut } from '@m2/contracts';
 import { describe, expect, it } from 'vitest';
 import { askDeprovision, askProvision, ended, type Scene, startScene, succeeded } from '../scene.js';
+import { NodeDisk } from '../node-disk.js';
 import { lookAround } from '../things.js';
 
 interface Stories {
   unreachable: Promise<{ operation: Operation; left: unknown[] }>;
   ignoring: Promise<{ operation: Operation; left: unknown[] }>;
   stuck: Promise<{ stuck: Operation; keptDisk: boolean; stayedOn: boolean; resumed: Operation; left: unknown[] }>;
+  givenUp: Promise<GivenUp>;
   close(): Promise<void>;
+}
+
+/** What was seen while a person ended the story of a dead BMC. */
+interface GivenUp {
+  /** How it was refused to end it in another way. */
+  refused: string[];
+  plan: WayOut;
+  ended: Operation;
+  /** Whether the node whose BMC is dead still writes to the disk. */
+  stillWrites: boolean;
+  /** What it wrote, read by the other node. */
+  kept: boolean;
+  brokenNode: string;
+  left: unknown[];
 }
 
 /**
@@ -15,8 +31,13 @@ interface Stories {
  * checked at the end.
  */
 export async function beginBadBmcs(): Promise<Stories> {
-  const scene = await startScene({ nodes: 3 });
-  const stories = { unreachable: unreachable(scene), ignoring: ignoring(scene), stuck: stuck(scene) };
+  const scene = await startScene({ nodes: 5 });
+  const stories = {
+    unreachable: unreachable(scene),
+    ignoring: ignoring(scene),
+    stuck: stuck(scene),
+    givenUp: givenUp(scene),
+  };
   // A failure is reported by the test that reads the result.
   for (const story of Object.values(stories)) story.catch(() => {});
   return { ...stories, close: () => scene.close() };
@@ -61,6 +82,48 @@ async function stuck(scene: Scene) {
   return { stuck: operation, keptDisk, stayedOn, resumed, left: await leftOf(scene, operation) };
 }
 
+/** The BMC stays dead: a person leaves the power-off out, and another node goes on with the disk. */
+async function givenUp(scene: Scene): Promise<GivenUp> {
+  const { client } = scene;
+  const bmc = scene.stage.lab.nodes[3]!;
+  const { about } = await succeeded(scene, await askProvision(scene, { node: 'node-4' }));
+  const [provision, disk] = [about['provision']!, about['disk']!];
+  const first = await NodeDisk.of(scene, 3);
+  await first.write(0x4d);
+  await bmc.setBmcMode('dead');
+  const stuck = await ended(scene, await askDeprovision(scene, provision), 240_000);
+  const codeOf = (call: Promise<unknown>) => call.then(() => 'done').catch(({ code }: { code: string }) => code);
+  const params = { id: stuck.id };
+  const inProject = { project: 'demo' };
+  const refused = [
+    await codeOf(client.call('operationCancel', { params })),
+    await codeOf(client.call('diskDelete', { params: { ...inProject, disk } })),
+    await codeOf(client.call('nodeRemove', { params: { node: 'node-4' } })),
+    await codeOf(client.call('provisionCreate', { params: inProject, body: { node: 'node-5', disk } })),
+  ];
+  const step = 'power-off';
+  const plan = await client.call('operationSkipPlan', { params, query: { step } });
+  await client.call('operationSkipStep', { params, body: { step, reason: 'The BMC is dead' } });
+  const last = await ended(scene, stuck);
+  const stillWrites = await first.write(0x4e, 10_000).then(
+    () => true,
+    () => false,
+  );
+  const again = await succeeded(scene, await askProvision(scene, { node: 'node-5', disk }));
+  const second = await NodeDisk.of(scene, 4);
+  const kept = await second.verify(0x4d).then(
+    () => true,
+    () => false,
+  );
+  const brokenNode = await codeOf(
+    client.call('provisionCreate', { params: inProject, body: { node: 'node-4', image: 'golden' } }),
+  );
+  await bmc.setBmcMode('ok');
+  await client.call('nodeMarkRepaired', { params: { node: 'node-4' }, body: { reason: 'It has a new BMC' } });
+  await succeeded(scene, await askDeprovision(scene, again.about['provision']!, 'delete'));
+  return { refused, plan, ended: last, stillWrites, kept, brokenNode, left: await leftOf(scene, stuck) };
+}
+
 export function describeBadBmcs(stories: () => Stories): void {
   describe('a BMC that', () => {
     it('does not answer: bmc.unreachable, and all is taken back', async () => {
@@ -81,6 +144,21 @@ export function describeBadBmcs(stories: () => Stories): void {
       expect(stuck.attention).toMatch(/^power-off could not be finished: .*m2 operation resume/);
       expect({ keptDisk, stayedOn }).toEqual({ keptDisk: true, stayedOn: true });
       expect(resumed.state).toBe('succeeded');
+      expect(left).toEqual([]);
+    });
+
+    it('stays dead is left out by a person, who is told what that leaves; then another node goes on with the disk', async () => {
+      const { refused, plan, ended, stillWrites, kept, brokenNode, left } = await stories().givenUp;
+      expect(refused).toEqual(['operation.not_cancellable', 'disk.in_use', 'node.busy', 'disk.in_use']);
+      expect(plan.steps).toMatchObject([{ step: 'power-off', leaves: 'The node may still be on.' }]);
+      expect(plan.steps[0]!.unsafe).toContain('its export is cut');
+      expect(ended).toMatchObject({ state: 'succeeded', error: null });
+      expect(ended.steps[0]).toMatchObject({
+        name: 'power-off',
+        state: 'skipped',
+        skipped: { reason: 'The BMC is dead' },
+      });
+      expect({ stillWrites, kept, brokenNode }).toEqual({ stillWrites: false, kept: true, brokenNode: 'node.broken' });
       expect(left).toEqual([]);
     });
   });

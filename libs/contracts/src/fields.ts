@@ -33,6 +33,9 @@ export const mac = z
 const noControls = /^[^\u0000-\u001f\u007f-\u009f]*$/u;
 export const text = z.string().regex(noControls, 'must not hold control characters');
 
+/** Why a person decided something that is unusual; it goes on record. */
+export const reason = text.min(1).max(500);
+
 export const bytes = z.int().nonnegative();
 export const time = z.iso.datetime();
 export const sha256 = z

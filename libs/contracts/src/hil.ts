@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { id, mac, name, nameOrId, page, pageOf, text, time } from './fields.js';
+import { id, mac, name, nameOrId, page, pageOf, reason, text, time } from './fields.js';
 import { command, event, query } from './message.js';
 
 /** No value that reaches a tool's argument list may look like an option. */
@@ -74,7 +74,7 @@ export const nodeRemove = command(
   z.object({}),
 );
 
-const decision = z.object({ nodeId: id, by: z.string(), reason: text.min(1).max(500) });
+const decision = z.object({ nodeId: id, by: z.string(), reason });
 export const nodeMarkBroken = command(
   'hil.node.mark-broken',
   'Keeps a node from everybody until it is marked repaired; who holds it goes on holding it',

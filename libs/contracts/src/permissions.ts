@@ -50,6 +50,8 @@ export const permissions = {
   'node.register': operators,
   'node.set-bmc': operators,
   'node.remove': operators,
+  'node.mark-broken': operators,
+  'node.mark-repaired': operators,
 
   'provision.read': readers,
   'provision.create': tenants,
@@ -58,6 +60,9 @@ export const permissions = {
   'operation.read': readers,
   'operation.cancel': tenants,
   'operation.resume': tenants,
+  /** What these leave behind may do harm, so a tenant does not decide it. */
+  'operation.skip-step': operators,
+  'operation.abandon': operators,
 
   'event.read': readers,
 } as const satisfies Record<string, readonly Role[]>;

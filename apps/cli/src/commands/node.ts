@@ -89,6 +89,44 @@ export function nodeCommands(program: Command, act: Act): void {
       app.note(`The node ${node} is forgotten.`);
     }),
   );
+
+  markCommands(node, act);
+}
+
+interface MarkOptions extends DestroyOptions {
+  reason: string;
+}
+
+/** `node mark-broken`, `mark-repaired`: for a node whose BMC or board is dead. */
+function markCommands(node: Command, act: Act): void {
+  destructive(node.command('mark-broken <node>'))
+    .description('keep a node from everybody, and its BMC from being asked to power it off')
+    .requiredOption('--reason <reason>', 'why; it goes on record')
+    .action(
+      act(async (app, options: MarkOptions, node: string) => {
+        if (!(await mayDestroy(app, options, () => lookAtBroken(app, node)))) return;
+        const { reason } = options;
+        app.print(await app.call('nodeMarkBroken', { params: { node }, body: { reason } }), card(app));
+      }),
+    );
+
+  node
+    .command('mark-repaired <node>')
+    .description('let a node that was marked broken be used again')
+    .requiredOption('--reason <reason>', 'why; it goes on record')
+    .action(
+      act(async (app, { reason }: MarkOptions, node: string) => {
+        app.print(await app.call('nodeMarkRepaired', { params: { node }, body: { reason } }), card(app));
+      }),
+    );
+}
+
+async function lookAtBroken(app: App, node: string): Promise<Doomed> {
+  const object = await app.call('nodeShow', { params: { node } });
+  const held = object.holder === null ? '' : ` Provision ${object.holder} goes on holding it.`;
+  const unsafe =
+    'UNSAFE: its BMC is not asked to power it off any more, so it may be on, and write to the disk that it booted from.';
+  return { verb: 'mark', what: `node ${object.name} broken: nobody gets it.${held} ${unsafe}`, object, usedBy: [] };
 }
 
 const withBmc = (command: Command): Command =>
@@ -124,7 +162,10 @@ async function specFrom(app: App, options: RegisterOptions, name: string | undef
   return spec as unknown as Spec;
 }
 
-const state = ({ holder }: Node) => (holder === null ? 'free' : 'reserved');
+const state = ({ holder, broken }: Node) => {
+  if (broken) return holder === null ? 'broken' : 'broken, reserved';
+  return holder === null ? 'free' : 'reserved';
+};
 const address = ({ bmc }: Node) => (bmc.port === 623 ? bmc.address : `${bmc.address}:${bmc.port}`);
 
 const card = (app: App) => (node: Node) =>
@@ -132,6 +173,7 @@ const card = (app: App) => (node: Node) =>
     name: node.name,
     id: node.id,
     state: state(node),
+    ...(node.broken && { broken: `${node.broken.reason} (${node.broken.by})` }),
     'held by': node.holder,
     'only for': node.project,
     nics: node.nics.map(({ label, mac }) => `${label}=${mac}`).join(', '),

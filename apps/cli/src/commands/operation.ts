@@ -1,11 +1,12 @@
-import { type Operation, operationKinds, operationStates } from '@m2/contracts';
+import { type Operation, operationKinds, operationStates, type WayOut } from '@m2/contracts';
 import { type Command, Option } from 'commander';
 import type { Act, App } from '../app.js';
+import { type DestroyOptions, mayDestroy } from '../destroy.js';
 import { operationError } from '../errors.js';
 import { formatAge, formatDuration } from '../output/units.js';
 import { formatProgress } from '../output/steps.js';
 import { concluded, follow, watchOperation } from '../watch.js';
-import { group, limitOption, type ListOptions, noWaitOption, type WaitOptions } from './parts.js';
+import { destructive, group, limitOption, type ListOptions, noWaitOption, type WaitOptions } from './parts.js';
 
 interface OperationListOptions extends ListOptions {
   kind?: Operation['kind'];
@@ -76,6 +77,51 @@ export function operationCommands(program: Command, act: Act): void {
     .action(
       act(async (app, options: WaitOptions, id: string) => {
         await follow(app, await app.call('operationResume', { params: { id } }), options);
+      }),
+    );
+
+  waysOut(operation, act);
+}
+
+interface DecisionOptions extends DestroyOptions, WaitOptions {
+  reason: string;
+}
+
+/** What stays behind, and what may do harm, as `m2` shows it before it asks. */
+const consequences = ({ steps }: WayOut) =>
+  steps.map(({ leaves, unsafe }) => `${leaves}${unsafe === null ? '' : ` UNSAFE: ${unsafe}`}`).join(' ');
+
+/** `operation skip-step`, `abandon`: for what can neither go on nor back. */
+function waysOut(operation: Command, act: Act): void {
+  destructive(operation.command('skip-step <operation> <step>'))
+    .description('leave out a stuck step of an operation that needs attention, and let it go on')
+    .requiredOption('--reason <reason>', 'why; it goes on record')
+    .addOption(noWaitOption())
+    .action(
+      act(async (app, options: DecisionOptions, id: string, step: string) => {
+        const look = async () => {
+          const plan = await app.call('operationSkipPlan', { params: { id }, query: { step } });
+          const what = `${step} of operation ${id}. ${consequences(plan)}`;
+          return { verb: 'leave out', what, object: plan, usedBy: [] };
+        };
+        if (!(await mayDestroy(app, options, look))) return;
+        const { reason } = options;
+        await follow(app, await app.call('operationSkipStep', { params: { id }, body: { step, reason } }), options);
+      }),
+    );
+
+  destructive(operation.command('abandon <operation>'))
+    .description('end an operation that needs attention as it is: nothing more is done or undone')
+    .requiredOption('--reason <reason>', 'why; it goes on record')
+    .action(
+      act(async (app, options: DecisionOptions, id: string) => {
+        const look = async () => {
+          const plan = await app.call('operationAbandonPlan', { params: { id } });
+          return { verb: 'abandon', what: `operation ${id}. ${consequences(plan)}`, object: plan, usedBy: [] };
+        };
+        if (!(await mayDestroy(app, options, look))) return;
+        const { reason } = options;
+        app.print(await app.call('operationAbandon', { params: { id }, body: { reason } }), card(app));
       }),
     );
 }

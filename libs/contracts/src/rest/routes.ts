@@ -62,6 +62,8 @@ const byPath = {
   nodeSetBmc: route(useCases.nodeSetBmc, 'PUT /v1/nodes/{node}/bmc'),
   nodePower: route(useCases.nodePower, 'GET /v1/nodes/{node}/power'),
   nodeRemove: route(useCases.nodeRemove, 'DELETE /v1/nodes/{node}'),
+  nodeMarkBroken: route(useCases.nodeMarkBroken, 'POST /v1/nodes/{node}/mark-broken'),
+  nodeMarkRepaired: route(useCases.nodeMarkRepaired, 'POST /v1/nodes/{node}/mark-repaired'),
 
   provisionList: route(useCases.provisionList, 'GET /v1/projects/{project}/provisions'),
   provisionCreate: route(useCases.provisionCreate, 'POST /v1/projects/{project}/provisions'),
@@ -72,6 +74,10 @@ const byPath = {
   operationShow: route(useCases.operationShow, 'GET /v1/operations/{id}'),
   operationCancel: route(useCases.operationCancel, 'POST /v1/operations/{id}/cancel', { status: 202 }),
   operationResume: route(useCases.operationResume, 'POST /v1/operations/{id}/resume', { status: 202 }),
+  operationSkipPlan: route(useCases.operationSkipPlan, 'GET /v1/operations/{id}/skip-step'),
+  operationSkipStep: route(useCases.operationSkipStep, 'POST /v1/operations/{id}/skip-step', { status: 202 }),
+  operationAbandonPlan: route(useCases.operationAbandonPlan, 'GET /v1/operations/{id}/abandon'),
+  operationAbandon: route(useCases.operationAbandon, 'POST /v1/operations/{id}/abandon'),
 
   eventList: route(useCases.eventList, 'GET /v1/events'),
 

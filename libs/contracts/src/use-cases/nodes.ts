@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { nameOrId, page, pageOf } from '../fields.js';
+import { nameOrId, page, pageOf, reason } from '../fields.js';
 import { bmc, node, nodeSpec } from '../hil.js';
 import { ofCapability, useCase } from './use-case.js';
 
@@ -57,5 +57,23 @@ export const nodeUseCases = ofCapability('nodes', {
     summary: 'Forgets a node that nobody holds',
     input: one,
     errors: ['node.not_found', 'node.busy'],
+  }),
+  nodeMarkBroken: useCase({
+    kind: 'change',
+    permission: 'node.mark-broken',
+    summary: 'Keeps a node from everybody, and its BMC from being asked to power it off, until it is marked repaired',
+    input: one.extend({ reason }),
+    output: node,
+    errors: ['node.not_found'],
+    example: { node: 'node-1', reason: 'The BMC does not answer; the node is out of the rack' },
+  }),
+  nodeMarkRepaired: useCase({
+    kind: 'change',
+    permission: 'node.mark-repaired',
+    summary: 'Lets a node that was marked broken be used again',
+    input: one.extend({ reason }),
+    output: node,
+    errors: ['node.not_found'],
+    example: { node: 'node-1', reason: 'It has a new BMC, and is seen off' },
   }),
 });

@@ -24,8 +24,26 @@ import {
   showImageTree,
   updateImage,
 } from './images/images.js';
-import { listNodes, registerNode, removeNode, setBmc, showNode, showPower } from './nodes/nodes.js';
-import { cancelOperation, listOperations, resumeOperation, showOperation } from './operations/operations.js';
+import {
+  listNodes,
+  markBroken,
+  markRepaired,
+  registerNode,
+  removeNode,
+  setBmc,
+  showNode,
+  showPower,
+} from './nodes/nodes.js';
+import {
+  abandonOperation,
+  cancelOperation,
+  listOperations,
+  planAbandon,
+  planSkip,
+  resumeOperation,
+  showOperation,
+  skipStep,
+} from './operations/operations.js';
 import { createProject, deleteProject, listProjects, showProject } from './projects/projects.js';
 import { createProvision, deleteProvision, listProvisions, showProvision } from './provisions/provisions.js';
 import { checkStorage, repairStorage, setQuota, showQuota } from './storage/storage.js';
@@ -77,6 +95,8 @@ export const implementations: { [Name in UseCaseName]: UseCase<Contracts[Name]> 
   nodeSetBmc: setBmc,
   nodePower: showPower,
   nodeRemove: removeNode,
+  nodeMarkBroken: markBroken,
+  nodeMarkRepaired: markRepaired,
 
   provisionList: listProvisions,
   provisionCreate: createProvision,
@@ -87,6 +107,10 @@ export const implementations: { [Name in UseCaseName]: UseCase<Contracts[Name]> 
   operationShow: showOperation,
   operationCancel: cancelOperation,
   operationResume: resumeOperation,
+  operationSkipPlan: planSkip,
+  operationSkipStep: skipStep,
+  operationAbandonPlan: planAbandon,
+  operationAbandon: abandonOperation,
 
   eventList: listEvents,
 

@@ -1,6 +1,8 @@
 import {
   type Node,
   nodeList,
+  nodeMarkBroken,
+  nodeMarkRepaired,
   nodeRegister,
   nodeRemove,
   nodeSetBmc,
@@ -28,6 +30,7 @@ const visibleTo = (actor: Actor, node: Node): Node => {
     bmc: { driver, address: 'hidden', port, user: 'hidden', cipherSuites },
     holder: ours ? node.holder : node.holder && hiddenId,
     holderProject: ours ? node.holderProject : node.holderProject && hiddenId,
+    broken: node.broken && { ...node.broken, by: 'hidden', reason: 'hidden' },
   };
 };
 
@@ -58,4 +61,14 @@ export const removeNode = implement(useCases.nodeRemove, async ({ kit }, request
   const { id } = await find(kit, request.actor, node);
   await tell(kit, request, nodeRemove, { nodeId: id });
   return undefined;
+});
+
+export const markBroken = implement(useCases.nodeMarkBroken, async ({ kit }, request, { node, reason }) => {
+  const { id } = await find(kit, request.actor, node);
+  return tell(kit, request, nodeMarkBroken, { nodeId: id, by: request.actor.name, reason });
+});
+
+export const markRepaired = implement(useCases.nodeMarkRepaired, async ({ kit }, request, { node, reason }) => {
+  const { id } = await find(kit, request.actor, node);
+  return tell(kit, request, nodeMarkRepaired, { nodeId: id, by: request.actor.name, reason });
 });

@@ -33,6 +33,28 @@ export const resumeOperation = implement(useCases.operationResume, async (parts,
   return parts.runner.store.show(id);
 });
 
+export const planSkip = implement(useCases.operationSkipPlan, async (parts, { actor }, { id, step }) => {
+  await visible(parts, actor, id);
+  return parts.runner.planSkip(id, step);
+});
+
+export const skipStep = implement(useCases.operationSkipStep, async (parts, { actor }, { id, step, reason }) => {
+  await visible(parts, actor, id);
+  await parts.runner.skipStep(id, step, { by: actor.name, reason });
+  return parts.runner.store.show(id);
+});
+
+export const planAbandon = implement(useCases.operationAbandonPlan, async (parts, { actor }, { id }) => {
+  await visible(parts, actor, id);
+  return parts.runner.planAbandon(id);
+});
+
+export const abandonOperation = implement(useCases.operationAbandon, async (parts, { actor }, { id, reason }) => {
+  await visible(parts, actor, id);
+  await parts.runner.abandon(id, { by: actor.name, reason });
+  return parts.runner.store.show(id);
+});
+
 /** Another project's operation is not there. */
 async function visible({ runner }: Parts, actor: Actor, id: string): Promise<Operation> {
   const operation = await runner.store.show(id);
