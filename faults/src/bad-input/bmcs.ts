@@ -1,7 +1,14 @@
 import type { Operation } from '@m2/contracts';
 import { describe, expect, it } from 'vitest';
-import { askDeprovision, askProvision, ended, type Scene, startScene, succeeded } from '../scene.js';
-import { lookAround } from '../things.js';
+import {
+  askDeprovision,
+  askProvision,
+  ended,
+  type TestInstallation,
+  startTestInstallation,
+  succeeded,
+} from '../installation.js';
+import { observe } from '../observed-state.js';
 
 interface Stories {
   unreachable: Promise<{ operation: Operation; left: unknown[] }>;
@@ -15,16 +22,20 @@ interface Stories {
  * checked at the end.
  */
 export async function beginBadBmcs(): Promise<Stories> {
-  const scene = await startScene({ nodes: 3 });
-  const stories = { unreachable: unreachable(scene), ignoring: ignoring(scene), stuck: stuck(scene) };
+  const installation = await startTestInstallation({ nodes: 3 });
+  const stories = {
+    unreachable: unreachable(installation),
+    ignoring: ignoring(installation),
+    stuck: stuck(installation),
+  };
   // A failure is reported by the test that reads the result.
   for (const story of Object.values(stories)) story.catch(() => {});
-  return { ...stories, close: () => scene.close() };
+  return { ...stories, close: () => installation.close() };
 }
 
 /** What there is of a provision and its node. */
-async function leftOf(scene: Scene, { about }: Operation): Promise<unknown[]> {
-  const { held, networked, bootConfigs, disks, provisions } = await lookAround(scene);
+async function leftOf(installation: TestInstallation, { about }: Operation): Promise<unknown[]> {
+  const { held, networked, bootConfigs, disks, provisions } = await observe(installation);
   return [
     ...[...held, ...networked, ...bootConfigs].filter(({ node }) => node === about['node']),
     ...disks.filter(({ id }) => id === about['disk']),
@@ -32,33 +43,33 @@ async function leftOf(scene: Scene, { about }: Operation): Promise<unknown[]> {
   ];
 }
 
-async function unreachable(scene: Scene) {
-  const bmc = scene.stage.lab.nodes[0]!;
+async function unreachable(installation: TestInstallation) {
+  const bmc = installation.stage.lab.nodes[0]!;
   await bmc.setBmcMode('dead');
-  const operation = await ended(scene, await askProvision(scene, { node: 'node-1' }));
-  return { operation, left: await leftOf(scene, operation) };
+  const operation = await ended(installation, await askProvision(installation, { node: 'node-1' }));
+  return { operation, left: await leftOf(installation, operation) };
 }
 
-async function ignoring(scene: Scene) {
-  const bmc = scene.stage.lab.nodes[1]!;
+async function ignoring(installation: TestInstallation) {
+  const bmc = installation.stage.lab.nodes[1]!;
   await bmc.setBmcMode('ignores');
-  const operation = await ended(scene, await askProvision(scene, { node: 'node-2' }));
-  return { operation, left: await leftOf(scene, operation) };
+  const operation = await ended(installation, await askProvision(installation, { node: 'node-2' }));
+  return { operation, left: await leftOf(installation, operation) };
 }
 
-async function stuck(scene: Scene) {
-  const bmc = scene.stage.lab.nodes[2]!;
-  const { about } = await succeeded(scene, await askProvision(scene, { node: 'node-3' }));
+async function stuck(installation: TestInstallation) {
+  const bmc = installation.stage.lab.nodes[2]!;
+  const { about } = await succeeded(installation, await askProvision(installation, { node: 'node-3' }));
   const provision = about['provision']!;
   await bmc.setBmcMode('dead');
   // A BMC that does not answer is waited for until the deadline of the step, three minutes.
-  const operation = await ended(scene, await askDeprovision(scene, provision), 240_000);
+  const operation = await ended(installation, await askDeprovision(installation, provision), 240_000);
   await bmc.setBmcMode('ok');
-  const keptDisk = (await lookAround(scene)).disks.some(({ holder }) => holder === provision);
+  const keptDisk = (await observe(installation)).disks.some(({ holder }) => holder === provision);
   const stayedOn = await bmc.running();
-  await scene.client.call('operationResume', { params: { id: operation.id } });
-  const resumed = await ended(scene, operation);
-  return { stuck: operation, keptDisk, stayedOn, resumed, left: await leftOf(scene, operation) };
+  await installation.client.call('operationResume', { params: { id: operation.id } });
+  const resumed = await ended(installation, operation);
+  return { stuck: operation, keptDisk, stayedOn, resumed, left: await leftOf(installation, operation) };
 }
 
 export function describeBadBmcs(stories: () => Stories): void {
