@@ -1,5 +1,5 @@
 import { bootConfigCreate, bootConfigShow } from '@m2/contracts';
-import { openGround, startPostgres, until, useTestRun } from '@m2/service-kit/testing';
+import { openTestEnvironment, startPostgres, until, useTestRun } from '@m2/service-kit/testing';
 import { fork } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
@@ -31,19 +31,19 @@ chmodSync(directory, 0o711);
 useTestRun(directory);
 // PostgreSQL's process does not keep this one alive while it stops.
 const awake = setInterval(() => {}, 1_000);
-const ground = await openGround(await startPostgres());
+const env = await openTestEnvironment(await startPostgres());
 const child = fork(join(import.meta.dirname, 'calls/service.js'), {
   env: {
     ...process.env,
-    M2_DATABASE_URL: await ground.postgres.database(),
-    M2_NATS_URL: ground.nats.url,
+    M2_DATABASE_URL: await env.postgres.database(),
+    M2_NATS_URL: env.nats.url,
     M2_SECRET_KEY: randomBytes(32).toString('hex'),
     M2_OPS_LISTEN: '127.0.0.1:0',
     M2_LOG_LEVEL: 'error',
   },
 });
 try {
-  const bus = await ground.bus();
+  const bus = await env.bus();
   const project = randomUUID();
   const deadlineMs = 30_000;
   const show = () => bus.request(bootConfigShow, { configId: randomUUID(), project }, { deadlineMs });
@@ -83,7 +83,7 @@ try {
 } finally {
   child.kill('SIGTERM');
   if (child.exitCode === null) await once(child, 'exit');
-  await ground.close();
+  await env.close();
   clearInterval(awake);
   rmSync(directory, { recursive: true, force: true });
 }

@@ -6,7 +6,7 @@ import { type Member, succeeded } from './story.js';
 type Body = { name: string; image?: string; disk?: string; tag?: string };
 
 /** What a member does with disks and images: each returns when it is done. */
-export const handsOf = (stage: Stage, { client, project }: Member) => {
+export const apiCallsOf = (stage: Stage, { client, project }: Member) => {
   const done = (accepted: Promise<Operation>) => succeeded(stage, client, accepted);
   const params = (disk: string) => ({ project, disk });
   return {

@@ -4,29 +4,29 @@ import { describeBadImages } from './bad-input/images.js';
 import { describeBadNames } from './bad-input/names.js';
 import { describeBadRequests } from './bad-input/requests.js';
 import { describeStrangers } from './bad-input/strangers.js';
-import { type Scene, startScene } from './scene.js';
-import { expectNothing } from './things.js';
+import { type TestInstallation, startTestInstallation } from './installation.js';
+import { expectNothing } from './observed-state.js';
 
-let started: Scene;
+let started: TestInstallation;
 let stories: Awaited<ReturnType<typeof beginBadBmcs>>;
-const scene = () => started;
+const installation = () => started;
 
 beforeAll(async () => {
   stories = await beginBadBmcs();
-  started = await startScene({ nodes: 2, importHosts: ['127.0.0.1'] });
+  started = await startTestInstallation({ nodes: 2, importHosts: ['127.0.0.1'] });
 });
 afterAll(async () => {
   await started?.close();
   await stories?.close();
 });
 
-describeBadNames(scene);
-describeBadRequests(scene);
-describeStrangers(scene);
-describeBadImages(scene);
+describeBadNames(installation);
+describeBadRequests(installation);
+describeStrangers(installation);
+describeBadImages(installation);
 
 it('leaves nothing behind, all of it together', async () => {
-  await expect(expectNothing(scene())).resolves.toBeUndefined();
+  await expect(expectNothing(installation())).resolves.toBeUndefined();
 });
 
 describeBadBmcs(() => stories);

@@ -1,19 +1,25 @@
 import type { Operation } from '@m2/contracts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { cephOf, expectAsBefore, foreignNamespace, lookAtCeph, rbd, type CephThings } from './ceph/ground.js';
+import { cephOf, expectAsBefore, foreignNamespace, observeCeph, rbd, type ObservedCeph } from './ceph/observed-ceph.js';
 import { describeKilledInCeph } from './ceph/killed.js';
 import { describeOutages } from './ceph/outages.js';
 import { describeProjects } from './ceph/projects.js';
 import { actedCases } from './commands.js';
 import { happened } from './events.js';
-import { askDeprovision, askProvision, type Scene, startScene, succeeded } from './scene.js';
-import { deprovisionSteps, made, provisionSteps, removed, takenBack } from './ways.js';
+import {
+  askDeprovision,
+  askProvision,
+  type TestInstallation,
+  startTestInstallation,
+  succeeded,
+} from './installation.js';
+import { deprovisionSteps, made, provisionSteps, removed, takenBack } from './provision-requests.js';
 
-let started: Scene;
-const scene = () => started;
+let started: TestInstallation;
+const installation = () => started;
 
 beforeAll(async () => {
-  started = await startScene({
+  started = await startTestInstallation({
     nodes: 2,
     storage: 'ceph',
     mortal: ['image', 'iscsi'],
@@ -27,12 +33,12 @@ beforeAll(async () => {
 afterAll(() => started?.close());
 
 const ofStorage = ({ service }: { service: string }) => service === 'image' || service === 'iscsi';
-const thingsOf = ({ about }: Operation) => [about['provision']!, about['disk']!];
+const idsOf = ({ about }: Operation) => [about['provision']!, about['disk']!];
 
 describe('a node with a disk in Ceph', () => {
-  let before: CephThings;
+  let before: ObservedCeph;
   beforeAll(async () => {
-    before = await lookAtCeph(started);
+    before = await observeCeph(started);
   });
   const kill = ({ service, subject, phase }: { service: 'image' | 'iscsi'; subject: string; phase: string }) =>
     started.killSwitch(service).arm({ channel: 'm2:command', at: { subject, phase } });
@@ -43,7 +49,7 @@ describe('a node with a disk in Ceph', () => {
       kill(point as never);
       const operation = await succeeded(started, await askProvision(started));
       expect(started.killSwitch(point.service).struck).toBe(true);
-      expect(await happened(started, thingsOf(operation))).toEqual(made);
+      expect(await happened(started, idsOf(operation))).toEqual(made);
       await succeeded(started, await askDeprovision(started, operation.about['provision']!));
       await expectAsBefore(started, before);
     },
@@ -56,18 +62,18 @@ describe('a node with a disk in Ceph', () => {
       kill(point as never);
       await succeeded(started, await askDeprovision(started, provision.about['provision']!));
       expect(started.killSwitch(point.service).struck).toBe(true);
-      expect(await happened(started, thingsOf(provision))).toEqual({ ...made, ...takenBack, ...removed });
+      expect(await happened(started, idsOf(provision))).toEqual({ ...made, ...takenBack, ...removed });
       await expectAsBefore(started, before);
     },
   );
 });
 
 describe('while a node works with its disk,', () => {
-  describeOutages(scene);
+  describeOutages(installation);
 });
 describe('in steps of Ceph,', () => {
-  describeKilledInCeph(scene);
+  describeKilledInCeph(installation);
 });
 describe('a project of its own in Ceph:', () => {
-  describeProjects(scene);
+  describeProjects(installation);
 });

@@ -1,5 +1,5 @@
 import { request } from 'node:http';
-import type { Scene } from './scene.js';
+import type { TestInstallation } from './installation.js';
 
 export interface Answer {
   status: number;
@@ -25,7 +25,7 @@ export interface Ask {
  * Sends a request that no good client would send: nothing is checked, and the path is sent unchanged (fetch would normalise it). Asks once.
  */
 export function ask(
-  { stage, adminToken }: Scene,
+  { stage, adminToken }: TestInstallation,
   method: string,
   path: string,
   { token, authorization, body, raw, headers = {} }: Ask = {},

@@ -8,23 +8,31 @@ import {
   ended,
   powerCommands,
   purgeDisk,
-  type Scene,
-  startScene,
+  type TestInstallation,
+  startTestInstallation,
   succeeded,
   untilState,
   untilStep,
-} from './scene.js';
+} from './installation.js';
 import { gatewayCases } from './kill-cases.js';
 import { expectCarriedOut, expectRefused, requests, requestsEnvironment } from './requests.js';
-import { expectNothing, expectOnly } from './things.js';
-import { booted, made, provisionSteps, removed, takenBack, wayToDeprovision, wayToProvision } from './ways.js';
+import { expectNothing, expectOnly } from './observed-state.js';
+import {
+  booted,
+  made,
+  provisionSteps,
+  removed,
+  takenBack,
+  deprovisionRequestFor,
+  provisionRequestFor,
+} from './provision-requests.js';
 
-let scene: Scene;
+let installation: TestInstallation;
 
 beforeAll(async () => {
-  scene = await startScene({ nodes: 1, mortal: ['gateway'], env: { image: requestsEnvironment } });
+  installation = await startTestInstallation({ nodes: 1, mortal: ['gateway'], env: { image: requestsEnvironment } });
 });
-afterAll(() => scene?.close());
+afterAll(() => installation?.close());
 
 type Arm = () => void;
 
@@ -32,62 +40,65 @@ type Arm = () => void;
 const atStep =
   (kind: string, step: string, direction: 'do' | 'undo', phase: string): Arm =>
   () =>
-    scene.killSwitch('gateway').arm({ channel: 'm2:operation:step', at: { kind, step, direction, phase } });
+    installation.killSwitch('gateway').arm({ channel: 'm2:operation:step', at: { kind, step, direction, phase } });
 /** Kills the gateway right after a COMMIT that changes a whole operation, before anything is answered. */
 const atCommit =
   (kind: string, phase: string): Arm =>
   () =>
-    scene.killSwitch('gateway').arm({ channel: 'm2:operation', at: { kind, phase } });
+    installation.killSwitch('gateway').arm({ channel: 'm2:operation', at: { kind, phase } });
 
-const thingsOf = ({ about }: Operation) => [about['provision']!, about['disk']!];
-const struck = () => scene.killSwitch('gateway').struck;
+const idsOf = ({ about }: Operation) => [about['provision']!, about['disk']!];
+const struck = () => installation.killSwitch('gateway').struck;
 
 async function provisionDespite(arm: Arm, waitFor: 'ready' | 'booted'): Promise<void> {
   let operation: Operation | undefined;
-  const power = await powerCommands(scene, async () => {
+  const power = await powerCommands(installation, async () => {
     arm();
-    operation = await askProvision(scene, { waitFor });
-    if (waitFor === 'booted') await bootNode(scene);
-    operation = await succeeded(scene, operation);
+    operation = await askProvision(installation, { waitFor });
+    if (waitFor === 'booted') await bootNode(installation);
+    operation = await succeeded(installation, operation);
   });
   expect(power).toEqual(['power 1']);
-  await expectOnly(scene, [operation!], waitFor);
-  expect(await happened(scene, thingsOf(operation!))).toEqual({ ...made, ...(waitFor === 'booted' && booted) });
-  await succeeded(scene, await askDeprovision(scene, operation!.about['provision']!));
-  await expectNothing(scene);
+  await expectOnly(installation, [operation!], waitFor);
+  expect(await happened(installation, idsOf(operation!))).toEqual({ ...made, ...(waitFor === 'booted' && booted) });
+  await succeeded(installation, await askDeprovision(installation, operation!.about['provision']!));
+  await expectNothing(installation);
 }
 
 async function deprovisionDespite(arm: Arm, disk: 'keep' | 'delete'): Promise<void> {
-  const provision = await succeeded(scene, await askProvision(scene));
+  const provision = await succeeded(installation, await askProvision(installation));
   arm();
-  await succeeded(scene, await askDeprovision(scene, provision.about['provision']!, disk));
-  expect(await happened(scene, thingsOf(provision))).toEqual({
+  await succeeded(installation, await askDeprovision(installation, provision.about['provision']!, disk));
+  expect(await happened(installation, idsOf(provision))).toEqual({
     ...made,
     ...takenBack,
     ...(disk === 'delete' && removed),
   });
-  if (disk === 'delete') return expectNothing(scene);
-  await expectNothing(scene, [provision.about['disk']!]);
-  await succeeded(scene, await purgeDisk(scene, provision.about['disk']!));
+  if (disk === 'delete') return expectNothing(installation);
+  await expectNothing(installation, [provision.about['disk']!]);
+  await succeeded(installation, await purgeDisk(installation, provision.about['disk']!));
 }
 
 const last = provisionSteps.at(-1)!;
 
 async function cancelDespite(arm: Arm): Promise<void> {
   arm();
-  const operation = await askProvision(scene, { waitFor: wayToProvision(last).waitFor });
-  await untilStep(scene, operation, last.name, 'running');
-  await scene.client.call('operationCancel', { params: { id: operation.id } });
-  expect(await ended(scene, operation)).toMatchObject({ state: 'cancelled', error: { code: 'operation.cancelled' } });
-  await expectNothing(scene);
-  expect(await happened(scene, thingsOf(operation))).toEqual({ ...made, ...takenBack, ...removed });
+  const operation = await askProvision(installation, { waitFor: provisionRequestFor(last).waitFor });
+  await untilStep(installation, operation, last.name, 'running');
+  await installation.client.call('operationCancel', { params: { id: operation.id } });
+  expect(await ended(installation, operation)).toMatchObject({
+    state: 'cancelled',
+    error: { code: 'operation.cancelled' },
+  });
+  await expectNothing(installation);
+  expect(await happened(installation, idsOf(operation))).toEqual({ ...made, ...takenBack, ...removed });
 }
 
 /** Its last command is refused, and all is undone. */
 async function failDespite(arm: Arm): Promise<void> {
-  const { bmc } = scene.stage.lab.nodes[0]!;
+  const { bmc } = installation.stage.lab.nodes[0]!;
   const setPassword = (password: string) =>
-    scene.client.call('nodeSetBmc', {
+    installation.client.call('nodeSetBmc', {
       params: { node: 'node-1' },
       body: { address: bmc.address, port: bmc.port, user: bmc.user, password, cipherSuites: [3] },
     });
@@ -95,26 +106,26 @@ async function failDespite(arm: Arm): Promise<void> {
   let operation: Operation;
   try {
     arm();
-    operation = await askProvision(scene);
-    await untilState(scene, operation, 'undoing', 'failed');
+    operation = await askProvision(installation);
+    await untilState(installation, operation, 'undoing', 'failed');
   } finally {
     // The undo has to ask the BMC whether the node was powered on, so it needs the right password.
     await setPassword(bmc.password);
   }
-  expect(await ended(scene, operation)).toMatchObject({ state: 'failed', error: { code: 'bmc.auth_failed' } });
-  await expectNothing(scene);
+  expect(await ended(installation, operation)).toMatchObject({ state: 'failed', error: { code: 'bmc.auth_failed' } });
+  await expectNothing(installation);
 }
 
 describe('the gateway is killed while it provisions', () => {
   it.each(gatewayCases.provision)('$name, $phase', async ({ step, phase }) => {
-    await provisionDespite(atStep('provision', step.name, 'do', phase), wayToProvision(step).waitFor);
+    await provisionDespite(atStep('provision', step.name, 'do', phase), provisionRequestFor(step).waitFor);
     expect(struck()).toBe(true);
   });
 });
 
 describe('the gateway is killed while it deprovisions', () => {
   it.each(gatewayCases.deprovision)('$name, $phase', async ({ step, phase }) => {
-    await deprovisionDespite(atStep('deprovision', step.name, 'do', phase), wayToDeprovision(step).disk);
+    await deprovisionDespite(atStep('deprovision', step.name, 'do', phase), deprovisionRequestFor(step).disk);
     expect(struck()).toBe(true);
   });
 });
@@ -128,14 +139,14 @@ describe('the gateway is killed while it undoes a provision', () => {
 
 describe('the gateway is killed while it works on images and disks', () => {
   it.each(gatewayCases.requests)('$kind, $name, $phase', async ({ kind, request, step, phase }) => {
-    await expectCarriedOut(scene, request, atStep(kind, step.name, 'do', phase));
+    await expectCarriedOut(installation, request, atStep(kind, step.name, 'do', phase));
     expect(struck()).toBe(true);
   });
 });
 
 describe('the gateway is killed while it works on what is undone', () => {
   it.each(gatewayCases.refusals)('$kind, $name, $direction, $phase', async ({ phase, ...refused }) => {
-    await expectRefused(scene, refused, atStep(refused.kind, refused.step.name, refused.direction, phase));
+    await expectRefused(installation, refused, atStep(refused.kind, refused.step.name, refused.direction, phase));
     expect(struck()).toBe(true);
   });
 });
@@ -151,7 +162,7 @@ const [create] = requests['disk.create'];
 const despite: Record<(typeof gatewayCases.commits)[number]['of'], (phase: string) => Promise<void>> = {
   'a provision': (phase) => provisionDespite(atCommit('provision', phase), 'ready'),
   'a deprovision': (phase) => deprovisionDespite(atCommit('deprovision', phase), 'delete'),
-  'an operation without a `settle`': (phase) => expectCarriedOut(scene, create!, atCommit('disk.create', phase)),
+  'an operation without a `settle`': (phase) => expectCarriedOut(installation, create!, atCommit('disk.create', phase)),
   'a provision that is cancelled': (phase) => cancelDespite(atCommit('provision', phase)),
   'a provision that fails': (phase) => failDespite(atCommit('provision', phase)),
 };
@@ -164,6 +175,6 @@ describe('the gateway is killed right after it has committed that', () => {
 });
 
 it('tells every event once, whatever died meanwhile', async () => {
-  const { told, written } = await toldAndWritten(scene);
+  const { told, written } = await toldAndWritten(installation);
   expect(told).toEqual(written);
 });

@@ -14,56 +14,56 @@ import {
   ended,
   eventually,
   purgeDisk,
-  type Scene,
-  startScene,
+  type TestInstallation,
+  startTestInstallation,
   succeeded,
-} from './scene.js';
-import { expectNothing, expectOnly, sql, tgtdsOf } from './things.js';
-import { deprovisionSteps, made, provisionSteps, removed, takenBack } from './ways.js';
+} from './installation.js';
+import { expectNothing, expectOnly, sql, tgtdsOf } from './observed-state.js';
+import { deprovisionSteps, made, provisionSteps, removed, takenBack } from './provision-requests.js';
 
-let scene: Scene;
+let installation: TestInstallation;
 
 beforeAll(async () => {
-  scene = await startScene({ nodes: 3, mortal: ['gateway', 'image', 'iscsi', 'boot', 'hil'] });
+  installation = await startTestInstallation({ nodes: 3, mortal: ['gateway', 'image', 'iscsi', 'boot', 'hil'] });
 });
-afterAll(() => scene?.close());
+afterAll(() => installation?.close());
 
 /** The commands of unconditional steps. Conditional ones are covered by services.faults.ts. */
 const provisionCommands = actedCases(provisionSteps, 'do').filter(({ step }) => !step.wait);
 const deprovisionCommands = actedCases(deprovisionSteps, 'do');
 
-const killAt = (service: ServiceName, point: KillPoint) => scene.killSwitch(service).arm(point);
+const killAt = (service: ServiceName, point: KillPoint) => installation.killSwitch(service).arm(point);
 const commandPoint = (subject: string, phase: string, victim: number): KillPoint => ({
   channel: 'm2:command',
   at: { subject, phase },
   victim,
 });
 
-const thingsOf = ({ about }: Operation) => [about['provision']!, about['disk']!];
+const idsOf = ({ about }: Operation) => [about['provision']!, about['disk']!];
 const provisionOf = ({ about }: Operation) => about['provision']!;
 
 describe.each(['nats', 'postgres'])('%s is killed, and no service dies of it,', (part) => {
   it.each(provisionCommands)('while a provision is made: $name has acted', async ({ service, subject, phase }) => {
-    const before = await restarts(scene);
-    killAt(service, commandPoint(subject, phase, await pidOf(scene, part)));
-    const operation = await succeeded(scene, await askProvision(scene));
-    expect(scene.killSwitch(service).struck).toBe(true);
-    await expectOnly(scene, [operation]);
-    expect(await happened(scene, thingsOf(operation))).toEqual(made);
-    expect(await restarts(scene)).toEqual(before);
-    await succeeded(scene, await askDeprovision(scene, provisionOf(operation)));
-    await expectNothing(scene);
+    const before = await restarts(installation);
+    killAt(service, commandPoint(subject, phase, await pidOf(installation, part)));
+    const operation = await succeeded(installation, await askProvision(installation));
+    expect(installation.killSwitch(service).struck).toBe(true);
+    await expectOnly(installation, [operation]);
+    expect(await happened(installation, idsOf(operation))).toEqual(made);
+    expect(await restarts(installation)).toEqual(before);
+    await succeeded(installation, await askDeprovision(installation, provisionOf(operation)));
+    await expectNothing(installation);
   });
 
   it.each(deprovisionCommands)('while one is ended: $name has acted', async ({ service, subject, phase }) => {
-    const provision = await succeeded(scene, await askProvision(scene));
-    const before = await restarts(scene);
-    killAt(service, commandPoint(subject, phase, await pidOf(scene, part)));
-    await succeeded(scene, await askDeprovision(scene, provisionOf(provision)));
-    expect(scene.killSwitch(service).struck).toBe(true);
-    await expectNothing(scene);
-    expect(await happened(scene, thingsOf(provision))).toEqual({ ...made, ...takenBack, ...removed });
-    expect(await restarts(scene)).toEqual(before);
+    const provision = await succeeded(installation, await askProvision(installation));
+    const before = await restarts(installation);
+    killAt(service, commandPoint(subject, phase, await pidOf(installation, part)));
+    await succeeded(installation, await askDeprovision(installation, provisionOf(provision)));
+    expect(installation.killSwitch(service).struck).toBe(true);
+    await expectNothing(installation);
+    expect(await happened(installation, idsOf(provision))).toEqual({ ...made, ...takenBack, ...removed });
+    expect(await restarts(installation)).toEqual(before);
   });
 
   it('between the journal and the call of every step', async () => {
@@ -71,23 +71,23 @@ describe.each(['nats', 'postgres'])('%s is killed, and no service dies of it,', 
     const struck: string[] = [];
     for (const name of steps) {
       const at = { kind: 'provision', step: name, direction: 'do', phase: 'intent' };
-      killAt('gateway', { channel: 'm2:operation:step', at, victim: await pidOf(scene, part) });
-      const operation = await succeeded(scene, await askProvision(scene));
-      if (scene.killSwitch('gateway').struck) struck.push(name);
-      await expectOnly(scene, [operation]);
-      await succeeded(scene, await askDeprovision(scene, provisionOf(operation)));
+      killAt('gateway', { channel: 'm2:operation:step', at, victim: await pidOf(installation, part) });
+      const operation = await succeeded(installation, await askProvision(installation));
+      if (installation.killSwitch('gateway').struck) struck.push(name);
+      await expectOnly(installation, [operation]);
+      await succeeded(installation, await askDeprovision(installation, provisionOf(operation)));
     }
     expect(struck).toEqual(steps);
-    await expectNothing(scene);
+    await expectNothing(installation);
   });
 });
 
 const tgtdOf = async (operation: Operation): Promise<number> => {
-  const tgtds = await tgtdsOf(join(scene.stage.state, 'targets'));
+  const tgtds = await tgtdsOf(join(installation.stage.state, 'targets'));
   return tgtds.find(({ pool }) => pool === operation.project)!.pid;
 };
 const storageDaemon = async (): Promise<number> => {
-  const record = await readFile(join(scene.stage.state, 'storage/daemon.json'), 'utf8');
+  const record = await readFile(join(installation.stage.state, 'storage/daemon.json'), 'utf8');
   return (JSON.parse(record) as { pid: number }).pid;
 };
 
@@ -105,12 +105,12 @@ describe.each([
   let byte = 0;
 
   beforeAll(async () => {
-    standing = await succeeded(scene, await askProvision(scene));
-    disk = await NodeDisk.of(scene);
+    standing = await succeeded(installation, await askProvision(installation));
+    disk = await NodeDisk.of(installation);
   });
   afterAll(async () => {
-    await succeeded(scene, await askDeprovision(scene, provisionOf(standing)));
-    await expectNothing(scene);
+    await succeeded(installation, await askDeprovision(installation, provisionOf(standing)));
+    await expectNothing(installation);
   });
 
   const written = async () => {
@@ -128,7 +128,7 @@ describe.each([
     await written();
     process.kill(await pid(standing), 'SIGKILL');
     await expect(back()).resolves.toBe(true);
-    await expectOnly(scene, [standing]);
+    await expectOnly(installation, [standing]);
   });
 
   it.each(points.flatMap((point) => ['begin', 'acted'].map((phase) => ({ point, phase }))))(
@@ -137,82 +137,81 @@ describe.each([
       const service = point.split('.')[0] as ServiceName;
       await written();
       killAt(service, commandPoint(`m2.cmd.${point}`, phase, await pid(standing)));
-      const other = await succeeded(scene, await askProvision(scene, { node: 'node-2' }));
+      const other = await succeeded(installation, await askProvision(installation, { node: 'node-2' }));
       await eventually('both disks', async () => {
         await disk.verify(byte);
-        await (await NodeDisk.of(scene, 1)).write(byte);
+        await (await NodeDisk.of(installation, 1)).write(byte);
         return true;
       });
-      await expectOnly(scene, [standing, other]);
-      await succeeded(scene, await askDeprovision(scene, provisionOf(other)));
-      expect(scene.killSwitch(service).struck).toBe(true);
+      await expectOnly(installation, [standing, other]);
+      await succeeded(installation, await askDeprovision(installation, provisionOf(other)));
+      expect(installation.killSwitch(service).struck).toBe(true);
       await back();
-      await expectOnly(scene, [standing]);
+      await expectOnly(installation, [standing]);
     },
   );
 });
 
 describe('the supervisor is killed', () => {
   it('and the next one takes over what runs: the node keeps its disk', async () => {
-    const standing = await succeeded(scene, await askProvision(scene));
-    const disk = await NodeDisk.of(scene);
+    const standing = await succeeded(installation, await askProvision(installation));
+    const disk = await NodeDisk.of(installation);
     await disk.write(99);
     const tgtd = await tgtdOf(standing);
-    process.kill((await status({ state: scene.stage.state }))!.pid, 'SIGKILL');
+    process.kill((await status({ state: installation.stage.state }))!.pid, 'SIGKILL');
     await disk.verify(99);
-    await up({ state: scene.stage.state, detach: true });
+    await up({ state: installation.stage.state, detach: true });
     await disk.verify(99);
     expect(await tgtdOf(standing)).toBe(tgtd);
-    await expectOnly(scene, [standing]);
-    await succeeded(scene, await askDeprovision(scene, provisionOf(standing)));
-    await expectNothing(scene);
+    await expectOnly(installation, [standing]);
+    await succeeded(installation, await askDeprovision(installation, provisionOf(standing)));
+    await expectNothing(installation);
   });
 
   it('in the middle of a provision, and the next one lets it end', async () => {
-    const operation = await askProvision(scene);
-    process.kill((await status({ state: scene.stage.state }))!.pid, 'SIGKILL');
-    await up({ state: scene.stage.state, detach: true });
-    const last = await ended(scene, operation);
+    const operation = await askProvision(installation);
+    process.kill((await status({ state: installation.stage.state }))!.pid, 'SIGKILL');
+    await up({ state: installation.stage.state, detach: true });
+    const last = await ended(installation, operation);
     expect(last.state).toBe('succeeded');
-    await expectOnly(scene, [last]);
-    await succeeded(scene, await askDeprovision(scene, provisionOf(operation)));
-    await expectNothing(scene);
+    await expectOnly(installation, [last]);
+    await succeeded(installation, await askDeprovision(installation, provisionOf(operation)));
+    await expectNothing(installation);
   });
 });
 
 describe('several want the same at the same moment', () => {
   /** The operations that were accepted, and the codes of the refusals. */
   const race = async (requests: Parameters<typeof askProvision>[1][]) => {
-    const answers = await Promise.allSettled(requests.map((request) => askProvision(scene, request)));
+    const answers = await Promise.allSettled(requests.map((request) => askProvision(installation, request)));
     const accepted = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
     const refused = answers.flatMap((answer) =>
       answer.status === 'rejected' ? [(answer.reason as { code: string }).code] : [],
     );
-    return { accepted: await Promise.all(accepted.map((operation) => ended(scene, operation))), refused };
+    return { accepted: await Promise.all(accepted.map((operation) => ended(installation, operation))), refused };
   };
   const expectOneWinner = async (operations: Operation[], code: string) => {
     const winners = operations.filter(({ state }) => state === 'succeeded');
     expect(winners.length).toBe(1);
     const losers = operations.filter(({ state }) => state !== 'succeeded');
     for (const loser of losers) expect(loser).toMatchObject({ state: 'failed', error: { code } });
-    await expectOnly(scene, winners);
-    await succeeded(scene, await askDeprovision(scene, provisionOf(winners[0]!), 'keep'));
+    await expectOnly(installation, winners);
+    await succeeded(installation, await askDeprovision(installation, provisionOf(winners[0]!), 'keep'));
     return losers.length;
   };
   const oneNode = () => Array.from({ length: 5 }, () => ({ node: 'node-1' }));
   const oneDisk = (disk: string) => [1, 2, 3].map((place) => ({ node: `node-${place}`, disk }));
   const newDisk = async () => {
-    const { project } = scene.stage;
+    const { project } = installation.stage;
     const body = { name: 'wanted', image: 'golden' };
-    return (await succeeded(scene, await scene.client.call('diskCreate', { params: { project }, body }))).about[
-      'disk'
-    ]!;
+    return (await succeeded(installation, await installation.client.call('diskCreate', { params: { project }, body })))
+      .about['disk']!;
   };
   const removeDisks = async () => {
-    const { project } = scene.stage;
-    const { items } = await scene.client.list('diskList', { params: { project } });
-    for (const { id } of items) await succeeded(scene, await purgeDisk(scene, id));
-    await expectNothing(scene);
+    const { project } = installation.stage;
+    const { items } = await installation.client.list('diskList', { params: { project } });
+    for (const { id } of items) await succeeded(installation, await purgeDisk(installation, id));
+    await expectNothing(installation);
   };
 
   it('a node: the door lets one in', async () => {
@@ -231,7 +230,7 @@ describe('several want the same at the same moment', () => {
 
   /** Without the gateway's own check, as if several gateways had asked at once: the services' locks decide. */
   it('a node and a disk: where the door lets all in, one wins, and the others leave nothing', async () => {
-    await sql(scene, `DROP INDEX m2_gateway.provisions_node, m2_gateway.provisions_disk; SELECT 1`);
+    await sql(installation, `DROP INDEX m2_gateway.provisions_node, m2_gateway.provisions_disk; SELECT 1`);
     const node = await race(oneNode());
     expect(node.accepted.length + node.refused.length).toBe(5);
     expect(await expectOneWinner(node.accepted, 'node.busy')).toBe(node.accepted.length - 1);
@@ -243,6 +242,6 @@ describe('several want the same at the same moment', () => {
 });
 
 it('tells every event once, whatever died meanwhile', async () => {
-  const { told, written } = await toldAndWritten(scene);
+  const { told, written } = await toldAndWritten(installation);
   expect(told).toEqual(written);
 });

@@ -3,7 +3,7 @@ import { type Saga, type Step, stepsOf } from '@m2/saga';
 import { sagas } from '../../services/api-gateway/src/sagas/index.js';
 import { commandOf } from './commands.js';
 import { refusalCases, requestCases } from './requests.js';
-import { deprovisionSteps, provisionSteps, wayToDeprovision, wayToProvision } from './ways.js';
+import { deprovisionSteps, provisionSteps, deprovisionRequestFor, provisionRequestFor } from './provision-requests.js';
 
 /**
  * Where processes are killed. Two kills that leave the same state behind, for the same code to go on from, are one: it is made once, and
@@ -114,17 +114,17 @@ function stepPhasesOf(
 /** Where the gateway is killed, by what it is doing. */
 export const gatewayCases = {
   provision: provisionSteps.flatMap((step) => {
-    const standIn = standInForDone('provision', step, wayToProvision(step).input);
+    const standIn = standInForDone('provision', step, provisionRequestFor(step).input);
     return stepPhasesOf('provision', step.name, 'do', standIn).map((phase) => ({ step, phase, name: step.name }));
   }),
   deprovision: deprovisionSteps.flatMap((step) => {
-    const standIn = standInForDone('deprovision', step, wayToDeprovision(step).input);
+    const standIn = standInForDone('deprovision', step, deprovisionRequestFor(step).input);
     return stepPhasesOf('deprovision', step.name, 'do', standIn).map((phase) => ({ step, phase, name: step.name }));
   }),
   undo: provisionSteps
     .filter(({ undo }) => undo)
     .flatMap((step) => {
-      const standIn = standInForUndone('provision', step, wayToProvision(step).input);
+      const standIn = standInForUndone('provision', step, provisionRequestFor(step).input);
       return stepPhasesOf('provision', step.name, 'undo', standIn).map((phase) => ({ phase, name: step.name }));
     }),
   requests: requestCases.flatMap((each) => {

@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { eventually, type Scene } from './scene.js';
+import { eventually, type TestInstallation } from './installation.js';
 
 const run = promisify(execFile);
 
@@ -19,7 +19,7 @@ export class NodeDisk {
     private readonly secret: string,
   ) {}
 
-  static async of({ stage }: Scene, place = 0): Promise<NodeDisk> {
+  static async of({ stage }: TestInstallation, place = 0): Promise<NodeDisk> {
     const { port, provisioningAddress } = stage.running.settings;
     const mac = encodeURIComponent(stage.lab.nodes[place]!.mac);
     const script = await eventually('a boot script with a disk in it', async () => {

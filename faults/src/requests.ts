@@ -3,18 +3,18 @@ import { expect } from 'vitest';
 import type { Step } from '@m2/saga';
 import { sagas } from '../../services/api-gateway/src/sagas/index.js';
 import { happened, once } from './events.js';
-import { type Hands, handsOf, tidy } from './hands.js';
-import { ended, type Scene, succeeded, untilStep } from './scene.js';
-import { expectNothing } from './things.js';
+import { type ApiCalls, apiCallsOf, tidy } from './api-calls.js';
+import { ended, type TestInstallation, succeeded, untilStep } from './installation.js';
+import { expectNothing } from './observed-state.js';
 
 type Kind = Exclude<OperationKind, 'provision' | 'deprovision'>;
 
 export interface Request {
   /** Prepares what the request needs; everything is named after `name`. */
-  before?(scene: Scene, hands: Hands, name: string): Promise<void>;
-  ask(hands: Hands, name: string): Promise<Operation>;
+  before?(installation: TestInstallation, api: ApiCalls, name: string): Promise<void>;
+  ask(api: ApiCalls, name: string): Promise<Operation>;
   /** Checks the result when the operation has succeeded. */
-  check(hands: Hands, name: string): Promise<void>;
+  check(api: ApiCalls, name: string): Promise<void>;
   /** The events that it causes, each once. */
   told: Record<string, number>;
 }
@@ -22,21 +22,21 @@ export interface Request {
 /** A request that fails, so that what was done is undone. */
 export interface Refusal extends Pick<Request, 'before' | 'ask'> {
   /** Restores what `before` changed. */
-  after?(scene: Scene): Promise<void>;
+  after?(installation: TestInstallation): Promise<void>;
   /** The operation is cancelled as soon as it waits. */
   cancel?: boolean;
   code: string;
 }
 
-const disk = async (scene: Scene, hands: Hands, name: string) =>
-  void (await succeeded(scene, await hands.createDisk(name)));
-const tagged = async (scene: Scene, hands: Hands, name: string) => {
-  await disk(scene, hands, name);
-  await succeeded(scene, await hands.tag(name, 'then'));
+const disk = async (installation: TestInstallation, api: ApiCalls, name: string) =>
+  void (await succeeded(installation, await api.createDisk(name)));
+const tagged = async (installation: TestInstallation, api: ApiCalls, name: string) => {
+  await disk(installation, api, name);
+  await succeeded(installation, await api.tag(name, 'then'));
 };
-const trashed = async (scene: Scene, hands: Hands, name: string) => {
-  await disk(scene, hands, name);
-  await succeeded(scene, await hands.trash(name));
+const trashed = async (installation: TestInstallation, api: ApiCalls, name: string) => {
+  await disk(installation, api, name);
+  await succeeded(installation, await api.trash(name));
 };
 const larger = 128 * 2 ** 20;
 const gone = (work: Promise<unknown>, code: string) => expect(work).rejects.toMatchObject({ code });
@@ -45,24 +45,24 @@ const gone = (work: Promise<unknown>, code: string) => expect(work).rejects.toMa
 export const requests: Record<Kind, Request[]> = {
   'image.import': [
     {
-      ask: (hands, name) => hands.importImage(name),
-      check: async (hands, name) => expect(await hands.image(name)).toMatchObject({ state: 'ready' }),
+      ask: (api, name) => api.importImage(name),
+      check: async (api, name) => expect(await api.image(name)).toMatchObject({ state: 'ready' }),
       told: once('image.image.imported'),
     },
     {
       before: disk,
-      ask: (hands, name) => hands.importImage(name, { kind: 'disk', disk: name }),
-      check: async (hands, name) => {
-        expect(await hands.image(name)).toMatchObject({ state: 'ready' });
-        expect(await hands.tags(name)).toEqual([]);
+      ask: (api, name) => api.importImage(name, { kind: 'disk', disk: name }),
+      check: async (api, name) => {
+        expect(await api.image(name)).toMatchObject({ state: 'ready' });
+        expect(await api.tags(name)).toEqual([]);
       },
       told: once('image.image.imported'),
     },
   ],
   'image.update': [
     {
-      ask: (hands, name) => hands.updateImage('golden', { metadata: { defaultUser: name } }),
-      check: async (hands, name) => expect((await hands.image('golden')).metadata.defaultUser).toBe(name),
+      ask: (api, name) => api.updateImage('golden', { metadata: { defaultUser: name } }),
+      check: async (api, name) => expect((await api.image('golden')).metadata.defaultUser).toBe(name),
       told: once('image.image.updated'),
     },
   ],
@@ -70,57 +70,56 @@ export const requests: Record<Kind, Request[]> = {
   'image.export': [],
   'image.delete': [
     {
-      before: async (scene, hands, name) => void (await succeeded(scene, await hands.importImage(name))),
-      ask: (hands, name) => hands.deleteImage(name),
-      check: (hands, name) => gone(hands.image(name), 'image.not_found'),
+      before: async (installation, api, name) => void (await succeeded(installation, await api.importImage(name))),
+      ask: (api, name) => api.deleteImage(name),
+      check: (api, name) => gone(api.image(name), 'image.not_found'),
       told: once('image.image.deleted'),
     },
   ],
   'disk.create': [
     {
-      ask: (hands, name) => hands.createDisk(name),
-      check: async (hands, name) => expect(await hands.disk(name)).toMatchObject({ state: 'ready', depth: 1 }),
+      ask: (api, name) => api.createDisk(name),
+      check: async (api, name) => expect(await api.disk(name)).toMatchObject({ state: 'ready', depth: 1 }),
       told: once('image.disk.created'),
     },
     {
       before: disk,
-      ask: (hands, name) => hands.createDisk(`${name}-fork`, { disk: name }),
-      check: async (hands, name) =>
-        expect(await hands.disk(`${name}-fork`)).toMatchObject({ state: 'ready', depth: 2 }),
+      ask: (api, name) => api.createDisk(`${name}-fork`, { disk: name }),
+      check: async (api, name) => expect(await api.disk(`${name}-fork`)).toMatchObject({ state: 'ready', depth: 2 }),
       told: once('image.disk.created'),
     },
   ],
   'disk.update': [
     {
       before: disk,
-      ask: (hands, name) => hands.updateDisk(name, { name: `${name}-larger`, sizeBytes: larger }),
-      check: async (hands, name) => expect(await hands.disk(`${name}-larger`)).toMatchObject({ sizeBytes: larger }),
+      ask: (api, name) => api.updateDisk(name, { name: `${name}-larger`, sizeBytes: larger }),
+      check: async (api, name) => expect(await api.disk(`${name}-larger`)).toMatchObject({ sizeBytes: larger }),
       told: once('image.disk.updated'),
     },
   ],
   'disk.tag': [
     {
       before: disk,
-      ask: (hands, name) => hands.tag(name, 'then'),
-      check: async (hands, name) => expect(await hands.tags(name)).toEqual(['then']),
+      ask: (api, name) => api.tag(name, 'then'),
+      check: async (api, name) => expect(await api.tags(name)).toEqual(['then']),
       told: once('image.disk.tagged'),
     },
   ],
   'disk.untag': [
     {
       before: tagged,
-      ask: (hands, name) => hands.untag(name, 'then'),
-      check: async (hands, name) => expect(await hands.tags(name)).toEqual([]),
+      ask: (api, name) => api.untag(name, 'then'),
+      check: async (api, name) => expect(await api.tags(name)).toEqual([]),
       told: once('image.disk.untagged'),
     },
   ],
   'disk.rollback': [
     {
       before: tagged,
-      ask: (hands, name) => hands.rollback(name, 'then'),
-      check: async (hands, name) => {
-        expect(await hands.disk(name)).toMatchObject({ state: 'ready', depth: 2 });
-        expect(await hands.tags(name)).toEqual(['then']);
+      ask: (api, name) => api.rollback(name, 'then'),
+      check: async (api, name) => {
+        expect(await api.disk(name)).toMatchObject({ state: 'ready', depth: 2 });
+        expect(await api.tags(name)).toEqual(['then']);
       },
       told: once('image.disk.rolled-back'),
     },
@@ -128,58 +127,58 @@ export const requests: Record<Kind, Request[]> = {
   'disk.flatten': [
     {
       before: disk,
-      ask: (hands, name) => hands.flatten(name),
-      check: async (hands, name) => expect(await hands.disk(name)).toMatchObject({ depth: 0, image: null }),
+      ask: (api, name) => api.flatten(name),
+      check: async (api, name) => expect(await api.disk(name)).toMatchObject({ depth: 0, image: null }),
       told: once('image.disk.flattened'),
     },
   ],
   'disk.delete': [
     {
       before: disk,
-      ask: (hands, name) => hands.trash(name),
-      check: (hands, name) => gone(hands.disk(name), 'disk.not_found'),
+      ask: (api, name) => api.trash(name),
+      check: (api, name) => gone(api.disk(name), 'disk.not_found'),
       told: once('image.disk.trashed'),
     },
     {
       before: tagged,
-      ask: (hands, name) => hands.purge(name),
-      check: (hands, name) => gone(hands.disk(name), 'disk.not_found'),
+      ask: (api, name) => api.purge(name),
+      check: (api, name) => gone(api.disk(name), 'disk.not_found'),
       told: once('image.disk.deleted'),
     },
   ],
   'disk.restore': [
     {
       before: trashed,
-      ask: (hands, name) => hands.restore(name),
-      check: async (hands, name) => expect(await hands.disk(name)).toMatchObject({ state: 'ready' }),
+      ask: (api, name) => api.restore(name),
+      check: async (api, name) => expect(await api.disk(name)).toMatchObject({ state: 'ready' }),
       told: once('image.disk.restored'),
     },
   ],
 };
 
-const limit = ({ client, stage: { project } }: Scene, disks: number | null) =>
+const limit = ({ client, stage: { project } }: TestInstallation, disks: number | null) =>
   client.call('quotaSet', { params: { project }, body: { bytes: null, disks, images: null } });
 
 /** One for each kind that has something to undo. */
 const refusals: Partial<Record<Kind, Refusal>> = {
   'image.import': {
-    ask: (hands, name) => hands.importImage(name, { kind: 'upload' }),
+    ask: (api, name) => api.importImage(name, { kind: 'upload' }),
     cancel: true,
     code: 'operation.cancelled',
   },
   'image.export': {
-    ask: (hands, name) => hands.exportImage('golden', `${foreign}/${name}`),
+    ask: (api, name) => api.exportImage('golden', `${foreign}/${name}`),
     code: 'storage.unsupported',
   },
   'disk.create': {
-    before: async (scene) => void (await limit(scene, 0)),
-    ask: (hands, name) => hands.createDisk(name),
-    after: async (scene) => void (await limit(scene, null)),
+    before: async (installation) => void (await limit(installation, 0)),
+    ask: (api, name) => api.createDisk(name),
+    after: async (installation) => void (await limit(installation, null)),
     code: 'quota.exceeded',
   },
   'disk.tag': {
     before: tagged,
-    ask: (hands, name) => hands.tag(name, 'once-more'),
+    ask: (api, name) => api.tag(name, 'once-more'),
     code: 'disk.too_many_tags',
   },
 };
@@ -218,43 +217,47 @@ const newName = () => `thing-${(count += 1)}`;
  * nothing else is left (`clean`).
  */
 export async function expectCarriedOut(
-  scene: Scene,
+  installation: TestInstallation,
   request: Request,
   arm: () => void,
-  clean: () => Promise<void> = () => expectNothing(scene),
+  clean: () => Promise<void> = () => expectNothing(installation),
 ): Promise<void> {
-  const [hands, name] = [handsOf(scene), newName()];
-  await request.before?.(scene, hands, name);
-  const before = await happened(scene);
+  const [api, name] = [apiCallsOf(installation), newName()];
+  await request.before?.(installation, api, name);
+  const before = await happened(installation);
   arm();
-  await succeeded(scene, await request.ask(hands, name));
-  await request.check(hands, name);
-  expect(difference(await happened(scene), before)).toEqual(request.told);
-  await tidy(scene);
+  await succeeded(installation, await request.ask(api, name));
+  await request.check(api, name);
+  expect(difference(await happened(installation), before)).toEqual(request.told);
+  await tidy(installation);
   await clean();
 }
 
 /** The same with a request that fails: expects its error, and that nothing has changed. */
-export async function expectRefused(scene: Scene, { step, refusal }: RefusalCase, arm: () => void): Promise<void> {
-  const [hands, name] = [handsOf(scene), newName()];
-  await refusal.before?.(scene, hands, name);
-  const before = await happened(scene);
+export async function expectRefused(
+  installation: TestInstallation,
+  { step, refusal }: RefusalCase,
+  arm: () => void,
+): Promise<void> {
+  const [api, name] = [apiCallsOf(installation), newName()];
+  await refusal.before?.(installation, api, name);
+  const before = await happened(installation);
   arm();
-  const operation = await refusal.ask(hands, name);
+  const operation = await refusal.ask(api, name);
   if (refusal.cancel) {
-    await untilStep(scene, operation, step.name, 'running');
-    await scene.client.call('operationCancel', { params: { id: operation.id } });
+    await untilStep(installation, operation, step.name, 'running');
+    await installation.client.call('operationCancel', { params: { id: operation.id } });
   }
-  expect(await ended(scene, operation)).toMatchObject({ error: { code: refusal.code }, attention: null });
-  await refusal.after?.(scene);
+  expect(await ended(installation, operation)).toMatchObject({ error: { code: refusal.code }, attention: null });
+  await refusal.after?.(installation);
   const {
     'image.image.import-failed': _,
     'image.image.deleted': __,
     ...told
-  } = difference(await happened(scene), before);
+  } = difference(await happened(installation), before);
   expect(told).toEqual({});
-  await tidy(scene);
-  await expectNothing(scene);
+  await tidy(installation);
+  await expectNothing(installation);
 }
 type RefusalCase = (typeof refusalCases)[number];
 

@@ -8,93 +8,104 @@ import {
   ended,
   powerCommands,
   purgeDisk,
-  type Scene,
-  startScene,
+  type TestInstallation,
+  startTestInstallation,
   succeeded,
   untilStep,
-} from './scene.js';
+} from './installation.js';
 import { serviceCases } from './kill-cases.js';
 import { expectCarriedOut, expectRefused, requestsEnvironment } from './requests.js';
-import { expectNothing, expectOnly } from './things.js';
-import { booted, made, provisionSteps, removed, takenBack, wayToDeprovision, wayToProvision } from './ways.js';
+import { expectNothing, expectOnly } from './observed-state.js';
+import {
+  booted,
+  made,
+  provisionSteps,
+  removed,
+  takenBack,
+  deprovisionRequestFor,
+  provisionRequestFor,
+} from './provision-requests.js';
 
 const mortal: ServiceName[] = ['image', 'iscsi', 'boot', 'hil'];
 
-let scene: Scene;
+let installation: TestInstallation;
 
 beforeAll(async () => {
-  scene = await startScene({ nodes: 1, mortal, env: { image: requestsEnvironment } });
+  installation = await startTestInstallation({ nodes: 1, mortal, env: { image: requestsEnvironment } });
 });
-afterAll(() => scene?.close());
+afterAll(() => installation?.close());
 
 const kill = ({ service, subject, phase }: { service: ServiceName; subject: string; phase: string }) =>
-  scene.killSwitch(service).arm({ channel: 'm2:command', at: { subject, phase } });
+  installation.killSwitch(service).arm({ channel: 'm2:command', at: { subject, phase } });
 
-const thingsOf = ({ about }: Operation) => [about['provision']!, about['disk']!];
+const idsOf = ({ about }: Operation) => [about['provision']!, about['disk']!];
 
 describe('while a provision is made,', () => {
   it.each(serviceCases.provision)('$service is killed in $name, $phase', async ({ step, ...point }) => {
-    const { waitFor } = wayToProvision(step);
+    const { waitFor } = provisionRequestFor(step);
     let operation: Operation | undefined;
-    const power = await powerCommands(scene, async () => {
+    const power = await powerCommands(installation, async () => {
       kill(point);
-      operation = await askProvision(scene, { waitFor });
-      if (waitFor === 'booted') await bootNode(scene);
-      operation = await succeeded(scene, operation);
+      operation = await askProvision(installation, { waitFor });
+      if (waitFor === 'booted') await bootNode(installation);
+      operation = await succeeded(installation, operation);
     });
-    expect(scene.killSwitch(point.service).struck).toBe(true);
+    expect(installation.killSwitch(point.service).struck).toBe(true);
     expect(power).toEqual(['power 1']);
-    await expectOnly(scene, [operation!], waitFor);
-    expect(await happened(scene, thingsOf(operation!))).toEqual({ ...made, ...(waitFor === 'booted' && booted) });
-    await succeeded(scene, await askDeprovision(scene, operation!.about['provision']!));
-    await expectNothing(scene);
+    await expectOnly(installation, [operation!], waitFor);
+    expect(await happened(installation, idsOf(operation!))).toEqual({ ...made, ...(waitFor === 'booted' && booted) });
+    await succeeded(installation, await askDeprovision(installation, operation!.about['provision']!));
+    await expectNothing(installation);
   });
 });
 
 describe('while a provision is ended,', () => {
   it.each(serviceCases.deprovision)('$service is killed in $name, $phase', async ({ step, ...point }) => {
-    const { disk } = wayToDeprovision(step);
-    const { about, ...provision } = await succeeded(scene, await askProvision(scene));
+    const { disk } = deprovisionRequestFor(step);
+    const { about, ...provision } = await succeeded(installation, await askProvision(installation));
     kill(point);
-    await succeeded(scene, await askDeprovision(scene, about['provision']!, disk));
-    expect(scene.killSwitch(point.service).struck).toBe(true);
-    expect(await happened(scene, thingsOf({ about, ...provision }))).toEqual({
+    await succeeded(installation, await askDeprovision(installation, about['provision']!, disk));
+    expect(installation.killSwitch(point.service).struck).toBe(true);
+    expect(await happened(installation, idsOf({ about, ...provision }))).toEqual({
       ...made,
       ...takenBack,
       ...(disk === 'delete' && removed),
     });
-    if (disk === 'delete') return expectNothing(scene);
-    await expectNothing(scene, [about['disk']!]);
-    await succeeded(scene, await purgeDisk(scene, about['disk']!));
+    if (disk === 'delete') return expectNothing(installation);
+    await expectNothing(installation, [about['disk']!]);
+    await succeeded(installation, await purgeDisk(installation, about['disk']!));
   });
 });
 
 describe('while somebody works on images and disks,', () => {
   it.each(serviceCases.requests)('$service is killed in $kind, $name, $phase', async ({ request, ...point }) => {
-    await expectCarriedOut(scene, request, () => kill(point));
-    expect(scene.killSwitch(point.service).struck).toBe(true);
+    await expectCarriedOut(installation, request, () => kill(point));
+    expect(installation.killSwitch(point.service).struck).toBe(true);
   });
 });
 
 describe('while that is undone,', () => {
   it.each(serviceCases.refusals)('$service is killed in $kind, $name, $direction, $phase', async (refused) => {
-    await expectRefused(scene, refused, () => kill(refused));
-    expect(scene.killSwitch(refused.service).struck).toBe(true);
+    await expectRefused(installation, refused, () => kill(refused));
+    expect(installation.killSwitch(refused.service).struck).toBe(true);
   });
 });
 
 describe('while a provision is undone,', () => {
   const last = provisionSteps.at(-1)!;
-  const { waitFor } = wayToProvision(last);
+  const { waitFor } = provisionRequestFor(last);
 
   it.each(serviceCases.undo)('$service is killed in $name, $phase', async (point) => {
-    const operation = await askProvision(scene, { waitFor });
-    await untilStep(scene, operation, last.name, 'running');
+    const operation = await askProvision(installation, { waitFor });
+    await untilStep(installation, operation, last.name, 'running');
     kill(point);
-    await scene.client.call('operationCancel', { params: { id: operation.id } });
-    expect(await ended(scene, operation)).toMatchObject({ state: 'cancelled', error: { code: 'operation.cancelled' } });
-    expect(scene.killSwitch(point.service).struck).toBe(true);
-    await expectNothing(scene);
-    expect(await happened(scene, thingsOf(operation))).toEqual({ ...made, ...takenBack, ...removed });
+    await installation.client.call('operationCancel', { params: { id: operation.id } });
+    expect(await ended(installation, operation)).toMatchObject({
+      state: 'cancelled',
+      error: { code: 'operation.cancelled' },
+    });
+    expect(installation.killSwitch(point.service).struck).toBe(true);
+    await expectNothing(installation);
+    expect(await happened(installation, idsOf(operation))).toEqual({ ...made, ...takenBack, ...removed });
   });
 });

@@ -3,7 +3,7 @@ import type { Disk, Provision } from '@m2/contracts';
 import { imageObjects, imagesIn, type LabCeph, namespacesIn } from '@m2/lab';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { firstBootsFile, handsOf } from '../disks.js';
+import { firstBootsFile, apiCallsOf } from '../disks.js';
 import { inquire, targetsOf } from '../iscsi.js';
 import { mountsWith, processesWith } from '../leftovers.js';
 import { bootScript, loginOf } from '../node-door.js';
@@ -15,7 +15,7 @@ export function describeCeph(started: () => Stage): void {
     let stage: Stage;
     let ceph: LabCeph;
     let member: Member;
-    let hands: ReturnType<typeof handsOf>;
+    let api: ReturnType<typeof apiCallsOf>;
     let golden: string[];
     let goldenObjects: string[];
     let first: Provision;
@@ -25,7 +25,7 @@ export function describeCeph(started: () => Stage): void {
       stage = started();
       ceph = stage.ceph!;
       member = await memberOf(stage, 'tenant');
-      hands = handsOf(stage, member);
+      api = apiCallsOf(stage, member);
     });
 
     const placeOf = ({ project, volume }: Disk) => `${ceph.diskPool}/${project}/${volume}`;
@@ -61,8 +61,8 @@ export function describeCeph(started: () => Stage): void {
     });
 
     it('are tagged, and copied to an image of their own, while they work', async () => {
-      await hands.tag('d1', 'used');
-      await hands.snapshot('d1', 'used-image');
+      await api.tag('d1', 'used');
+      await api.snapshot('d1', 'used-image');
       const images = await imagesIn(ceph);
       expect(images.filter((name) => name.endsWith('@golden, protected')).length).toBe(2);
       expect(images.filter((name) => name.startsWith(`${placeOf(disk)}@`)).length).toBe(1);
@@ -85,10 +85,10 @@ export function describeCeph(started: () => Stage): void {
     });
 
     it('boot from a fork of a disk that another one worked with, and have a deleted file again after a rollback', async () => {
-      await hands.create({ name: 'fork', disk: 'd1' });
-      await expect(hands.rollback('d1', 'used')).rejects.toMatchObject({ code: 'disk.in_use' });
+      await api.create({ name: 'fork', disk: 'd1' });
+      await expect(api.rollback('d1', 'used')).rejects.toMatchObject({ code: 'disk.in_use' });
       await takeBack(stage, member, first);
-      await hands.rollback('d1', 'used');
+      await api.rollback('d1', 'used');
       expect((await diskNamed(member, 'd1')).volume).not.toBe(disk.volume);
       const provisions = await Promise.all([
         boot(stage, member, { node: 'node-2', disk: 'fork' }),
@@ -109,10 +109,10 @@ export function describeCeph(started: () => Stage): void {
       await expect.poll(daemons).toEqual([]);
       expect(await mountsWith(join(stage.state, 'targets'))).toEqual([]);
 
-      await expect(hands.purge('d1')).rejects.toThrow('tag.in_use');
-      await hands.purge('fork');
-      await hands.purge('d1');
-      await hands.deleteImage('used-image');
+      await expect(api.purge('d1')).rejects.toThrow('tag.in_use');
+      await api.purge('fork');
+      await api.purge('d1');
+      await api.deleteImage('used-image');
       expect(await stage.client.call('storageCheck')).toEqual({ items: [] });
       await expect.poll(() => imagesIn(ceph), { timeout: 60_000 }).toEqual(golden);
       // The OSD takes removed snapshots away in its own time.

@@ -1,6 +1,6 @@
 import type { Stage } from '@m2/cli';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { firstBootsFile, handsOf } from '../disks.js';
+import { firstBootsFile, apiCallsOf } from '../disks.js';
 import { boot, imageName, importImage, type Member, memberOf, takeBack } from '../story.js';
 
 export function describeDisks(started: () => Stage): void {
@@ -15,18 +15,18 @@ export function describeDisks(started: () => Stage): void {
     });
 
     it('are tagged and forked under a node, and go back to what they were', async () => {
-      const hands = handsOf(stage, member);
+      const api = apiCallsOf(stage, member);
       const first = await boot(stage, member, { node: 'node-1', image: imageName, diskName: 'd1' });
       const marker = first.report?.['marker'];
-      await hands.tag('d1', 'used');
+      await api.tag('d1', 'used');
       await takeBack(stage, member, first);
       const second = await boot(stage, member, { node: 'node-1', disk: 'd1' });
       expect(second.report).toMatchObject({ boots: 2, marker });
-      await hands.create({ name: 'fork', disk: 'd1' });
-      await expect(hands.rollback('d1', 'used')).rejects.toMatchObject({ code: 'disk.in_use' });
+      await api.create({ name: 'fork', disk: 'd1' });
+      await expect(api.rollback('d1', 'used')).rejects.toMatchObject({ code: 'disk.in_use' });
       await takeBack(stage, member, second);
 
-      await hands.rollback('d1', 'used');
+      await api.rollback('d1', 'used');
       const [forked, back] = await Promise.all([
         boot(stage, member, { node: 'node-2', disk: 'fork' }),
         boot(stage, member, { node: 'node-1', disk: 'd1' }),

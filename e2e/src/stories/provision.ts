@@ -156,7 +156,7 @@ export function describeProvision(started: () => Stage): void {
       expect(back).toMatchObject({ kind: 'deprovision', state: 'succeeded' });
     });
 
-    it('hands its disk to another node, and takes it away when asked', async () => {
+    it('api its disk to another node, and takes it away when asked', async () => {
       const third = await boot(stage, member, { node: 'node-2', disk: 'd1' });
       expect(third).toMatchObject({ nodeName: 'node-2', report: { boots: 3, marker: first.report?.['marker'] } });
       await takeBack(stage, member, third, 'delete');

@@ -1,8 +1,15 @@
 import type { Operation, WayOut } from '@m2/contracts';
 import { describe, expect, it } from 'vitest';
-import { askDeprovision, askProvision, ended, type Scene, startScene, succeeded } from '../scene.js';
+import {
+  askDeprovision,
+  askProvision,
+  ended,
+  type TestInstallation,
+  startTestInstallation,
+  succeeded,
+} from '../installation.js';
 import { NodeDisk } from '../node-disk.js';
-import { lookAround } from '../things.js';
+import { observe } from '../observed-state.js';
 
 interface Stories {
   unreachable: Promise<{ operation: Operation; left: unknown[] }>;
@@ -31,21 +38,21 @@ interface GivenUp {
  * checked at the end.
  */
 export async function beginBadBmcs(): Promise<Stories> {
-  const scene = await startScene({ nodes: 5 });
+  const installation = await startTestInstallation({ nodes: 5 });
   const stories = {
-    unreachable: unreachable(scene),
-    ignoring: ignoring(scene),
-    stuck: stuck(scene),
-    givenUp: givenUp(scene),
+    unreachable: unreachable(installation),
+    ignoring: ignoring(installation),
+    stuck: stuck(installation),
+    givenUp: givenUp(installation),
   };
   // A failure is reported by the test that reads the result.
   for (const story of Object.values(stories)) story.catch(() => {});
-  return { ...stories, close: () => scene.close() };
+  return { ...stories, close: () => installation.close() };
 }
 
 /** What there is of a provision and its node. */
-async function leftOf(scene: Scene, { about }: Operation): Promise<unknown[]> {
-  const { held, networked, bootConfigs, disks, provisions } = await lookAround(scene);
+async function leftOf(installation: TestInstallation, { about }: Operation): Promise<unknown[]> {
+  const { held, networked, bootConfigs, disks, provisions } = await observe(installation);
   return [
     ...[...held, ...networked, ...bootConfigs].filter(({ node }) => node === about['node']),
     ...disks.filter(({ id }) => id === about['disk']),
@@ -53,45 +60,45 @@ async function leftOf(scene: Scene, { about }: Operation): Promise<unknown[]> {
   ];
 }
 
-async function unreachable(scene: Scene) {
-  const bmc = scene.stage.lab.nodes[0]!;
+async function unreachable(installation: TestInstallation) {
+  const bmc = installation.stage.lab.nodes[0]!;
   await bmc.setBmcMode('dead');
-  const operation = await ended(scene, await askProvision(scene, { node: 'node-1' }));
-  return { operation, left: await leftOf(scene, operation) };
+  const operation = await ended(installation, await askProvision(installation, { node: 'node-1' }));
+  return { operation, left: await leftOf(installation, operation) };
 }
 
-async function ignoring(scene: Scene) {
-  const bmc = scene.stage.lab.nodes[1]!;
+async function ignoring(installation: TestInstallation) {
+  const bmc = installation.stage.lab.nodes[1]!;
   await bmc.setBmcMode('ignores');
-  const operation = await ended(scene, await askProvision(scene, { node: 'node-2' }));
-  return { operation, left: await leftOf(scene, operation) };
+  const operation = await ended(installation, await askProvision(installation, { node: 'node-2' }));
+  return { operation, left: await leftOf(installation, operation) };
 }
 
-async function stuck(scene: Scene) {
-  const bmc = scene.stage.lab.nodes[2]!;
-  const { about } = await succeeded(scene, await askProvision(scene, { node: 'node-3' }));
+async function stuck(installation: TestInstallation) {
+  const bmc = installation.stage.lab.nodes[2]!;
+  const { about } = await succeeded(installation, await askProvision(installation, { node: 'node-3' }));
   const provision = about['provision']!;
   await bmc.setBmcMode('dead');
   // A BMC that does not answer is waited for until the deadline of the step, three minutes.
-  const operation = await ended(scene, await askDeprovision(scene, provision), 240_000);
+  const operation = await ended(installation, await askDeprovision(installation, provision), 240_000);
   await bmc.setBmcMode('ok');
-  const keptDisk = (await lookAround(scene)).disks.some(({ holder }) => holder === provision);
+  const keptDisk = (await observe(installation)).disks.some(({ holder }) => holder === provision);
   const stayedOn = await bmc.running();
-  await scene.client.call('operationResume', { params: { id: operation.id } });
-  const resumed = await ended(scene, operation);
-  return { stuck: operation, keptDisk, stayedOn, resumed, left: await leftOf(scene, operation) };
+  await installation.client.call('operationResume', { params: { id: operation.id } });
+  const resumed = await ended(installation, operation);
+  return { stuck: operation, keptDisk, stayedOn, resumed, left: await leftOf(installation, operation) };
 }
 
 /** The BMC stays dead: a person leaves the power-off out, and another node goes on with the disk. */
-async function givenUp(scene: Scene): Promise<GivenUp> {
-  const { client } = scene;
-  const bmc = scene.stage.lab.nodes[3]!;
-  const { about } = await succeeded(scene, await askProvision(scene, { node: 'node-4' }));
+async function givenUp(installation: TestInstallation): Promise<GivenUp> {
+  const { client } = installation;
+  const bmc = installation.stage.lab.nodes[3]!;
+  const { about } = await succeeded(installation, await askProvision(installation, { node: 'node-4' }));
   const [provision, disk] = [about['provision']!, about['disk']!];
-  const first = await NodeDisk.of(scene, 3);
+  const first = await NodeDisk.of(installation, 3);
   await first.write(0x4d);
   await bmc.setBmcMode('dead');
-  const stuck = await ended(scene, await askDeprovision(scene, provision), 240_000);
+  const stuck = await ended(installation, await askDeprovision(installation, provision), 240_000);
   const codeOf = (call: Promise<unknown>) => call.then(() => 'done').catch(({ code }: { code: string }) => code);
   const params = { id: stuck.id };
   const inProject = { project: 'demo' };
@@ -104,13 +111,13 @@ async function givenUp(scene: Scene): Promise<GivenUp> {
   const step = 'power-off';
   const plan = await client.call('operationSkipPlan', { params, query: { step } });
   await client.call('operationSkipStep', { params, body: { step, reason: 'The BMC is dead' } });
-  const last = await ended(scene, stuck);
+  const last = await ended(installation, stuck);
   const stillWrites = await first.write(0x4e, 10_000).then(
     () => true,
     () => false,
   );
-  const again = await succeeded(scene, await askProvision(scene, { node: 'node-5', disk }));
-  const second = await NodeDisk.of(scene, 4);
+  const again = await succeeded(installation, await askProvision(installation, { node: 'node-5', disk }));
+  const second = await NodeDisk.of(installation, 4);
   const kept = await second.verify(0x4d).then(
     () => true,
     () => false,
@@ -120,8 +127,8 @@ async function givenUp(scene: Scene): Promise<GivenUp> {
   );
   await bmc.setBmcMode('ok');
   await client.call('nodeMarkRepaired', { params: { node: 'node-4' }, body: { reason: 'It has a new BMC' } });
-  await succeeded(scene, await askDeprovision(scene, again.about['provision']!, 'delete'));
-  return { refused, plan, ended: last, stillWrites, kept, brokenNode, left: await leftOf(scene, stuck) };
+  await succeeded(installation, await askDeprovision(installation, again.about['provision']!, 'delete'));
+  return { refused, plan, ended: last, stillWrites, kept, brokenNode, left: await leftOf(installation, stuck) };
 }
 
 export function describeBadBmcs(stories: () => Stories): void {

@@ -8,8 +8,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ImageServer, startImageServer } from '../image-server.js';
-import { ended, type Scene } from '../scene.js';
-import { lookAround } from '../things.js';
+import { ended, type TestInstallation } from '../installation.js';
+import { observe } from '../observed-state.js';
 
 const run = promisify(execFile);
 const mebibyte = 1024 * 1024;
@@ -90,7 +90,7 @@ const cases: Case[] = [
   },
 ];
 
-export function describeBadImages(scene: () => Scene): void {
+export function describeBadImages(installation: () => TestInstallation): void {
   describe('an import of', () => {
     let server: ImageServer;
     const files: Record<string, Buffer> = {};
@@ -115,7 +115,7 @@ export function describeBadImages(scene: () => Scene): void {
     afterAll(() => server?.close());
 
     const begin = (source: Case['source'], more: Case['more'] = {}, name = 'bad'): Promise<Operation> => {
-      const { client, stage } = scene();
+      const { client, stage } = installation();
       const allowed = join(stage.image.path, '..');
       const given =
         typeof source === 'string'
@@ -128,8 +128,8 @@ export function describeBadImages(scene: () => Scene): void {
 
     /** How an import ended, and what it left. */
     const outcome = async (operation: Operation) => {
-      const { state, error } = await ended(scene(), operation);
-      const { images, staging, volumes } = await lookAround(scene());
+      const { state, error } = await ended(installation(), operation);
+      const { images, staging, volumes } = await observe(installation());
       return { state, code: error?.code, detail: error?.detail, left: [...images, ...staging, ...volumes] };
     };
     /** Its name is free for the next one. */
@@ -151,7 +151,7 @@ export function describeBadImages(scene: () => Scene): void {
     /** A file system of 8 MB over a directory of the storage: only root can mount one. */
     describe.skipIf(process.getuid?.() !== 0)('an image into a full file system (needs root to make one)', () => {
       it.each(['staging', 'volumes'])('%s: storage.full', async (directory) => {
-        const path = join(scene().stage.state, 'storage', directory);
+        const path = join(installation().stage.state, 'storage', directory);
         await run('mount', ['-t', 'tmpfs', '-o', 'size=8m,mode=0700', 'tmpfs', path]);
         try {
           expect(await outcome(await begin('/large'))).toEqual(refused('storage.full'));

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { census } from '../census.js';
+import { takeInventory } from '../inventory.js';
 import { ask } from '../door.js';
-import type { Scene } from '../scene.js';
+import type { TestInstallation } from '../installation.js';
 
 const badNames: unknown[] = [
   '../etc',
@@ -90,24 +90,24 @@ const fields: { field: string; path: string; body: (name: unknown) => object }[]
 
 const paths = ['/v1/projects/NAME', '/v1/projects/demo/images/NAME', '/v1/projects/demo/disks/NAME', '/v1/nodes/NAME'];
 
-export function describeBadNames(scene: () => Scene): void {
+export function describeBadNames(installation: () => TestInstallation): void {
   describe('a name that is none', () => {
     it.each(fields)('of a $field: request.invalid, and nothing is made', async ({ path, body }) => {
-      const before = await census(scene());
+      const before = await takeInventory(installation());
       const accepted: unknown[] = [];
       for (const name of badNames) {
-        const { status, code } = await ask(scene(), 'POST', path, { body: body(name) });
+        const { status, code } = await ask(installation(), 'POST', path, { body: body(name) });
         if (status !== 400 || code !== 'request.invalid') accepted.push({ name, status, code });
       }
       expect(accepted).toEqual([]);
-      expect(await census(scene())).toEqual(before);
+      expect(await takeInventory(installation())).toEqual(before);
     });
 
     it.each(paths)('in %s: a clear refusal', async (path) => {
       const unclear: unknown[] = [];
       for (const name of badNames.filter((name) => typeof name === 'string' && name !== '')) {
         const url = path.replace('NAME', encodeURIComponent(name as string));
-        const { status, code } = await ask(scene(), 'GET', url);
+        const { status, code } = await ask(installation(), 'GET', url);
         if (![400, 404].includes(status) || code === undefined) unclear.push({ name, status, code });
       }
       expect(unclear).toEqual([]);

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { census } from '../census.js';
+import { takeInventory } from '../inventory.js';
 import { type Answer, type Ask, ask } from '../door.js';
-import { askDeprovision, askProvision, ended, purgeDisk, type Scene, succeeded } from '../scene.js';
+import { askDeprovision, askProvision, ended, purgeDisk, type TestInstallation, succeeded } from '../installation.js';
 
 const nobody = '01990000-0000-7000-8000-000000000000';
 const provisions = '/v1/projects/demo/provisions';
@@ -159,10 +159,10 @@ const nonsense: { name: string; line: string; more?: Ask; status: number; code: 
   },
 ];
 
-export function describeBadRequests(scene: () => Scene): void {
+export function describeBadRequests(installation: () => TestInstallation): void {
   const send = (line: string, more: Ask = {}) => {
     const [method, ...path] = line.split(' ') as [string, ...string[]];
-    return ask(scene(), method, path.join(' '), more);
+    return ask(installation(), method, path.join(' '), more);
   };
   const expectProblem = (answer: Answer, code: string) => {
     expect(answer).toMatchObject({ code, type: expect.stringContaining('application/problem+json') });
@@ -177,22 +177,22 @@ export function describeBadRequests(scene: () => Scene): void {
 
   describe('what is not there', () => {
     it.each(unknowns)('$line $body: $code', async ({ line, body, code }) => {
-      const before = await census(scene());
+      const before = await takeInventory(installation());
       const answer = await send(line, { body });
       expect(answer.status).toBe(404);
       expectProblem(answer, code);
-      expect(await census(scene())).toEqual(before);
+      expect(await takeInventory(installation())).toEqual(before);
     });
   });
 
   describe('nonsense', () => {
     it.each(nonsense)('$name: $status $code', async ({ line, more, status, code }) => {
-      const before = await census(scene());
+      const before = await takeInventory(installation());
       const answer = await send(line, more);
       expect(answer.status).toBe(status);
       expectProblem(answer, code);
       expect(answer.allow ?? '').toMatch(status === 405 ? /^[A-Z]+(, [A-Z]+)*$/ : /^$/);
-      expect(await census(scene())).toEqual(before);
+      expect(await takeInventory(installation())).toEqual(before);
     });
 
     it('does not take the gateway down', async () => {
@@ -213,25 +213,25 @@ export function describeBadRequests(scene: () => Scene): void {
       const ids = new Set(answers.map(({ json }) => (json as { id: string }).id));
       expect(ids.size).toBe(1);
       [id] = [...ids] as [string];
-      await succeeded(scene(), answers[0]!.json as never);
+      await succeeded(installation(), answers[0]!.json as never);
     });
     afterAll(async () => {
-      const operation = await scene().client.call('operationShow', { params: { id } });
-      await succeeded(scene(), await askDeprovision(scene(), operation.about['provision']!));
+      const operation = await installation().client.call('operationShow', { params: { id } });
+      await succeeded(installation(), await askDeprovision(installation(), operation.about['provision']!));
     });
 
     it('with the same request is the same operation, also when it has ended', async () => {
-      const before = await census(scene());
+      const before = await takeInventory(installation());
       expect(await post(body)).toMatchObject({ status: 202, json: { id, state: 'succeeded' } });
-      expect(await census(scene())).toEqual(before);
+      expect(await takeInventory(installation())).toEqual(before);
     });
 
     it.each([{ ...body, diskName: 'other' }, { ...body, node: 'node-2' }, {}])('with %j: 409', async (other) => {
-      const before = await census(scene());
+      const before = await takeInventory(installation());
       const answer = await post(other);
       expect([409, 400]).toContain(answer.status);
       expect(['idempotency.conflict', 'request.invalid']).toContain(answer.code);
-      expect(await census(scene())).toEqual(before);
+      expect(await takeInventory(installation())).toEqual(before);
     });
 
     it('of another request, for another path: 409', async () => {
@@ -242,10 +242,11 @@ export function describeBadRequests(scene: () => Scene): void {
 
   describe('what is taken', () => {
     it('a node, a disk and a name', async () => {
-      const operation = await succeeded(scene(), await askProvision(scene()));
+      const operation = await succeeded(installation(), await askProvision(installation()));
       const { provision, disk } = operation.about as Record<'provision' | 'disk', string>;
-      const [{ name } = { name: '' }] = (await scene().client.list('diskList', { params: { project: 'demo' } })).items;
-      const before = await census(scene());
+      const [{ name } = { name: '' }] = (await installation().client.list('diskList', { params: { project: 'demo' } }))
+        .items;
+      const before = await takeInventory(installation());
       const taken = async (line: string, given?: object) => {
         const { status, code } = await send(line, { body: given });
         return `${status} ${code}`;
@@ -267,24 +268,24 @@ export function describeBadRequests(scene: () => Scene): void {
         '409 project.not_empty',
         '409 project.exists',
       ]);
-      expect(await census(scene())).toEqual(before);
-      await succeeded(scene(), await askDeprovision(scene(), provision, 'delete'));
+      expect(await takeInventory(installation())).toEqual(before);
+      await succeeded(installation(), await askDeprovision(installation(), provision, 'delete'));
     });
 
     it('an image that has disks, and a size below it', async () => {
-      const { client } = scene();
+      const { client } = installation();
       const project = 'demo';
       const create = (name: string, sizeBytes?: number) =>
         client.call('diskCreate', { params: { project }, body: { name, image: 'golden', sizeBytes } });
       await expect(create('small', 512)).rejects.toMatchObject({ code: 'disk.too_small' });
-      const disk = await succeeded(scene(), await create('one'));
+      const disk = await succeeded(installation(), await create('one'));
       const image = await client.call('imageDelete', { params: { project, image: 'golden' } });
-      expect(await ended(scene(), image)).toMatchObject({ state: 'failed', error: { code: 'image.in_use' } });
+      expect(await ended(installation(), image)).toMatchObject({ state: 'failed', error: { code: 'image.in_use' } });
       expect(await client.call('imageShow', { params: { project, image: 'golden' } })).toMatchObject({
         state: 'ready',
       });
       await expect(create('one')).rejects.toMatchObject({ code: 'disk.exists' });
-      await succeeded(scene(), await purgeDisk(scene(), disk.about['disk']!));
+      await succeeded(installation(), await purgeDisk(installation(), disk.about['disk']!));
     });
   });
 }

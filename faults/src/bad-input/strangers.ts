@@ -1,8 +1,8 @@
 import { allRoutes, type Operation, type Role } from '@m2/contracts';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { census } from '../census.js';
+import { takeInventory } from '../inventory.js';
 import { ask } from '../door.js';
-import { askDeprovision, askProvision, ended, type Scene, succeeded } from '../scene.js';
+import { askDeprovision, askProvision, ended, type TestInstallation, succeeded } from '../installation.js';
 
 /** A path with a value for each parameter. The values need not exist: permission is checked first. */
 const concrete = (path: string) =>
@@ -39,45 +39,45 @@ const tricks: Record<string, string>[] = [
   { 'x-original-url': '/v1/openapi.json' },
 ];
 
-export function describeStrangers(scene: () => Scene): void {
+export function describeStrangers(installation: () => TestInstallation): void {
   describe('who has no token that is one', () => {
     it.each(guarded)('$method $path is closed', async ({ method, path }) => {
-      const before = await census(scene());
+      const before = await takeInventory(installation());
       const answers = [
-        await ask(scene(), method, path, { token: null }),
-        await ask(scene(), method, path, { authorization: 'Basic YWRtaW46YWRtaW4=' }),
-        await ask(scene(), method, path, { authorization: 'Bearer ' }),
-        await ask(scene(), method, path, { token: 'm2_wrong' }),
-        await ask(scene(), method, path, { token: `${scene().adminToken}x` }),
+        await ask(installation(), method, path, { token: null }),
+        await ask(installation(), method, path, { authorization: 'Basic YWRtaW46YWRtaW4=' }),
+        await ask(installation(), method, path, { authorization: 'Bearer ' }),
+        await ask(installation(), method, path, { token: 'm2_wrong' }),
+        await ask(installation(), method, path, { token: `${installation().adminToken}x` }),
       ];
       // The answer to a HEAD has no body, and so no code.
       const codes = ['auth.missing', 'auth.missing', 'auth.missing', 'auth.invalid', 'auth.invalid'];
       expect(answers.map(({ status, code }) => `${status} ${code}`)).toEqual(
         codes.map((code) => `401 ${method === 'HEAD' ? undefined : code}`),
       );
-      expect(await census(scene())).toEqual(before);
+      expect(await takeInventory(installation())).toEqual(before);
     });
 
     it.each(disguises)('finds no other way in by %s', async (path) => {
       const open: string[] = [];
       for (const method of ['GET', 'HEAD', 'POST', 'OPTIONS', 'TRACE', 'PATCH'])
         for (const headers of tricks) {
-          const { status } = await ask(scene(), method, path, { token: null, headers });
+          const { status } = await ask(installation(), method, path, { token: null, headers });
           if (![400, 401, 404, 405].includes(status)) open.push(`${method}: ${status}`);
         }
       expect(open).toEqual([]);
     });
 
     it('HEAD is guarded as GET is', async () => {
-      expect(await ask(scene(), 'HEAD', '/v1/projects', { token: null })).toMatchObject({ status: 401 });
+      expect(await ask(installation(), 'HEAD', '/v1/projects', { token: null })).toMatchObject({ status: 401 });
     });
 
     it('is let in no more when the token was revoked', async () => {
-      const { client } = scene();
+      const { client } = installation();
       const token = await client.call('tokenCreate', { body: { name: 'short', role: 'auditor' } });
-      expect((await ask(scene(), 'GET', '/v1/projects', { token: token.value })).status).toBe(200);
+      expect((await ask(installation(), 'GET', '/v1/projects', { token: token.value })).status).toBe(200);
       await client.call('tokenRevoke', { params: { id: token.id } });
-      expect(await ask(scene(), 'GET', '/v1/projects', { token: token.value })).toMatchObject({
+      expect(await ask(installation(), 'GET', '/v1/projects', { token: token.value })).toMatchObject({
         status: 401,
         code: 'auth.invalid',
       });
@@ -86,19 +86,19 @@ export function describeStrangers(scene: () => Scene): void {
 
   describe('who has a role', () => {
     it.each(['member', 'operator', 'auditor'] satisfies Role[])('%s: nothing beyond it', async (role) => {
-      const { client } = scene();
+      const { client } = installation();
       const body = { name: role, role, ...(role === 'member' && { project: 'demo' }) };
       const { id, value } = await client.call('tokenCreate', { body });
-      const before = await census(scene());
+      const before = await takeInventory(installation());
       const opened: string[] = [];
       for (const { method, path, allow } of guarded) {
         if (allow.includes(role)) continue;
-        const { status, code } = await ask(scene(), method, path, { token: value, body: {} });
+        const { status, code } = await ask(installation(), method, path, { token: value, body: {} });
         const told = method === 'HEAD' || code === 'auth.forbidden';
         if (status !== 403 || !told) opened.push(`${method} ${path}: ${status} ${code}`);
       }
       expect(opened).toEqual([]);
-      expect(await census(scene())).toEqual(before);
+      expect(await takeInventory(installation())).toEqual(before);
       await client.call('tokenRevoke', { params: { id } });
     });
   });
@@ -109,11 +109,11 @@ export function describeStrangers(scene: () => Scene): void {
     let ids: Record<'project' | 'image' | 'disk' | 'provision' | 'operation' | 'privateNode', string>;
 
     beforeAll(async () => {
-      const { client, stage } = scene();
+      const { client, stage } = installation();
       await client.call('projectCreate', { body: { name: 'other' } });
       token = (await client.call('tokenCreate', { body: { name: 'stranger', role: 'member', project: 'other' } }))
         .value;
-      operation = await succeeded(scene(), await askProvision(scene()));
+      operation = await succeeded(installation(), await askProvision(installation()));
       const { provision, disk, image } = operation.about as Record<'provision' | 'disk' | 'image', string>;
       const project = (await client.call('projectShow', { params: { project: stage.project } })).id;
       const privateNode = await client.call('nodeRegister', {
@@ -174,14 +174,14 @@ export function describeStrangers(scene: () => Scene): void {
     ];
 
     it.each(attempts)('$ask $body: $code', async ({ ask: line, body, code }) => {
-      const before = await census(scene());
+      const before = await takeInventory(installation());
       const [method, path] = fill(line).split(' ') as [string, string];
       const raw = body && fill(JSON.stringify(body));
-      const answer = await ask(scene(), method, path, { token, ...(raw && { raw }) });
+      const answer = await ask(installation(), method, path, { token, ...(raw && { raw }) });
       expect(answer).toMatchObject({ status: 404, code: expect.stringContaining(code) });
       // Neither its holder, its name nor its content is disclosed.
       expect(JSON.stringify(answer.json)).not.toMatch(new RegExp(`web|"about"|${operation.about['node']}`));
-      expect(await census(scene())).toEqual(before);
+      expect(await takeInventory(installation())).toEqual(before);
     });
 
     it('sees nothing of it in any list', async () => {
@@ -192,17 +192,17 @@ export function describeStrangers(scene: () => Scene): void {
         '/v1/events',
         '/v1/projects/other/provisions?all=true',
       ];
-      const answers = await Promise.all(lists.map((path) => ask(scene(), 'GET', path, { token })));
+      const answers = await Promise.all(lists.map((path) => ask(installation(), 'GET', path, { token })));
       expect(answers.map(({ status }) => status)).toEqual(lists.map(() => 200));
       const seen = JSON.stringify(answers.map(({ json }) => json));
       for (const id of Object.values(ids)) expect(seen).not.toContain(id);
-      for (const { bmc } of scene().stage.nodes) expect(seen).not.toContain(bmc.user);
+      for (const { bmc } of installation().stage.nodes) expect(seen).not.toContain(bmc.user);
     });
 
     it('has changed nothing: the provision is taken back as ever', async () => {
-      const last = await ended(scene(), await askDeprovision(scene(), ids.provision));
+      const last = await ended(installation(), await askDeprovision(installation(), ids.provision));
       expect(last.state).toBe('succeeded');
-      await scene().client.call('nodeRemove', { params: { node: 'private' } });
+      await installation().client.call('nodeRemove', { params: { node: 'private' } });
     });
   });
 }

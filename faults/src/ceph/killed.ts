@@ -2,9 +2,17 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { once } from '../events.js';
 import { expectCarriedOut, type Request, requests } from '../requests.js';
-import { handsOf, tidy } from '../hands.js';
-import { ended, eventually, type Scene } from '../scene.js';
-import { cephOf, type CephThings, expectAsBefore, foreignNamespace, lookAtCeph, outcomeOf, rbd } from './ground.js';
+import { apiCallsOf, tidy } from '../api-calls.js';
+import { ended, eventually, type TestInstallation } from '../installation.js';
+import {
+  cephOf,
+  type ObservedCeph,
+  expectAsBefore,
+  foreignNamespace,
+  observeCeph,
+  outcomeOf,
+  rbd,
+} from './observed-ceph.js';
 
 /** Calls that change nothing: a kill there is between the same two changes as a kill at the next call. */
 const looks =
@@ -17,21 +25,23 @@ interface Point {
 }
 
 /** Requests that take several calls, or as long as there are bytes to copy. */
-const long = (scene: () => Scene): Record<string, Request> => {
-  const foreign = (name: string) => `${cephOf(scene()).imagePool}/${foreignNamespace}/${name}`;
+const long = (installation: () => TestInstallation): Record<string, Request> => {
+  const foreign = (name: string) => `${cephOf(installation()).imagePool}/${foreignNamespace}/${name}`;
   return {
     import: requests['image.import'][0]!,
     snapshot: requests['image.import'][1]!,
     copy: {
       ...requests['image.import'][0]!,
-      ask: (hands, name) => hands.importImage(name, { kind: 'image', image: 'golden' }),
+      ask: (api, name) => api.importImage(name, { kind: 'image', image: 'golden' }),
     },
     export: {
-      ask: (hands, name) => hands.exportImage('golden', foreign(name)),
+      ask: (api, name) => api.exportImage('golden', foreign(name)),
       check: async (_, name) => {
         // One complete image without a snapshot, which is no longer M2's.
-        expect(await rbd(scene(), 'ls', `${cephOf(scene()).imagePool}/${foreignNamespace}`)).toBe(`${name}\n`);
-        await rbd(scene(), 'rm', '--no-progress', foreign(name));
+        expect(await rbd(installation(), 'ls', `${cephOf(installation()).imagePool}/${foreignNamespace}`)).toBe(
+          `${name}\n`,
+        );
+        await rbd(installation(), 'rm', '--no-progress', foreign(name));
       },
       told: once('image.image.exported'),
     },
@@ -42,14 +52,14 @@ const long = (scene: () => Scene): Record<string, Request> => {
   };
 };
 
-export function describeKilledInCeph(scene: () => Scene): void {
-  const works = long(scene);
-  const image = () => scene().killSwitch('image');
-  let before: CephThings;
+export function describeKilledInCeph(installation: () => TestInstallation): void {
+  const works = long(installation);
+  const image = () => installation().killSwitch('image');
+  let before: ObservedCeph;
   const points = new Map<string, Point[]>();
 
   const carryOut = (request: Request, arm: () => void) =>
-    expectCarriedOut(scene(), request, arm, () => expectAsBefore(scene(), before));
+    expectCarriedOut(installation(), request, arm, () => expectAsBefore(installation(), before));
 
   /** Runs `work` once for each point, with a kill ordered there. */
   async function killAtEach(
@@ -72,20 +82,20 @@ export function describeKilledInCeph(scene: () => Scene): void {
 
   /** The request is either carried out or leaves no trace. */
   async function carryOutOrUndo(request: Request, arm: () => void): Promise<void> {
-    const [hands, name] = [handsOf(scene()), `child-${randomUUID().slice(0, 8)}`];
-    await request.before?.(scene(), hands, name);
+    const [api, name] = [apiCallsOf(installation()), `child-${randomUUID().slice(0, 8)}`];
+    await request.before?.(installation(), api, name);
     arm();
-    const outcome = outcomeOf(await ended(scene(), await request.ask(hands, name)));
+    const outcome = outcomeOf(await ended(installation(), await request.ask(api, name)));
     expect(outcome).toMatch(/^(succeeded|storage\.(unavailable|timeout))$/);
-    if (outcome === 'succeeded') await request.check(hands, name);
+    if (outcome === 'succeeded') await request.check(api, name);
     expect(image().struck).toBe(true);
-    await tidy(scene());
-    await expectAsBefore(scene(), before);
+    await tidy(installation());
+    await expectAsBefore(installation(), before);
   }
 
   describe.each(Object.keys(works))('%s', (name) => {
     beforeAll(async () => {
-      before = await lookAtCeph(scene());
+      before = await observeCeph(installation());
     });
 
     it('changes the cluster in steps', async () => {

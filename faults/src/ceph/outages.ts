@@ -3,37 +3,44 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { restarts } from '../children.js';
-import { type Hands, handsOf, tidy } from '../hands.js';
+import { type ApiCalls, apiCallsOf, tidy } from '../api-calls.js';
 import { NodeDisk } from '../node-disk.js';
-import { askDeprovision, askProvision, ended, eventually, type Scene, succeeded } from '../scene.js';
-import { cephOf, type CephThings, expectAsBefore, lookAtCeph, outcomeOf, storageDaemonsOf } from './ground.js';
+import { askDeprovision, askProvision, ended, eventually, type TestInstallation, succeeded } from '../installation.js';
+import {
+  cephOf,
+  type ObservedCeph,
+  expectAsBefore,
+  observeCeph,
+  outcomeOf,
+  storageDaemonsOf,
+} from './observed-ceph.js';
 
 /** For a write that waits until Ceph is back. */
 const patienceMs = 300_000;
 const away = /^storage\.(timeout|unavailable)$/;
 
 /** A node that is on and works with its disk, while Ceph, or a part of it, is away. */
-export function describeOutages(scene: () => Scene): void {
+export function describeOutages(installation: () => TestInstallation): void {
   let standing: Operation;
   let disk: NodeDisk;
-  let hands: Hands;
-  let before: CephThings;
+  let api: ApiCalls;
+  let before: ObservedCeph;
   let services: Record<string, number>;
   let byte = 0;
 
   beforeAll(async () => {
-    hands = handsOf(scene());
-    standing = await succeeded(scene(), await askProvision(scene()));
-    disk = await NodeDisk.of(scene());
+    api = apiCallsOf(installation());
+    standing = await succeeded(installation(), await askProvision(installation()));
+    disk = await NodeDisk.of(installation());
     await disk.write(byte);
-    before = await lookAtCeph(scene());
-    services = await restarts(scene());
+    before = await observeCeph(installation());
+    services = await restarts(installation());
   });
   afterAll(async () => {
-    await succeeded(scene(), await askDeprovision(scene(), standing.about['provision']!));
+    await succeeded(installation(), await askDeprovision(installation(), standing.about['provision']!));
   });
 
-  const ceph = () => cephOf(scene());
+  const ceph = () => cephOf(installation());
   /** Begins a write, which may take a long time. */
   const write = () => {
     byte += 1;
@@ -49,7 +56,7 @@ export function describeOutages(scene: () => Scene): void {
   /** Waits until a service has answered the gateway that the storage is away. */
   const triedAgain = ({ id, kind }: Operation) =>
     eventually(`the ${kind} to be tried again`, async () => {
-      const lines = (await readFile(join(scene().stage.state, 'logs/gateway.log'), 'utf8')).split('\n');
+      const lines = (await readFile(join(installation().stage.state, 'logs/gateway.log'), 'utf8')).split('\n');
       const codes = lines
         .filter((line) => line.includes(id) && line.includes('a step is tried again'))
         .map((line) => (JSON.parse(line) as { code: string }).code);
@@ -57,9 +64,9 @@ export function describeOutages(scene: () => Scene): void {
     });
   const expectClean = async () => {
     await back();
-    await tidy(scene());
-    expect(await restarts(scene())).toEqual(services);
-    await expectAsBefore(scene(), before);
+    await tidy(installation());
+    expect(await restarts(installation())).toEqual(services);
+    await expectAsBefore(installation(), before);
   };
 
   describe('the OSD', () => {
@@ -67,20 +74,20 @@ export function describeOutages(scene: () => Scene): void {
       await ceph().signalOsd('SIGSTOP');
       try {
         const written = write();
-        const tagging = await hands.tag(standing.about['disk']!, 'meanwhile');
-        const creating = await hands.createDisk('meanwhile');
-        await expect(scene().impatient.call('storageCheck')).rejects.toMatchObject({
+        const tagging = await api.tag(standing.about['disk']!, 'meanwhile');
+        const creating = await api.createDisk('meanwhile');
+        await expect(installation().impatient.call('storageCheck')).rejects.toMatchObject({
           code: expect.stringMatching(away),
         });
         await Promise.all([triedAgain(tagging), triedAgain(creating)]);
         await ceph().signalOsd('SIGCONT');
         await written;
-        await succeeded(scene(), tagging);
-        await succeeded(scene(), creating);
+        await succeeded(installation(), tagging);
+        await succeeded(installation(), creating);
       } finally {
         await ceph().signalOsd('SIGCONT');
       }
-      await succeeded(scene(), await hands.untag(standing.about['disk']!, 'meanwhile'));
+      await succeeded(installation(), await api.untag(standing.about['disk']!, 'meanwhile'));
       await expectClean();
     });
 
@@ -88,12 +95,12 @@ export function describeOutages(scene: () => Scene): void {
       await write();
       await ceph().killOsd();
       const written = write();
-      const [creating, importing] = [await hands.createDisk('meanwhile'), await hands.importImage('meanwhile')];
+      const [creating, importing] = [await api.createDisk('meanwhile'), await api.importImage('meanwhile')];
       await ceph().startOsd();
       await written;
-      await succeeded(scene(), creating);
+      await succeeded(installation(), creating);
       // A copy that was under way is undone. One that had not begun, or was complete, is not.
-      expect(outcomeOf(await ended(scene(), importing))).toMatch(/^(succeeded|storage\.(timeout|unavailable))$/);
+      expect(outcomeOf(await ended(installation(), importing))).toMatch(/^(succeeded|storage\.(timeout|unavailable))$/);
       await expectClean();
     });
   });
@@ -102,14 +109,14 @@ export function describeOutages(scene: () => Scene): void {
     await ceph().stopMon();
     try {
       await write();
-      const tagging = await hands.tag(standing.about['disk']!, 'meanwhile');
+      const tagging = await api.tag(standing.about['disk']!, 'meanwhile');
       await triedAgain(tagging);
       await ceph().startMon();
-      expect((await succeeded(scene(), tagging)).error).toBeNull();
+      expect((await succeeded(installation(), tagging)).error).toBeNull();
     } finally {
       await ceph().startMon();
     }
-    await succeeded(scene(), await hands.untag(standing.about['disk']!, 'meanwhile'));
+    await succeeded(installation(), await api.untag(standing.about['disk']!, 'meanwhile'));
     await expectClean();
   });
 
@@ -118,21 +125,24 @@ export function describeOutages(scene: () => Scene): void {
     try {
       const written = write();
       const asked = await Promise.all([
-        hands.importImage('too-much'),
-        hands.importImage('copy', { kind: 'image', image: 'golden' }),
-        hands.createDisk('too-much'),
-        askProvision(scene(), { node: 'node-2' }),
+        api.importImage('too-much'),
+        api.importImage('copy', { kind: 'image', image: 'golden' }),
+        api.createDisk('too-much'),
+        askProvision(installation(), { node: 'node-2' }),
       ]);
       for (const operation of asked)
-        expect(await ended(scene(), operation)).toMatchObject({ state: 'failed', error: { code: 'storage.full' } });
+        expect(await ended(installation(), operation)).toMatchObject({
+          state: 'failed',
+          error: { code: 'storage.full' },
+        });
       await ceph().unsetFull();
       await written;
     } finally {
       await ceph().unsetFull();
     }
     await expectClean();
-    await succeeded(scene(), await hands.importImage('room'));
-    await succeeded(scene(), await hands.createDisk('room', { image: 'room' }));
+    await succeeded(installation(), await api.importImage('room'));
+    await succeeded(installation(), await api.createDisk('room', { image: 'room' }));
     await expectClean();
   });
 
@@ -142,12 +152,12 @@ export function describeOutages(scene: () => Scene): void {
       for (;;) await disk.write(byte);
     })();
     writes.catch(() => {});
-    const [daemon, ...others] = await storageDaemonsOf(scene());
+    const [daemon, ...others] = await storageDaemonsOf(installation());
     expect(others).toEqual([]);
     process.kill(daemon!, 'SIGKILL');
     await expect(writes).rejects.toThrow(/./);
     await back();
-    const now = await storageDaemonsOf(scene());
+    const now = await storageDaemonsOf(installation());
     expect(now).not.toEqual([daemon]);
     before = { ...before, daemons: now };
     await expectClean();

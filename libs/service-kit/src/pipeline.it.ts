@@ -37,7 +37,7 @@ import { Answers, Consumes, Handles } from './handlers.js';
 import { ensureEventStream, type ReceivedEvent } from './inbox.js';
 import { CallContext, type EventContext } from './message-context.js';
 import type { RunningService } from './service.js';
-import { type Ground, openGround, publishEvent, until } from './testing/index.js';
+import { type TestEnvironment, openTestEnvironment, publishEvent, until } from './testing/index.js';
 import { newThing, quiet } from './things.fixture.js';
 
 /** What ran, in order. */
@@ -172,22 +172,22 @@ class Taken1795000000098 implements MigrationInterface {
 @Module({ controllers: [Things, Events] })
 class PipelineModule {}
 
-let ground: Ground;
+let env: TestEnvironment;
 let bus: Bus;
 let service: RunningService;
 
 beforeAll(async () => {
-  ground = await openGround();
-  bus = await ground.bus();
+  env = await openTestEnvironment();
+  bus = await env.bus();
   // The service waits for the stream, which the gateway makes.
   await ensureEventStream(bus);
   const definition = { name: 'boot' as const, config: baseConfig, module: PipelineModule, entities: [] };
-  service = await ground.run({ ...definition, migrations: [Taken1795000000098] }, {}, quiet);
+  service = await env.run({ ...definition, migrations: [Taken1795000000098] }, {}, quiet);
   // It has said that it has come, and that was heard: what is under way when it is heard is asked twice.
   await service.kit.bus.ping();
   await bus.ping();
 });
-afterAll(() => ground?.close());
+afterAll(() => env?.close());
 beforeEach(() => {
   trail.length = 0;
   gate.open = true;

@@ -5,23 +5,23 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vites
 import type { Bus } from './bus.js';
 import type { baseConfig } from './config.js';
 import type { RunningService } from './service.js';
-import { type Ground, openGround, until } from './testing/index.js';
+import { type TestEnvironment, openTestEnvironment, until } from './testing/index.js';
 import { createThing, gate, handled, newThing, quiet, thingsService, traces } from './things.fixture.js';
 
-let ground: Ground;
+let env: TestEnvironment;
 let bus: Bus;
 let service: RunningService<typeof baseConfig>;
 let twin: RunningService<typeof baseConfig>;
 
 beforeAll(async () => {
-  ground = await openGround();
-  bus = await ground.bus();
-  const environment = { M2_DATABASE_URL: await ground.postgres.database() };
+  env = await openTestEnvironment();
+  bus = await env.bus();
+  const environment = { M2_DATABASE_URL: await env.postgres.database() };
   // Two replicas start together on an empty database.
-  const start = () => ground.run(thingsService, environment, quiet);
+  const start = () => env.run(thingsService, environment, quiet);
   [service, twin] = await Promise.all([start(), start()]);
 });
-afterAll(() => ground?.close());
+afterAll(() => env?.close());
 beforeEach(() => {
   handled.length = 0;
   traces.length = 0;
@@ -105,7 +105,7 @@ describe('a call', () => {
   });
 
   it('under way when the service is stopped is ended and answered', async () => {
-    const third = await ground.run(thingsService, {}, quiet);
+    const third = await env.run(thingsService, {}, quiet);
     await Promise.all([service.stop(), twin.stop()]);
     const opening = Promise.withResolvers<void>();
     gate.open = opening.promise;

@@ -9,10 +9,10 @@ import type { Bus } from './bus.js';
 import type { baseConfig } from './config.js';
 import type { RunningService } from './service.js';
 import { inSpan, SpanKind } from './telemetry.js';
-import { type Ground, openGround, until } from './testing/index.js';
+import { type TestEnvironment, openTestEnvironment, until } from './testing/index.js';
 import { createThing, newThing, thingsService, traces } from './things.fixture.js';
 
-let ground: Ground;
+let env: TestEnvironment;
 let bus: Bus;
 let collector: Server;
 let service: RunningService<typeof baseConfig>;
@@ -28,14 +28,14 @@ beforeAll(async () => {
       response.writeHead(200, { 'content-type': 'application/json' }).end('{}');
     });
   }).listen(0, '127.0.0.1');
-  [ground] = await Promise.all([openGround(), once(collector, 'listening')]);
-  bus = await ground.bus();
+  [env] = await Promise.all([openTestEnvironment(), once(collector, 'listening')]);
+  bus = await env.bus();
   const endpoint = `http://127.0.0.1:${(collector.address() as AddressInfo).port}/`;
   const log = { write: (line: string) => lines.push(JSON.parse(line) as Record<string, unknown>) } as never;
-  service = await ground.run(thingsService, { M2_OTLP_ENDPOINT: endpoint, M2_LOG_LEVEL: 'info' }, log);
+  service = await env.run(thingsService, { M2_OTLP_ENDPOINT: endpoint, M2_LOG_LEVEL: 'info' }, log);
 });
 afterAll(async () => {
-  await ground?.close();
+  await env?.close();
   collector?.closeAllConnections();
   collector?.close();
 });
@@ -106,14 +106,14 @@ describe('the ops server', () => {
 
   it('says which part is not usable, and that it is again', async () => {
     expect(await (await ops('/readyz')).json()).toEqual({ ready: true, parts: { postgresql: 'ok', nats: 'ok' } });
-    await ground.nats.halt();
+    await env.nats.halt();
     const away = await until('it is not ready', async () => {
       const response = await ops('/readyz');
       return response.status === 503 ? ((await response.json()) as { parts: Record<string, string> }) : undefined;
     });
     expect(away.parts['postgresql']).toBe('ok');
     expect(away.parts['nats']).not.toBe('ok');
-    await ground.nats.start();
+    await env.nats.start();
     await until('it is ready', async () => (await ops('/readyz')).status === 200);
     service.kit.readiness.push({ name: 'storage', check: () => Promise.reject(new Error('the pool is full')) });
     expect(await (await ops('/readyz')).json()).toMatchObject({ ready: false, parts: { storage: 'the pool is full' } });

@@ -6,6 +6,6 @@ export { answer } from './answer.js';
 export { startNats, type TestNats } from './nats.js';
 export { type OwnPostgres, sharedPostgres, startPostgres, type TestPostgres } from './postgres.js';
 export { testRun, useTestRun } from './test-run.js';
-export { type Ground, openGround } from './ground.js';
+export { type TestEnvironment, openTestEnvironment } from './environment.js';
 export { publishEvent } from './publish-event.js';
 export { until } from './until.js';

@@ -1,5 +1,5 @@
 import type { Operation, Role } from '@m2/contracts';
-import { type Ground, openGround } from '@m2/service-kit/testing';
+import { type TestEnvironment, openTestEnvironment } from '@m2/service-kit/testing';
 import type { Type } from '@nestjs/common';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { AddressInfo } from 'node:net';
@@ -23,7 +23,7 @@ interface Sent {
 
 /** A gateway with real PostgreSQL and NATS, in this process, and stand-ins for the services behind it. */
 export interface TestGateway {
-  ground: Ground;
+  env: TestEnvironment;
   standIns: StandIns;
   kit: Awaited<ReturnType<typeof startReplica>>['kit'];
   origin: string;
@@ -41,10 +41,10 @@ export interface TestGateway {
 
 export type OperationBody = Operation;
 
-async function startReplica(ground: Ground, environment: Record<string, string>, module?: Type) {
+async function startReplica(env: TestEnvironment, environment: Record<string, string>, module?: Type) {
   const definition = module ? { ...gatewayService, module } : gatewayService;
   const quiet = { write: () => true } as unknown as NodeJS.WritableStream;
-  const running = await ground.run(
+  const running = await env.run(
     definition,
     { M2_LISTEN: '127.0.0.1:0', M2_ADMIN_TOKEN: adminToken, ...environment },
     quiet,
@@ -56,10 +56,10 @@ async function startReplica(ground: Ground, environment: Record<string, string>,
 export async function openGateway(
   options: { module?: Type; environment?: Record<string, string> } = {},
 ): Promise<TestGateway> {
-  const ground = await openGround();
-  const standIns = new StandIns(await ground.bus('image'));
-  const database = { M2_DATABASE_URL: await ground.postgres.database(), ...options.environment };
-  const { kit, origin } = await startReplica(ground, database, options.module);
+  const env = await openTestEnvironment();
+  const standIns = new StandIns(await env.bus('image'));
+  const database = { M2_DATABASE_URL: await env.postgres.database(), ...options.environment };
+  const { kit, origin } = await startReplica(env, database, options.module);
   const ask = async (method: string, path: string, sent: Sent = {}): Promise<Answer> => {
     const token = 'token' in sent ? sent.token : adminToken;
     const isText = typeof sent.body === 'string';
@@ -84,11 +84,11 @@ export async function openGateway(
   };
   let count = 0;
   return {
-    ground,
+    env,
     standIns,
     kit,
     origin,
-    replica: (environment = {}) => startReplica(ground, { ...database, ...environment }, options.module),
+    replica: (environment = {}) => startReplica(env, { ...database, ...environment }, options.module),
     ask,
     async token(role, project) {
       const name = `t-${(count += 1)}`;
@@ -105,6 +105,6 @@ export async function openGateway(
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
     },
-    close: () => ground.close(),
+    close: () => env.close(),
   };
 }

@@ -1,7 +1,7 @@
 import { type Call, M2Error, type Operation, type OperationKind } from '@m2/contracts';
 import { Runner, type Saga, SagaRegistry, stepsOf } from '@m2/saga';
 import type { Kit, Session } from '@m2/service-kit';
-import { type Ground, openGround, until } from '@m2/service-kit/testing';
+import { type TestEnvironment, openTestEnvironment, until } from '@m2/service-kit/testing';
 import { Module } from '@nestjs/common';
 import { v7 as uuidv7 } from 'uuid';
 import { sagas } from '../sagas/index.js';
@@ -80,13 +80,13 @@ export interface TestRunner {
  * before the gateway does.
  */
 export async function openRunners(before?: (databaseUrl: string) => Promise<void>) {
-  const ground: Ground = await openGround();
-  const databaseUrl = await ground.postgres.database();
+  const env: TestEnvironment = await openTestEnvironment();
+  const databaseUrl = await env.postgres.database();
   await before?.(databaseUrl);
   const environment = { M2_DATABASE_URL: databaseUrl, M2_LISTEN: '127.0.0.1:0' };
   const quiet = { write: () => true } as unknown as NodeJS.WritableStream;
   const definition = { ...gatewayService, module: NothingModule };
-  const { kit } = await ground.run(definition, environment, quiet);
+  const { kit } = await env.run(definition, environment, quiet);
   const projects = [uuidv7(), uuidv7()];
   for (const [at, project] of projects.entries())
     await kit.database.query('INSERT INTO projects (id, name) VALUES ($1, $2)', [project, `lab-${at}`]);
@@ -170,7 +170,7 @@ export async function openRunners(before?: (databaseUrl: string) => Promise<void
            seen_at = CASE WHEN id = ANY($1) THEN seen_at ELSE now() - interval '1 hour' END`,
         [alive.map(({ runner }) => runner.id)],
       ),
-    close: () => ground.close(),
+    close: () => env.close(),
   };
 }
 

@@ -1,5 +1,5 @@
 import { type Call, exportCredentials, type InputOf, type ReplyOf } from '@m2/contracts';
-import { answer, openGround, type OwnPostgres } from '@m2/service-kit/testing';
+import { answer, openTestEnvironment, type OwnPostgres } from '@m2/service-kit/testing';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { request } from 'node:http';
@@ -20,8 +20,8 @@ export async function openBoot(postgres: OwnPostgres) {
   const directory = mkdtempSync(join(tmpdir(), 'm2-boot-'));
   // The errors are part of the tests: keep them out of the output.
   const quiet = { write: () => true } as unknown as NodeJS.WritableStream;
-  const ground = await openGround(postgres);
-  const { kit, app } = await ground.run(
+  const env = await openTestEnvironment(postgres);
+  const { kit, app } = await env.run(
     bootService,
     {
       M2_BOOT_LISTEN: '127.0.0.1:0',
@@ -31,7 +31,7 @@ export async function openBoot(postgres: OwnPostgres) {
     quiet,
   );
   const { port } = (app as NestFastifyApplication).getHttpServer().address() as AddressInfo;
-  const [bus, iscsi] = await Promise.all([ground.bus(), ground.bus('iscsi')]);
+  const [bus, iscsi] = await Promise.all([env.bus(), env.bus('iscsi')]);
   const credentials = { reply: async (): Promise<ReplyOf<typeof exportCredentials>> => login };
   const asked = answer(iscsi, exportCredentials, () => credentials.reply());
   await iscsi.connection.flush();
@@ -83,7 +83,7 @@ export async function openBoot(postgres: OwnPostgres) {
       return rows;
     },
     async close() {
-      await ground.close();
+      await env.close();
       rmSync(directory, { recursive: true, force: true });
     },
   };

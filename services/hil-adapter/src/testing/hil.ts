@@ -1,6 +1,6 @@
 import { type Call, type InputOf, nodeRegister, nodeReserve, type ReplyOf } from '@m2/contracts';
 import type { ServiceDefinition } from '@m2/service-kit';
-import { openGround } from '@m2/service-kit/testing';
+import { openTestEnvironment } from '@m2/service-kit/testing';
 import { Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { v7 as uuidv7 } from 'uuid';
@@ -93,7 +93,7 @@ export class RecordedNetworks implements NetworkDriver {
 
 /** hil-adapter with a real PostgreSQL and NATS, its handlers, and equipment that records its calls. */
 export async function openHil() {
-  const ground = await openGround();
+  const env = await openTestEnvironment();
   const power = new RecordedPower();
   const networks = new RecordedNetworks();
 
@@ -114,8 +114,8 @@ export async function openHil() {
     migrations: [Hil1795000000002, BrokenNodes1796000000002],
     entities: [NodeEntity, NicEntity],
   };
-  const { kit } = await ground.run(definition);
-  const bus = await ground.bus();
+  const { kit } = await env.run(definition);
+  const bus = await env.bus();
   const tell = <C extends Call>(
     call: C,
     input: InputOf<C>,
@@ -155,7 +155,7 @@ export async function openHil() {
       );
       return rows.map(({ type }) => type);
     },
-    close: () => ground.close(),
+    close: () => env.close(),
   };
 }
 export type TestHil = Awaited<ReturnType<typeof openHil>>;

@@ -1,6 +1,6 @@
 import { type Call, diskCreate, imageImport, imageShow, type InputOf, type ReplyOf } from '@m2/contracts';
 import type { ServiceDefinition } from '@m2/service-kit';
-import { openGround, type TestPostgres, until } from '@m2/service-kit/testing';
+import { openTestEnvironment, type TestPostgres, until } from '@m2/service-kit/testing';
 import { Module } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -19,7 +19,7 @@ export const ofDisk = (disk: string, tag?: string) => ({ kind: 'disk' as const, 
 /** image-svc with a real PostgreSQL and NATS, all of its handlers, and a storage that records its calls. `ownPostgres` for tests that halt it. */
 export async function openImage(settings: Record<string, string> = {}, ownPostgres?: TestPostgres) {
   const directory = mkdtempSync(join(tmpdir(), 'm2-image-'));
-  const ground = await openGround(ownPostgres);
+  const env = await openTestEnvironment(ownPostgres);
   const storage = new RecordedStorage();
 
   @Module({ controllers, providers: [...providers, { provide: STORAGE, useValue: storage }] })
@@ -33,14 +33,14 @@ export async function openImage(settings: Record<string, string> = {}, ownPostgr
   };
   const quiet = { write: () => true } as unknown as NodeJS.WritableStream;
   const environment = {
-    M2_DATABASE_URL: await ground.postgres.database(),
+    M2_DATABASE_URL: await env.postgres.database(),
     M2_STORAGE_DIRECTORY: join(directory, 'storage'),
     M2_IMPORT_DIRECTORIES: directory,
     ...settings,
   };
-  const start = (more: Record<string, string> = {}) => ground.run(definition, { ...environment, ...more }, quiet);
+  const start = (more: Record<string, string> = {}) => env.run(definition, { ...environment, ...more }, quiet);
   let running = await start();
-  const bus = await ground.bus();
+  const bus = await env.bus();
   const tell = <C extends Call>(
     call: C,
     input: InputOf<C>,
@@ -51,7 +51,7 @@ export async function openImage(settings: Record<string, string> = {}, ownPostgr
     bus.request(call, input, { deadlineMs: 10_000 });
   let count = 0;
   return {
-    ground,
+    env,
     storage,
     tell,
     ask,
@@ -106,7 +106,7 @@ export async function openImage(settings: Record<string, string> = {}, ownPostgr
       return rows.map(({ type }) => type);
     },
     async close() {
-      await ground.close();
+      await env.close();
       rmSync(directory, { recursive: true, force: true });
     },
   };

@@ -1,6 +1,6 @@
 import type { Call, exportCreate, InputOf, ReplyOf } from '@m2/contracts';
 import type { ServiceDefinition } from '@m2/service-kit';
-import { openGround } from '@m2/service-kit/testing';
+import { openTestEnvironment } from '@m2/service-kit/testing';
 import { Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { randomBytes, randomUUID } from 'node:crypto';
@@ -121,22 +121,22 @@ function definitionWith({ targets, backings }: Hardware): ServiceDefinition<type
  * ones.
  */
 export async function openIscsi(environment: Record<string, string> = {}, real?: Hardware) {
-  const ground = await openGround();
+  const env = await openTestEnvironment();
   const targets = new RecordedTargets();
   const log: string[] = [];
   const destination = { write: (line: string) => log.push(line) } as unknown as NodeJS.WritableStream;
   const common = {
-    M2_DATABASE_URL: await ground.postgres.database(),
+    M2_DATABASE_URL: await env.postgres.database(),
     M2_SECRET_KEY: randomBytes(32).toString('hex'),
     M2_TARGET_DIRECTORY: '/unused',
     M2_RECONCILE_SECONDS: '0.1',
     M2_LOG_LEVEL: 'info',
   };
   const run = (settings: Record<string, string>, hardware: Hardware) =>
-    ground.run(definitionWith(hardware), { ...common, ...settings }, destination);
+    env.run(definitionWith(hardware), { ...common, ...settings }, destination);
   const recorded = { targets, backings: await Backings.open({ directory: '/unused' }) };
   const { kit, stop } = await run(environment, real ?? recorded);
-  const bus = await ground.bus();
+  const bus = await env.bus();
   const tell = <C extends Call>(
     call: C,
     input: InputOf<C>,
@@ -145,7 +145,7 @@ export async function openIscsi(environment: Record<string, string> = {}, real?:
   ): Promise<ReplyOf<C>> => bus.request(call, input, { deadlineMs: 10_000, effect, fence });
   let count = 0;
   return {
-    ground,
+    env,
     kit,
     stop,
     /** One more replica, with its own hardware; returns what stops it. */
@@ -169,7 +169,7 @@ export async function openIscsi(environment: Record<string, string> = {}, real?:
       );
       return rows.map(({ type }) => type);
     },
-    close: () => ground.close(),
+    close: () => env.close(),
   };
 }
 export type TestIscsi = Awaited<ReturnType<typeof openIscsi>>;

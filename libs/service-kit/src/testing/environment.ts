@@ -9,7 +9,7 @@ import { startNats, type TestNats } from './nats.js';
 import { sharedPostgres, type TestPostgres } from './postgres.js';
 
 /** What a service stands on, for the tests of one file. */
-export interface Ground {
+export interface TestEnvironment {
   postgres: TestPostgres;
   nats: TestNats;
   /** A connection to NATS, as another service has it. */
@@ -28,7 +28,7 @@ export interface Ground {
 }
 
 /** `ownPostgres` for tests that halt it. */
-export async function openGround(ownPostgres?: TestPostgres): Promise<Ground> {
+export async function openTestEnvironment(ownPostgres?: TestPostgres): Promise<TestEnvironment> {
   const [postgres, nats] = await Promise.all([ownPostgres ?? sharedPostgres(), startNats()]);
   const buses: Bus[] = [];
   const running = new Set<RunningService>();

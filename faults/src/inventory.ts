@@ -1,5 +1,5 @@
-import type { Scene } from './scene.js';
-import { lookAround, sql, type Things } from './things.js';
+import type { TestInstallation } from './installation.js';
+import { observe, sql, type ObservedState } from './observed-state.js';
 
 const tables = [
   'm2_gateway.projects',
@@ -14,17 +14,17 @@ const tables = [
   'm2_hil.nics',
 ];
 
-export interface Census {
-  things: Things;
+export interface Inventory {
+  observed: ObservedState;
   counts: Record<string, number>;
 }
 
 /** Everything that exists, to compare with: a refused request must have changed nothing. */
-export async function census(scene: Scene): Promise<Census> {
+export async function takeInventory(installation: TestInstallation): Promise<Inventory> {
   const counts = tables.map((table) => `'${table}', (SELECT count(*) FROM ${table})`).join(', ');
-  const [things, counted] = await Promise.all([
-    lookAround(scene),
-    sql<Record<string, number>>(scene, `SELECT json_build_object(${counts})`),
+  const [observed, counted] = await Promise.all([
+    observe(installation),
+    sql<Record<string, number>>(installation, `SELECT json_build_object(${counts})`),
   ]);
-  return { things, counts: counted };
+  return { observed, counts: counted };
 }

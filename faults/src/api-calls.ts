@@ -1,5 +1,5 @@
 import type { Operation } from '@m2/contracts';
-import { purgeDisk, type Scene, succeeded } from './scene.js';
+import { purgeDisk, type TestInstallation, succeeded } from './installation.js';
 
 type ImageSource =
   | { kind: 'file'; path: string }
@@ -9,8 +9,8 @@ type ImageSource =
   | { kind: 'disk'; disk: string; tag?: string };
 
 /** The requests that users make about images and disks. Each returns when it is accepted, before it is done. */
-export const handsOf = (scene: Scene) => {
-  const { client, stage } = scene;
+export const apiCallsOf = (installation: TestInstallation) => {
+  const { client, stage } = installation;
   const { project, image: file } = stage;
   const of = (disk: string) => ({ project, disk });
   const importImage = (name: string, source: ImageSource = { kind: 'file', path: file.path }) =>
@@ -31,26 +31,26 @@ export const handsOf = (scene: Scene) => {
     flatten: (disk: string) => client.call('diskFlatten', { params: of(disk) }),
     trash: (disk: string) => client.call('diskDelete', { params: of(disk) }),
     restore: (disk: string) => client.call('diskRestore', { params: of(disk), body: {} }),
-    purge: (disk: string) => purgeDisk(scene, disk),
+    purge: (disk: string) => purgeDisk(installation, disk),
     disk: (disk: string) => client.call('diskShow', { params: of(disk) }),
     image: (image: string) => client.call('imageShow', { params: { project, image } }),
     tags: async (disk: string) =>
       (await client.list('diskTags', { params: of(disk) })).items.map(({ name }) => name).sort(),
   };
 };
-export type Hands = ReturnType<typeof handsOf>;
+export type ApiCalls = ReturnType<typeof apiCallsOf>;
 
 /** Removes every disk without a holder, in the trash or not, and every image but `golden`. */
-export async function tidy(scene: Scene): Promise<void> {
-  const { client, stage } = scene;
+export async function tidy(installation: TestInstallation): Promise<void> {
+  const { client, stage } = installation;
   const params = { project: stage.project };
-  const hands = handsOf(scene);
-  const done = async (accepted: Promise<Operation>) => succeeded(scene, await accepted);
+  const api = apiCallsOf(installation);
+  const done = async (accepted: Promise<Operation>) => succeeded(installation, await accepted);
   const present = (await client.list('diskList', { params })).items;
   const trashed = (await client.list('diskList', { params, query: { trashed: 'true' } })).items;
   // The youngest first: a fork before the disk that it was made from.
   const disks = [...present.filter(({ holder }) => !holder), ...trashed].sort((a, b) => (a.id < b.id ? 1 : -1));
-  for (const { id } of disks) await done(hands.purge(id));
+  for (const { id } of disks) await done(api.purge(id));
   const { items } = await client.list('imageList', { params });
-  for (const { id, name } of items) if (name !== 'golden') await done(hands.deleteImage(id));
+  for (const { id, name } of items) if (name !== 'golden') await done(api.deleteImage(id));
 }

@@ -7,24 +7,24 @@ export const provisionSteps = sagas.provision.steps as Step<unknown>[];
 export const deprovisionSteps = sagas.deprovision.steps as Step<unknown>[];
 
 /** Requests, with the part of the saga's input that its conditions read. */
-const provisionWays = [
+const provisionRequests = [
   { waitFor: 'ready' as const, input: { image: 'golden', waitFor: 'ready' } },
   { waitFor: 'booted' as const, input: { image: 'golden', waitFor: 'booted' } },
 ];
-const deprovisionWays = [
+const deprovisionRequests = [
   { disk: 'keep' as const, input: { deleteDisk: false } },
   { disk: 'delete' as const, input: { deleteDisk: true } },
 ];
 
 /** The request that makes a saga take a step. A conditional step that no request here reaches fails loudly. */
-function wayTo<Way extends { input: object }>(step: Step<unknown>, ways: Way[]): Way {
-  const way = ways.find(({ input }) => step.when?.(input) ?? true);
-  if (!way) throw new Error(`No request here takes the step ${step.name}; add one`);
-  return way;
+function requestFor<Variant extends { input: object }>(step: Step<unknown>, variants: Variant[]): Variant {
+  const variant = variants.find(({ input }) => step.when?.(input) ?? true);
+  if (!variant) throw new Error(`No request here takes the step ${step.name}; add one`);
+  return variant;
 }
 
-export const wayToProvision = (step: Step<unknown>) => wayTo(step, provisionWays);
-export const wayToDeprovision = (step: Step<unknown>) => wayTo(step, deprovisionWays);
+export const provisionRequestFor = (step: Step<unknown>) => requestFor(step, provisionRequests);
+export const deprovisionRequestFor = (step: Step<unknown>) => requestFor(step, deprovisionRequests);
 
 /** The events of a provision and of its end, each once. */
 export const made = once(

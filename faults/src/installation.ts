@@ -13,14 +13,14 @@ const patienceMs = 120_000;
 /** Services start faster from compiled code. This is where Node keeps it by default. */
 const quick = { NODE_COMPILE_CACHE: join(tmpdir(), 'node-compile-cache') };
 
-export interface SceneOptions extends Pick<StageOptions, 'importHosts' | 'storage' | 'env'> {
+export interface InstallationOptions extends Pick<StageOptions, 'importHosts' | 'storage' | 'env'> {
   nodes: number;
   /** The services that tests kill from inside. */
   mortal?: ServiceName[];
 }
 
 /** An installation with nodes without machines, one golden image named `golden`, and a kill switch for every mortal service. */
-export interface Scene {
+export interface TestInstallation {
   stage: Stage;
   client: M2Client;
   /** Asks once; for loops that ask again. */
@@ -30,7 +30,13 @@ export interface Scene {
   close(): Promise<void>;
 }
 
-export async function startScene({ nodes, mortal = [], importHosts, storage, env = {} }: SceneOptions): Promise<Scene> {
+export async function startTestInstallation({
+  nodes,
+  mortal = [],
+  importHosts,
+  storage,
+  env = {},
+}: InstallationOptions): Promise<TestInstallation> {
   const orders = await mkdtemp(join(tmpdir(), 'm2-faults-'));
   const switches = new Map(mortal.map((service) => [service, new KillSwitch(join(orders, service))]));
   let stage: Stage | undefined;
@@ -53,7 +59,7 @@ export async function startScene({ nodes, mortal = [], importHosts, storage, env
       importHosts,
     });
     const adminToken = (await readFile(stage.running.adminTokenFile, 'utf8')).trim();
-    const scene: Scene = {
+    const installation: TestInstallation = {
       stage,
       // A gateway that was killed during a request takes some seconds to be back on a busy machine.
       client: new M2Client({ url: stage.running.url, token: adminToken, attempts: 30 }),
@@ -66,15 +72,15 @@ export async function startScene({ nodes, mortal = [], importHosts, storage, env
       },
       close,
     };
-    await succeeded(scene, await importGolden(scene));
-    return scene;
+    await succeeded(installation, await importGolden(installation));
+    return installation;
   } catch (error) {
     await close();
     throw error;
   }
 }
 
-const importGolden = ({ client, stage: { project, image } }: Scene) =>
+const importGolden = ({ client, stage: { project, image } }: TestInstallation) =>
   client.call('imageImport', {
     params: { project },
     body: { name: 'golden', source: { kind: 'file', path: image.path }, sha256: image.sha256 },
@@ -83,7 +89,7 @@ const importGolden = ({ client, stage: { project, image } }: Scene) =>
 const hasEnded = ({ state }: Operation) => !['running', 'undoing'].includes(state);
 
 /** Waits until the operation has ended, also while services are killed. */
-export function ended({ impatient }: Scene, { id }: Operation, forMs?: number): Promise<Operation> {
+export function ended({ impatient }: TestInstallation, { id }: Operation, forMs?: number): Promise<Operation> {
   const look = async () => {
     const operation = await impatient.call('operationShow', { params: { id } });
     return hasEnded(operation) ? operation : undefined;
@@ -91,8 +97,8 @@ export function ended({ impatient }: Scene, { id }: Operation, forMs?: number): 
   return eventually(`the end of operation ${id}`, look, forMs);
 }
 
-export async function succeeded(scene: Scene, operation: Operation): Promise<Operation> {
-  const last = await ended(scene, operation);
+export async function succeeded(installation: TestInstallation, operation: Operation): Promise<Operation> {
+  const last = await ended(installation, operation);
   if (last.state !== 'succeeded') throw new Error(`${last.kind} ended ${last.state}: ${JSON.stringify(last.error)}`);
   return last;
 }
@@ -123,7 +129,7 @@ export interface ProvisionRequest {
 let disks = 0;
 
 /** Asks for a provision, from a new clone unless a disk is named. */
-export const askProvision = ({ client, stage: { project } }: Scene, request: ProvisionRequest = {}) => {
+export const askProvision = ({ client, stage: { project } }: TestInstallation, request: ProvisionRequest = {}) => {
   const { node = 'node-1', disk, waitFor = 'ready' } = request;
   disks += 1;
   return client.call('provisionCreate', {
@@ -132,15 +138,18 @@ export const askProvision = ({ client, stage: { project } }: Scene, request: Pro
   });
 };
 
-export const askDeprovision = ({ client, stage: { project } }: Scene, id: string, disk: 'keep' | 'delete' = 'delete') =>
-  client.call('provisionDelete', { params: { project, id }, query: { disk } });
+export const askDeprovision = (
+  { client, stage: { project } }: TestInstallation,
+  id: string,
+  disk: 'keep' | 'delete' = 'delete',
+) => client.call('provisionDelete', { params: { project, id }, query: { disk } });
 
 /** Removes a disk for good. */
-export const purgeDisk = ({ client, stage: { project } }: Scene, disk: string) =>
+export const purgeDisk = ({ client, stage: { project } }: TestInstallation, disk: string) =>
   client.call('diskDelete', { params: { project, disk }, query: { purge: 'true' } });
 
 /** Does what a node's firmware and operating system do over the network: boot script, metadata, phone-home. */
-export async function bootNode({ stage }: Scene, place = 0): Promise<void> {
+export async function bootNode({ stage }: TestInstallation, place = 0): Promise<void> {
   const origin = `http://127.0.0.1:${portsOf(stage.running.settings.port).boot}`;
   const mac = encodeURIComponent(stage.lab.nodes[place]!.mac);
   const fetched = async (path: string, init?: RequestInit) => {
@@ -160,20 +169,24 @@ export async function bootNode({ stage }: Scene, place = 0): Promise<void> {
 }
 
 /** What a node's BMC is told to do with the power while `work` runs. */
-export async function powerCommands({ stage }: Scene, work: () => Promise<void>, place = 0): Promise<string[]> {
+export async function powerCommands(
+  { stage }: TestInstallation,
+  work: () => Promise<void>,
+  place = 0,
+): Promise<string[]> {
   const node = stage.lab.nodes[place]!;
   const before = (await node.told()).length;
   await work();
   return (await node.told()).slice(before).filter((line) => line.startsWith('power'));
 }
 
-export const untilStep = ({ impatient }: Scene, { id }: Operation, step: string, state: string) =>
+export const untilStep = ({ impatient }: TestInstallation, { id }: Operation, step: string, state: string) =>
   eventually(`step ${step} to be ${state}`, async () => {
     const { steps } = await impatient.call('operationShow', { params: { id } });
     return steps.some((each) => each.name === step && each.state === state) ? true : undefined;
   });
 
-export const untilState = ({ impatient }: Scene, { id }: Operation, ...states: Operation['state'][]) =>
+export const untilState = ({ impatient }: TestInstallation, { id }: Operation, ...states: Operation['state'][]) =>
   eventually(`the operation to be ${states.join(' or ')}`, async () => {
     const { state } = await impatient.call('operationShow', { params: { id } });
     return states.includes(state) ? true : undefined;

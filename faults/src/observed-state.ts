@@ -4,7 +4,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'vitest';
-import type { Scene } from './scene.js';
+import type { TestInstallation } from './installation.js';
 
 const run = promisify(execFile);
 
@@ -21,7 +21,7 @@ interface Records {
 }
 
 /** Everything that provisions make, in the databases and on the hardware. */
-export interface Things extends Records {
+export interface ObservedState extends Records {
   /** Files of the storage: golden images, and all other volumes. */
   goldens: string[];
   volumes: string[];
@@ -49,13 +49,13 @@ const recordsQuery = `SELECT json_build_object(
   'provisions', ${rows('id, state', 'm2_gateway.provisions WHERE ended_at IS NULL ORDER BY id')},
   'unfinished', ${rows('id, kind', 'm2_gateway.operations WHERE ended_at IS NULL ORDER BY id')})`;
 
-export const recordsOf = (scene: Scene): Promise<Records> => sql<Records>(scene, recordsQuery);
+export const recordsOf = (installation: TestInstallation): Promise<Records> => sql<Records>(installation, recordsQuery);
 
-export async function lookAround(scene: Scene): Promise<Things> {
-  const { state, lab, nodes } = scene.stage;
+export async function observe(installation: TestInstallation): Promise<ObservedState> {
+  const { state, lab, nodes } = installation.stage;
   const storage = join(state, 'storage');
   const [records, volumes, staging, marked, mounted, targets, on] = await Promise.all([
-    recordsOf(scene),
+    recordsOf(installation),
     readdir(join(storage, 'volumes')),
     readdir(join(storage, 'staging')),
     readdir(join(storage, 'attached')),
@@ -76,7 +76,7 @@ export async function lookAround(scene: Scene): Promise<Things> {
 }
 
 /** Runs a query that returns one JSON value, as the database's administrator. */
-export async function sql<T>({ stage: { state } }: Scene, query: string): Promise<T> {
+export async function sql<T>({ stage: { state } }: TestInstallation, query: string): Promise<T> {
   const password = (await readFile(join(state, 'secrets/database-m2_admin'), 'utf8')).trim();
   const { stdout } = await run('psql', ['-XAtqw', '-h', join(state, 'postgres'), '-U', 'm2_admin', '-c', query, 'm2'], {
     env: { PATH: process.env['PATH'], PGPASSWORD: password },
@@ -115,19 +115,23 @@ export async function targetsOf(directory: string): Promise<string[]> {
 }
 
 /** Expects every part of these provisions exactly once, and no part of any other. */
-export async function expectOnly(scene: Scene, provisions: Operation[], state = 'ready'): Promise<void> {
-  const things = await lookAround(scene);
-  const [golden] = things.images;
+export async function expectOnly(
+  installation: TestInstallation,
+  provisions: Operation[],
+  state = 'ready',
+): Promise<void> {
+  const observed = await observe(installation);
+  const [golden] = observed.images;
   const parts = provisions.map(({ about }) => {
     const { node = '', provision = '', disk = '' } = about;
-    const volume = things.disks.find(({ id }) => id === disk)?.volume ?? `of disk ${disk}`;
+    const volume = observed.disks.find(({ id }) => id === disk)?.volume ?? `of disk ${disk}`;
     return { node, provision, disk, volume, iqn: `iqn.2018-10.io.m2:${volume}` };
   });
   const sorted = <T>(list: T[]) => list.map((item) => JSON.stringify(item)).sort();
-  expect(sorted(things.disks)).toEqual(
+  expect(sorted(observed.disks)).toEqual(
     sorted(parts.map(({ disk, provision, volume }) => ({ id: disk, state: 'ready', holder: provision, volume }))),
   );
-  expect(things).toMatchObject({
+  expect(observed).toMatchObject({
     volumes: parts
       .map(({ volume }) => `${volume}.${golden?.volume}.`)
       .sort()
@@ -138,23 +142,23 @@ export async function expectOnly(scene: Scene, provisions: Operation[], state = 
     targets: parts.map(({ iqn }) => iqn).sort(),
     unfinished: [],
   });
-  expect(sorted(things.exports)).toEqual(sorted(parts.map(({ disk, iqn }) => ({ disk, iqn, state: 'ready' }))));
-  expect(sorted(things.bootConfigs)).toEqual(sorted(parts.map(({ provision, node }) => ({ provision, node }))));
-  expect(sorted(things.held)).toEqual(sorted(parts.map(({ node, provision }) => ({ node, holder: provision }))));
-  expect(sorted(things.networked)).toEqual(sorted(parts.map(({ node }) => ({ node, network: 'flat' }))));
-  expect(sorted(things.provisions)).toEqual(sorted(parts.map(({ provision }) => ({ id: provision, state }))));
-  expect(things.powered.toSorted()).toEqual(parts.map(({ node }) => node).sort());
+  expect(sorted(observed.exports)).toEqual(sorted(parts.map(({ disk, iqn }) => ({ disk, iqn, state: 'ready' }))));
+  expect(sorted(observed.bootConfigs)).toEqual(sorted(parts.map(({ provision, node }) => ({ provision, node }))));
+  expect(sorted(observed.held)).toEqual(sorted(parts.map(({ node, provision }) => ({ node, holder: provision }))));
+  expect(sorted(observed.networked)).toEqual(sorted(parts.map(({ node }) => ({ node, network: 'flat' }))));
+  expect(sorted(observed.provisions)).toEqual(sorted(parts.map(({ provision }) => ({ id: provision, state }))));
+  expect(observed.powered.toSorted()).toEqual(parts.map(({ node }) => node).sort());
 }
 
 /** Expects nothing that a provision makes, except for the disks in `kept`. */
-export async function expectNothing(scene: Scene, kept: string[] = []): Promise<void> {
-  const things = await lookAround(scene);
-  expect(things.disks.map(({ id, state, holder }) => ({ id, state, holder }))).toEqual(
+export async function expectNothing(installation: TestInstallation, kept: string[] = []): Promise<void> {
+  const observed = await observe(installation);
+  expect(observed.disks.map(({ id, state, holder }) => ({ id, state, holder }))).toEqual(
     kept.toSorted().map((id) => ({ id, state: 'ready', holder: null })),
   );
-  expect(things).toMatchObject({
-    goldens: things.images.map(({ volume }) => `${volume}.golden.raw`).sort(),
-    volumes: things.disks.map(({ volume }) => expect.stringContaining(`${volume}.`)),
+  expect(observed).toMatchObject({
+    goldens: observed.images.map(({ volume }) => `${volume}.golden.raw`).sort(),
+    volumes: observed.disks.map(({ volume }) => expect.stringContaining(`${volume}.`)),
     staging: [],
     marked: [],
     mounted: [],
