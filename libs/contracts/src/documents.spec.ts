@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { asyncApi } from './asyncapi.js';
 import { calls, events } from './catalogue.js';
-import { errorCatalogue } from './errors.js';
+import { errorCatalogue } from './errors/index.js';
 import { openApi } from './openapi.js';
 import { rolesThatMay } from './permissions.js';
 import { allRoutes as all, hasBody, routes } from './rest/index.js';

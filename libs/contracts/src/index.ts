@@ -1,7 +1,7 @@
 export * from './boot.js';
 export * from './catalogue.js';
 export * from './disk.js';
-export * from './errors.js';
+export * from './errors/index.js';
 export * as fields from './fields.js';
 export * from './gateway.js';
 export * from './hil.js';

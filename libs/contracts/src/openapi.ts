@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type ErrorCode, errorCatalogue } from './errors.js';
+import { type ErrorCode, errorCatalogue } from './errors/index.js';
 import { type AnyRoute, allRoutes, fieldsBeside, fieldsInPath, hasBody } from './rest/index.js';
 import { named } from './schema-names.js';
 import { capabilities } from './use-cases/index.js';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { M2Error } from './errors.js';
+import { M2Error } from './errors/index.js';
 import { type AnyUseCase, useCases } from './use-cases/index.js';
 import { checkInput } from './validation.js';
 

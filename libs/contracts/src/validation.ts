@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { M2Error } from './errors.js';
+import { M2Error } from './errors/index.js';
 import type { AnyUseCase, InputOfUseCase } from './use-cases/use-case.js';
 
 interface Issue {

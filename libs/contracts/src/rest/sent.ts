@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { M2Error } from '../errors.js';
+import { M2Error } from '../errors/index.js';
 import { type AnyRoute, fieldsInPath, hasBody } from './route.js';
 
 /** A request as it came: what stood in the path, in the query and in the body. */

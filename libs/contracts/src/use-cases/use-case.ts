@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { ErrorCode } from '../errors.js';
+import type { ErrorCode } from '../errors/index.js';
 import type { Permission } from '../permissions.js';
 
 /**

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type ErrorCode, errorCatalogue, isErrorCode, M2Error, type RetryClass, toProblem } from './errors.js';
+import { type ErrorCode, errorCatalogue, isErrorCode, M2Error, type RetryClass, toProblem } from './index.js';
 
 const codes = Object.keys(errorCatalogue) as ErrorCode[];
 
