@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createWriteStream, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -37,7 +37,8 @@ afterEach(async () => {
 /** A disk shown as a file through FUSE, as image-svc does it. */
 const storageDaemon = async (): Promise<{ process: ProcessRef; mount: string }> => {
   const mount = join(paths.storage, 'a disk');
-  createWriteStream(mount).end();
+  // It has to be there before the daemon is.
+  writeFileSync(mount, '');
   const raw = join(paths.storage, 'disk.raw');
   writeFileSync(raw, Buffer.alloc(1024 * 1024));
   const daemon = start('qemu-storage-daemon', [

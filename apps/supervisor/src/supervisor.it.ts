@@ -120,7 +120,7 @@ describe('services that fail', () => {
   });
 
   it('says what is missing when the time is over', async () => {
-    const late = installation.up({ readyDeadlineMs: 4_000 }, { iscsi: 'unready' });
+    const late = installation.up({ readyDeadlineMs: 15_000 }, { iscsi: 'unready' });
     const error = await late.catch((reason: unknown) => reason as SupervisorError);
     expect(error).toMatchObject({ code: 'supervisor.not_ready' });
     expect((error as Error).message).toContain('iscsi is starting');
