@@ -1,5 +1,5 @@
 export { Claims } from './claims.js';
-export type { Commission, Idempotency } from './commission.js';
+export type { Commission } from './commission.js';
 export { type Part, partOf } from './compose.js';
 export { Journal, LostOperation } from './journal.js';
 export { Saga1796000000000 } from './migrations.js';

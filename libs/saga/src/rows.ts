@@ -47,7 +47,6 @@ export interface DbOperation {
   created_at: Date;
   started_at: Date | null;
   ended_at: Date | null;
-  request_hash: Buffer | null;
   steps?: OperationStep[];
 }
 

@@ -130,14 +130,14 @@ export class Runner {
    * or changes, by identifier; `also` is written with it, or not at all. With `notBefore` it waits for that moment.
    */
   async begin<Input extends object>(
-    { id = uuidv7(), actor, project, idempotency }: Commission,
+    { id = uuidv7(), actor, project }: Commission,
     kind: OperationKind,
     input: Input,
     about: Record<string, string>,
     also?: (sql: Sql, operation: string) => Promise<void>,
     notBefore?: Date,
   ): Promise<Operation> {
-    const operation = { id, project: project.id, kind, input, about, actor, idempotency, notBefore };
+    const operation = { id, project: project.id, kind, input, about, actor, notBefore };
     const saga = this.options.sagas.newest(kind);
     const create = async (runner: string | null) => {
       const { row, operation: accepted } = await this.store.create(

@@ -12,7 +12,7 @@ import {
 import { currentTraceparent, type Database, type Kit, newestFirst, type Sql, violatesUnique } from '@m2/service-kit';
 import { channel } from 'node:diagnostics_channel';
 import { leaseSeconds } from './claims.js';
-import type { Commission, Idempotency } from './commission.js';
+import type { Commission } from './commission.js';
 import { LostOperation } from './journal.js';
 import { sagaKey, type SagaRegistry } from './registry.js';
 import { type DbOperation, newStep, type OperationRow, stepsJson, toOperation, toRow } from './rows.js';
@@ -25,7 +25,6 @@ export interface NewOperation {
   input: object;
   about: Record<string, string>;
   actor: Commission['actor'];
-  idempotency: Idempotency | undefined;
   /** A moment of the database's clock before which nobody begins it. */
   notBefore?: Date | undefined;
 }
@@ -59,7 +58,7 @@ export class OperationStore {
   /**
    * Accepts an operation: with its steps, what `also` writes, and its event, or not at all. It belongs to `runner` from the
    * first moment, when there is one, so that nobody has to claim it first.
-   * The same idempotency key and request return the operation that is there already. Throws M2Error `idempotency.conflict`.
+   * One of this identifier that is there already is returned as it is: the request was repeated.
    */
   async create(
     saga: Saga<never>,
@@ -72,18 +71,18 @@ export class OperationStore {
       const result = await this.kit.transact(async (sql, emit) => {
         const [row] = await sql.query<DbOperation>(
           `WITH o AS (
-             INSERT INTO operations (id, project, kind, version, state, input, about, created_by, token, traceparent, idempotency_key,
-               request_hash, not_before, fence, runner, lease_until, started_at)
-             SELECT $1, id, $3, $14, 'running', $4, $5, $6, $7, $8, $9, $10, $15, CASE WHEN $11::text IS NULL THEN 0 ELSE 1 END, $11,
-               CASE WHEN $11::text IS NOT NULL THEN now() + $12 * interval '1 second' END,
-               CASE WHEN $11::text IS NOT NULL THEN now() END
+             INSERT INTO operations (id, project, kind, version, state, input, about, created_by, token, traceparent,
+               not_before, fence, runner, lease_until, started_at)
+             SELECT $1, id, $3, $12, 'running', $4, $5, $6, $7, $8, $13, CASE WHEN $9::text IS NULL THEN 0 ELSE 1 END, $9,
+               CASE WHEN $9::text IS NOT NULL THEN now() + $10 * interval '1 second' END,
+               CASE WHEN $9::text IS NOT NULL THEN now() END
              -- the lock keeps the project from being deleted meanwhile
              FROM ${this.projects} WHERE id = $2 FOR SHARE
              RETURNING *
            ), s AS (
              INSERT INTO operation_steps (operation, position, name, after)
              SELECT o.id, t.position, t.name, t.after
-             FROM o, jsonb_to_recordset($13::jsonb) AS t(position int, name text, after text[])
+             FROM o, jsonb_to_recordset($11::jsonb) AS t(position int, name text, after text[])
            )
            SELECT * FROM o`,
           [
@@ -95,8 +94,6 @@ export class OperationStore {
             operation.actor.name,
             operation.actor.token,
             currentTraceparent() ?? null,
-            operation.idempotency?.key ?? null,
-            operation.idempotency?.hash ?? null,
             runner,
             leaseSeconds,
             JSON.stringify(steps.map(({ name, after }, at) => ({ position: at + 1, name, after }))),
@@ -121,29 +118,9 @@ export class OperationStore {
       }));
       return { operation: this.toOperation({ ...result, steps: shownSteps }), row: runner ? toRow(result) : null };
     } catch (error) {
-      if (!violatesUnique(error, 'operations_idempotency') || !operation.idempotency) throw error;
+      if (!violatesUnique(error, 'operations_pkey')) throw error;
     }
-    return { operation: await this.repeated(operation), row: null };
-  }
-
-  private async repeated({ actor, idempotency }: NewOperation): Promise<Operation> {
-    const found = await this.byIdempotencyKey(actor.token, idempotency!);
-    if (!found) throw new M2Error('internal', 'An idempotency key vanished');
-    return found;
-  }
-
-  /** The operation that this key made. Throws M2Error `idempotency.conflict` when it was made by another request. */
-  async byIdempotencyKey(token: string, { key, hash }: Idempotency): Promise<Operation | undefined> {
-    const [row] = await this.database.query<DbOperation>(
-      `SELECT o.*, ${stepsJson} FROM operations o WHERE token = $1 AND idempotency_key = $2`,
-      [token, key],
-    );
-    if (!row) return undefined;
-    if (!row.request_hash?.equals(hash))
-      throw new M2Error('idempotency.conflict', `The key "${key}" was used for operation ${row.id}`, {
-        operation: row.id,
-      });
-    return this.toOperation(row);
+    return { operation: await this.show(operation.id), row: null };
   }
 
   /** Throws M2Error `operation.not_found`. */

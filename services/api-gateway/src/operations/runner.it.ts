@@ -160,7 +160,6 @@ describe('the store of operations', () => {
       input,
       about: {},
       actor,
-      idempotency: undefined,
     };
     const { row: created } = await store.create(diskCreateSaga as never, operation, 'nobody');
     return { store, operation: created as OperationRow };

@@ -147,7 +147,7 @@ export async function openRunners(before?: (databaseUrl: string) => Promise<void
     start,
     begin: (runner: Runner, kind: OperationKind, project = projects[0]!, notBefore?: Date) =>
       runner.begin(
-        { actor: { token: uuidv7(), name: 'test' }, project: { id: project }, idempotency: undefined },
+        { actor: { token: uuidv7(), name: 'test' }, project: { id: project } },
         kind,
         inputs[kind],
         {},
