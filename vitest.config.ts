@@ -52,7 +52,7 @@ class LongestFirst extends BaseSequencer {
 }
 
 /** Where a test waits for another process, or for a node that boots, more workers than processors pay. */
-const waiting = 4;
+const waiting = 3;
 
 interface Tier {
   name: string;

@@ -3,7 +3,13 @@ import type { CallSpec, SagaState, Step } from '@m2/saga';
 
 /** A state in which every step can say what it would send: every property that it reads is this value again. */
 const anything: unknown = new Proxy(() => anything, { get: (_, key) => (key === 'then' ? undefined : anything) });
-const state = { operation: '', project: '', input: anything, reply: () => anything } as SagaState<unknown>;
+const state = {
+  operation: '',
+  project: '',
+  input: anything,
+  reply: () => anything,
+  isSkipped: () => false,
+} as SagaState<unknown>;
 
 /** The command that a step sends, in one direction. */
 export const commandOf = (make: ((state: SagaState<unknown>) => CallSpec) | undefined): Call | undefined =>

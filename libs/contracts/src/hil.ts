@@ -46,7 +46,7 @@ export const node = z.object({
   holder: id.nullable(),
   /** The project of the holder. */
   holderProject: id.nullable(),
-  /** A person marked it broken: nobody gets it, and its BMC is not asked to power it off. */
+  /** A person marked it broken: nobody gets it. */
   broken: z.object({ reason: text, by: z.string(), since: time }).nullable(),
   createdAt: time,
 });
@@ -126,7 +126,7 @@ export const powerBoot = command(
 );
 export const powerOff = command(
   'hil.power.off',
-  'Powers a node off, and returns when it was observed off; the BMC of a node that is marked broken is not asked',
+  'Powers a node off, and returns when it was observed off',
   z.object({ nodeId: id, holder: id }),
   z.object({}),
 );

@@ -26,7 +26,12 @@ export const exportCreate = command(
 export const exportDelete = command(
   'iscsi.export.delete',
   'Cuts the sessions of an export and removes its target; one that is not there is fine',
-  z.object({ exportId: id, project: id }),
+  z.object({
+    exportId: id,
+    project: id,
+    /** False: the node may still be on and write. Then a host that is away is waited for too, since its target may go on without it. */
+    nodeSeenOff: z.boolean().default(true),
+  }),
   z.object({}),
 );
 

@@ -73,6 +73,8 @@ export const headers = {
   /** Grows with every runner that takes the operation over; a service refuses an older one. */
   fence: 'm2-fence',
   /** Milliseconds from the sending until nobody waits for the answer: a time span, because hosts' clocks differ. */
+  remaining: 'm2-remaining',
+  /** The same as a moment of the sender's clock, in milliseconds since the epoch; for services of the version before, which know no other. */
   deadline: 'm2-deadline',
   project: 'm2-project',
   traceparent: 'traceparent',

@@ -24,6 +24,7 @@ export function partOf<Outer, Inner>(
     operation: state.operation,
     ...of(state.input),
     reply: (call, step) => state.reply(call, prefix + step),
+    isSkipped: (step) => state.isSkipped(prefix + step),
   });
   const sent = (make: ((state: SagaState<Inner>) => CallSpec) | undefined) =>
     make && ((state: SagaState<Outer>) => make(within(state)));

@@ -47,6 +47,7 @@ export class Execution {
       project: operation.project,
       input: operation.input as never,
       reply: (call, name) => call.reply.parse(this.row(name).reply) as never,
+      isSkipped: (name) => this.row(name).skip !== null,
     };
     this.runner = new StepRunner(parts, saga, operation, this.state, this.interrupts);
     if (operation.cancelRequested) this.cancel();

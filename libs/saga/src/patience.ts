@@ -38,7 +38,8 @@ export class Patience {
     const { pauseMs } = this;
     this.pauseMs = Math.min(longestPauseMs, pauseMs * 2);
     if (failure.retry === 'absent') this.wasAbsent(sentMs + pauseMs);
-    else if (this.spentMs + pauseMs > this.limitMs(failure)) throw failure;
+    // One that could not end in time would say that it was late, and not what is wrong.
+    else if (this.spentMs + pauseMs + sentMs > this.limitMs(failure)) throw failure;
     return pauseMs;
   }
 

@@ -23,6 +23,8 @@ export interface SagaState<Input> {
   input: Input;
   /** The reply of a step that is done. */
   reply<C extends Call>(call: C, step: string): ReplyOf<C>;
+  /** Whether a person left the step out. */
+  isSkipped(step: string): boolean;
 }
 
 export interface CallSpec {

@@ -45,8 +45,8 @@ export class StepRunner {
     this.underWay += 1;
     try {
       const patience = new Patience(this.deadlineOf(step), hasWayBack);
-      const reply = step.do ? await this.send(step, 'do', step.do(this.state), patience, row) : null;
-      return step.wait ? await this.wait(step, patience) : reply;
+      const reply = step.do ? await this.send(step, 'do', step.do(this.state), patience, row, hasWayBack) : null;
+      return step.wait ? await this.wait(step, patience, hasWayBack) : reply;
     } finally {
       this.underWay -= 1;
       this.parts.seconds.record((performance.now() - started) / 1000, { kind: this.saga.kind, step: step.name });
@@ -70,6 +70,7 @@ export class StepRunner {
     { call, input }: CallSpec,
     patience: Patience,
     row?: StepRow,
+    hasWayBack = false,
   ): Promise<unknown> {
     for (;;) {
       const sentAt = performance.now();
@@ -89,22 +90,23 @@ export class StepRunner {
           'a step is tried again',
         );
       }
-      await this.interrupts.pause(pauseMs, what === 'do' ? 'do' : 'undo');
+      // What only goes forward is finished whatever a person asks for.
+      await this.interrupts.pause(pauseMs, hasWayBack ? 'do' : 'undo');
       if (row) row.attempts += 1;
     }
   }
 
-  private async wait(step: Step<never>, patience: Patience): Promise<unknown> {
+  private async wait(step: Step<never>, patience: Patience, hasWayBack: boolean): Promise<unknown> {
     this.waiting += 1;
     if (this.onlyWaits) this.parts.waits();
     try {
-      return await this.untilDone(step, patience);
+      return await this.untilDone(step, patience, hasWayBack);
     } finally {
       this.waiting -= 1;
     }
   }
 
-  private async untilDone(step: Step<never>, patience: Patience): Promise<unknown> {
+  private async untilDone(step: Step<never>, patience: Patience, hasWayBack: boolean): Promise<unknown> {
     const { query, look, everyMs, timeout } = step.wait!;
     const { call, input } = query(this.state);
     for (;;) {
@@ -127,7 +129,7 @@ export class StepRunner {
       if (outcome && 'failed' in outcome) throw M2Error.fromValue(outcome.failed);
       if (outcome) this.progress(step.name, outcome.progress);
       if (patience.remainingMs < 0) throw new M2Error(timeout.code, timeout.detail);
-      await this.interrupts.pause(pauseMs, 'do', woken);
+      await this.interrupts.pause(pauseMs, hasWayBack ? 'do' : 'undo', woken);
     }
   }
 

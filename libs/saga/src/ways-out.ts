@@ -127,4 +127,5 @@ const stateOf = (row: DbOperation): SagaState<never> => ({
   reply: () => {
     throw new Error('An operation that is abandoned has no replies');
   },
+  isSkipped: () => false,
 });

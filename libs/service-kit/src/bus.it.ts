@@ -95,7 +95,7 @@ describe('a request', () => {
     await asker.request(diskDetach, input, { deadlineMs: 5_000, effect: 'op/step/do', fence: 7 });
     subscription.unsubscribe();
     expect(got[0]).toMatchObject({ 'm2-effect': 'op/step/do', 'm2-fence': '7' });
-    const remainingMs = Number(got[0]!['m2-deadline']);
+    const remainingMs = Number(got[0]!['m2-remaining']);
     expect(remainingMs).toBeGreaterThan(0);
     expect(remainingMs).toBeLessThanOrEqual(5_000);
   });

@@ -132,7 +132,8 @@ export class Bus {
     const lost = Promise.withResolvers<never>();
     this.underWay.set(lost.reject, call.service);
     const timeout = Math.max(1, Math.round(until - performance.now()));
-    headers.set(names.deadline, String(timeout));
+    headers.set(names.remaining, String(timeout));
+    headers.set(names.deadline, String(Date.now() + timeout));
     try {
       if (this.away) throw new Error('NATS is away');
       const asked = this.connection.request(call.subject, payload, { timeout, headers });

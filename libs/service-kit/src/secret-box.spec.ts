@@ -41,4 +41,11 @@ describe('a sealed secret', () => {
     expect(new Set(boxes).size).toBe(50);
     expect(boxes.some((sealed) => sealed.includes(Buffer.from('hunter2').toString('hex')))).toBe(false);
   });
+
+  it('tells equal texts from others, and nothing to who has another key', () => {
+    const [one, other] = ['0', '1'].map((digit) => new SecretBox(digit.repeat(64)));
+    expect(one!.fingerprint('a').equals(one!.fingerprint('a'))).toBe(true);
+    expect(one!.fingerprint('a').equals(one!.fingerprint('b'))).toBe(false);
+    expect(one!.fingerprint('a').equals(other!.fingerprint('a'))).toBe(false);
+  });
 });

@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto';
 
 const algorithm = 'aes-256-gcm';
 /** Bytes of the tag. Without a fixed length, a box cut to a few bytes would be checked against a tag of a few bytes, which can be guessed. */
@@ -15,6 +15,11 @@ export class SecretBox {
   /** `key`: 64 hexadecimal digits. */
   constructor(key: string) {
     this.key = Buffer.from(key, 'hex');
+  }
+
+  /** Tells equal texts from others, and says nothing to who has no key: HMAC-SHA-256 (RFC 2104). */
+  fingerprint(plain: string): Buffer {
+    return createHmac('sha256', this.key).update(plain).digest();
   }
 
   seal(plain: string, identity: string): Buffer {

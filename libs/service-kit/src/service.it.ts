@@ -88,7 +88,7 @@ describe('a call', () => {
   it('that is reached after its deadline is not carried out', async () => {
     const meta = headers();
     meta.set('m2-effect', `${uuidv7()}/arm/do`);
-    meta.set('m2-deadline', '0');
+    meta.set('m2-remaining', '0');
     const options = { timeout: 5_000, headers: meta };
     const raw = await bus.connection.request(bootConfigCreate.subject, JSON.stringify(newThing()), options);
     expect(raw.json()).toMatchObject({ ok: false, error: { code: 'request.deadline' } });

@@ -12,6 +12,7 @@ import type { CallExtras, EventExtras } from './handlers.js';
 import { ensureEventStream, EventConsumer, type ReceivedEvent } from './inbox.js';
 import type { Logger } from './log.js';
 import { CallContext, type CarryOut, EventContext } from './message-context.js';
+import { Standstill } from './standstill.js';
 import { contextOf, inSpan, meter } from './telemetry.js';
 
 export interface TransportOptions {
@@ -44,6 +45,7 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
   private readonly inFlight = new Set<Promise<void>>();
   private closing: Promise<void> | undefined;
   private readonly limit: LimitFunction;
+  private readonly standstill = new Standstill();
   private readonly seconds = meter().createHistogram('m2_call_seconds', {
     description: 'Time to answer a call',
     unit: 's',
@@ -111,6 +113,7 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
   }
 
   private async end(): Promise<void> {
+    this.standstill.stop();
     await Promise.all(this.subscriptions.map((subscription) => subscription.drain().catch(() => {})));
     await Promise.allSettled(this.inFlight);
     await Promise.all(this.consumers.map((consumer) => consumer.stop()));
@@ -187,11 +190,11 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
   private effectOf(call: Call, message: Msg): CarryOut {
     const header = (name: string) => message.headers?.get(name) || undefined;
     const key = header(names.effect);
-    const remainingMs = Number(header(names.deadline) ?? NaN);
+    const remainingMs = Number(header(names.remaining) ?? Number(header(names.deadline) ?? NaN) - Date.now());
     if (!key || !Number.isFinite(remainingMs))
       throw new M2Error('request.invalid', `${call.subject} came without an effect key or a deadline`);
     // On this process's own clock, which nobody sets.
-    const deadline = performance.now() + Math.min(remainingMs, longestWaitMs);
+    const deadline = performance.now() + Math.min(remainingMs, longestWaitMs) - this.standstill.waitedMs;
     const { database, onEvents } = this.options;
     return (work) =>
       this.limit(async () => {

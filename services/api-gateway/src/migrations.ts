@@ -56,10 +56,13 @@ export class IdempotencyKeys1796000000001 implements MigrationInterface {
     await runner.query(`
       CREATE TABLE idempotency_keys (
         token uuid NOT NULL, key text NOT NULL, use_case text NOT NULL, request_hash bytea NOT NULL, id uuid NOT NULL UNIQUE,
-        reply bytea,
+        reply bytea, fence int NOT NULL DEFAULT 0,
         lease_until timestamptz NOT NULL, created_at timestamptz NOT NULL DEFAULT now(), ended_at timestamptz,
         PRIMARY KEY (token, key));
-      CREATE INDEX idempotency_keys_created_at ON idempotency_keys (created_at);`);
+      CREATE INDEX idempotency_keys_created_at ON idempotency_keys (created_at);
+      -- keys that operations were begun with before: a request that is repeated over the upgrade finds its operation
+      INSERT INTO idempotency_keys (token, key, use_case, request_hash, id, lease_until, created_at, ended_at)
+        SELECT token, idempotency_key, kind, '', id, now(), created_at, now() FROM operations WHERE idempotency_key IS NOT NULL;`);
   }
 
   async down(runner: QueryRunner): Promise<void> {

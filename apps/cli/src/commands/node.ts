@@ -100,7 +100,7 @@ interface MarkOptions extends DestroyOptions {
 /** `node mark-broken`, `mark-repaired`: for a node whose BMC or board is dead. */
 function markCommands(node: Command, act: Act): void {
   destructive(node.command('mark-broken <node>'))
-    .description('keep a node from everybody, and its BMC from being asked to power it off')
+    .description('keep a node from everybody until it is marked repaired')
     .requiredOption('--reason <reason>', 'why; it goes on record')
     .action(
       act(async (app, options: MarkOptions, node: string) => {
@@ -124,9 +124,7 @@ function markCommands(node: Command, act: Act): void {
 async function lookAtBroken(app: App, node: string): Promise<Doomed> {
   const object = await app.call('nodeShow', { params: { node } });
   const held = object.holder === null ? '' : ` Provision ${object.holder} goes on holding it.`;
-  const unsafe =
-    'UNSAFE: its BMC is not asked to power it off any more, so it may be on, and write to the disk that it booted from.';
-  return { verb: 'mark', what: `node ${object.name} broken: nobody gets it.${held} ${unsafe}`, object, usedBy: [] };
+  return { verb: 'mark', what: `node ${object.name} broken: nobody gets it.${held}`, object, usedBy: [] };
 }
 
 const withBmc = (command: Command): Command =>

@@ -61,7 +61,7 @@ export const nodeUseCases = ofCapability('nodes', {
   nodeMarkBroken: useCase({
     kind: 'change',
     permission: 'node.mark-broken',
-    summary: 'Keeps a node from everybody, and its BMC from being asked to power it off, until it is marked repaired',
+    summary: 'Keeps a node from everybody until it is marked repaired; who holds it goes on holding it',
     input: one.extend({ reason }),
     output: node,
     errors: ['node.not_found'],

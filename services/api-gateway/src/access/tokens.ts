@@ -53,11 +53,12 @@ export class Tokens implements OnModuleInit {
     const created = await this.kit.transact(async (sql, emit) => {
       const [row] = await sql.query<Row & { is_new: boolean }>(
         `INSERT INTO tokens (id, name, role, project, hash) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (id) DO UPDATE SET hash = excluded.hash RETURNING *, xmax = 0 AS is_new`,
+         ON CONFLICT (id) DO UPDATE SET hash = excluded.hash WHERE tokens.revoked_at IS NULL RETURNING *, xmax = 0 AS is_new`,
         [id, name, role, project, hashOf(value)],
       );
-      if (row!.is_new) emit(tokenCreated, { id, project, name, role }, { entity: id, project });
-      return toToken(row!);
+      if (!row) throw new M2Error('token.not_found', 'The token was made and revoked meanwhile');
+      if (row.is_new) emit(tokenCreated, { id, project, name, role }, { entity: id, project });
+      return toToken(row);
     });
     return { ...created, value };
   }

@@ -46,13 +46,13 @@ export const deprovisionSaga = defineSaga<DeprovisionInput>({
       name: 'disarm-boot',
       after: ['power-off'],
       do: ({ input, project }) => send(bootConfigDelete, { configId: input.bootConfig, project }),
-      skip: skips.disarmBoot,
       deadlineMs: minutes,
     },
     {
       name: 'remove-export',
       after: ['power-off'],
-      do: ({ input, project }) => send(exportDelete, { exportId: input.exportId, project }),
+      do: ({ input, project, isSkipped }) =>
+        send(exportDelete, { exportId: input.exportId, project, nodeSeenOff: !isSkipped('power-off') }),
       deadlineMs: minutes,
     },
     {

@@ -104,7 +104,8 @@ export const provisionSaga = defineSaga<ProvisionInput>({
           initiator: input.initiator,
         });
       },
-      undo: ({ input, project }) => send(exportDelete, { exportId: input.exportId, project }),
+      undo: ({ input, project, isSkipped }) =>
+        send(exportDelete, { exportId: input.exportId, project, nodeSeenOff: !isSkipped('power-on') }),
       deadlineMs: 60 * second,
     },
     {
@@ -130,7 +131,6 @@ export const provisionSaga = defineSaga<ProvisionInput>({
           initiator: input.initiator,
         }),
       undo: ({ input, project }) => send(bootConfigDelete, { configId: input.bootConfig, project }),
-      skip: skips.disarmBoot,
       deadlineMs: 30 * second,
     },
     {

@@ -5,7 +5,13 @@ import { earlierSagas, sagas } from './index.js';
 
 /** Says yes to everything that it is asked for, so that every step can say what it would send. */
 const anything: unknown = new Proxy(() => anything, { get: (_, key) => (key === 'then' ? undefined : anything) });
-const state = { operation: '', project: '', input: anything, reply: () => anything } as unknown as SagaState<never>;
+const state = {
+  operation: '',
+  project: '',
+  input: anything,
+  reply: () => anything,
+  isSkipped: () => false,
+} as unknown as SagaState<never>;
 const all = Object.entries(sagas) as [Operation['kind'], Saga<never>][];
 const commands = (step: Step<never>) =>
   [step.do?.(state), step.undo?.(state), step.skip?.instead?.(state, { by: 'olga', reason: 'x' })].filter(

@@ -22,11 +22,6 @@ export const skips = {
       'The node may reach what is in that network. The node is marked broken: nobody gets it before m2 node mark-repaired.',
     instead: markBroken,
   },
-  disarmBoot: {
-    leaves: 'The boot configuration may still be there.',
-    unsafe:
-      'The node may get its old boot script. The credentials in it are void once its export is cut, which no person can leave out.',
-  },
   deleteDisk: { leaves: 'The disk stays, and counts against the quota.', unsafe: null },
   deleteTag: { leaves: 'The tag stays, and counts against the limit of tags.', unsafe: null },
   deleteImage: { leaves: 'What was imported of the image stays, and counts against the quota.', unsafe: null },

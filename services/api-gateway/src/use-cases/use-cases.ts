@@ -45,14 +45,13 @@ export class UseCases {
     const { actor, useCase, project } = admission;
     if (key === undefined || !actor || useCase.kind === 'query') return work(uuidv7());
     const asked = [project?.id ?? null, input];
-    const reply = await this.idempotency.once({ token: actor.token, key, useCase, asked }, async (id) => {
+    const { id, reply } = await this.idempotency.once({ token: actor.token, key, useCase, asked }, async (id) => {
       if (useCase.kind !== 'operation') return work(id);
       // The gateway that began it may have died before it could say so.
       if (!(await this.parts.runner.store.find(id))) await work(id);
-      return { operation: id };
+      return undefined;
     });
-    if (useCase.kind !== 'operation') return reply;
-    return this.parts.runner.store.show((reply as { operation: string }).operation);
+    return useCase.kind === 'operation' ? this.parts.runner.store.show(id) : (reply ?? undefined);
   }
 
   /** Tells what happens to something, from now on, until the signal. Throws as `run` does, before anything is told. */

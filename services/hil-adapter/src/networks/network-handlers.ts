@@ -46,6 +46,8 @@ export class NetworkHandlers {
 
   @Handles(networkDetach)
   async detach(request: Request, effect: Effect) {
+    // A node that is not known any more is in no network of ours.
+    if (!(await this.nodes.rowIfAny(effect, request.nodeId))) return effect.commit(async () => ({}));
     const { row, nic } = await this.find(effect, request);
     const ours = row.holder === request.holder;
     if (ours) await this.leave(row, nic, request);

@@ -139,7 +139,11 @@ export class NodeHandlers {
     return effect.commit(async (sql, emit) => {
       await sql.query('UPDATE nodes SET broken = $2 WHERE id = $1', [nodeId, broken && JSON.stringify(broken)]);
       const event = broken ? nodeMarkedBroken : nodeMarkedRepaired;
-      emit(event, { id: nodeId, name: before.name, ...decision }, { entity: nodeId, project: before.project });
+      emit(
+        event,
+        { id: nodeId, name: before.name, ...decision }, // Who decided, and why, is for operators.
+        { entity: nodeId, project: null },
+      );
       return { ...before, broken };
     });
   }
@@ -166,7 +170,7 @@ export class NodeHandlers {
     const { name, holder, broken } = await this.nodes.find(nodeId);
     return holder || !broken
       ? new M2Error('node.busy', `The node "${name}" is held by another provision`)
-      : new M2Error('node.broken', `The node "${name}" was marked broken by ${broken.by}: ${broken.reason}`);
+      : new M2Error('node.broken', `The node "${name}" is marked broken`);
   }
 
   @Handles(nodeRelease)

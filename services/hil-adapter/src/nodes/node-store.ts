@@ -57,8 +57,14 @@ export class NodeStore {
 
   /** Plain SQL, because it is on the hot path. Throws M2Error `node.not_found`. */
   async row(sql: Sql, id: string): Promise<NodeRow> {
-    const [row] = await sql.query<NodeRow>(`SELECT ${this.whole} FROM nodes WHERE id = $1`, [id]);
+    const row = await this.rowIfAny(sql, id);
     if (!row) throw new M2Error('node.not_found', `There is no node ${id}`);
+    return row;
+  }
+
+  /** Undefined for a node that is not known any more. */
+  async rowIfAny(sql: Sql, id: string): Promise<NodeRow | undefined> {
+    const [row] = await sql.query<NodeRow>(`SELECT ${this.whole} FROM nodes WHERE id = $1`, [id]);
     return row;
   }
 

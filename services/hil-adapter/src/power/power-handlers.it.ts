@@ -131,16 +131,19 @@ describe('powering a node off', () => {
 });
 
 describe('a node that is marked broken', () => {
-  it('is not powered on, and its BMC is not asked to power it off', async () => {
+  it('is not powered on, and is powered off as any other', async () => {
     const { node, holder } = await hil.held();
     await hil.tell(powerBoot, { nodeId: node.id, holder });
     await hil.tell(nodeMarkBroken, { nodeId: node.id, by: 'olga', reason: 'its BMC is dead' });
     hil.power.calls.length = 0;
     await expect(hil.tell(powerBoot, { nodeId: node.id, holder })).rejects.toMatchObject({ code: 'node.broken' });
+    hil.power.failing = { method: 'off', code: 'bmc.ignored_command' };
+    await expect(hil.tell(powerOff, { nodeId: node.id, holder })).rejects.toMatchObject({
+      code: 'bmc.ignored_command',
+    });
+    hil.power.failing = undefined;
     await hil.tell(powerOff, { nodeId: node.id, holder });
-    expect(hil.power.calls).toEqual([]);
-    // Nobody saw it off, so nobody is told that it is.
-    expect(await told(node.id)).toEqual(['hil.power.on']);
+    expect(await told(node.id)).toEqual(['hil.power.on', 'hil.power.off']);
   });
 });
 

@@ -36,7 +36,7 @@ export class PowerHandlers {
     const row = await this.nodes.row(effect, nodeId);
     if (row.holder !== holder)
       throw new M2Error('node.busy', `The node "${row.name}" is not held by provision ${holder}`);
-    if (row.broken) throw new M2Error('node.broken', `The node "${row.name}" is marked broken: ${row.broken.reason}`);
+    if (row.broken) throw new M2Error('node.broken', `The node "${row.name}" is marked broken`);
     const begun = row.powerEffect === effect.key;
     const isOurs = begun && (await this.look(row, effect)) === 'on';
     if (!isOurs) await this.bootNow(row, effect);
@@ -71,21 +71,19 @@ export class PowerHandlers {
   }
 
   /**
-   * A provision must not power off a node that it does not hold, so there is nothing to do. A node that a person marked broken is not asked: its
-   * BMC may be what broke, and the person was told that the node may still be on.
+   * A provision must not power off a node that it does not hold, or that is not known any more: there is nothing to do. A node that is marked broken is powered off as any
+   * other: its disk is taken from it next. Only a person leaves that out, in the operation itself.
    */
   @Handles(powerOff)
   async off({ nodeId, holder }: RequestOf<typeof powerOff>, effect: Effect) {
-    const row = await this.nodes.row(effect, nodeId);
-    const asked = row.holder === holder && !row.broken;
-    if (asked)
-      await this.driverOf(row)
-        .ensureOff(this.nodes.bmcOf(row), { deadlineMs: effect.remainingMs })
-        .catch((error: unknown) => {
-          throw named(row, error);
-        });
+    const row = await this.nodes.rowIfAny(effect, nodeId);
+    if (row?.holder !== holder) return effect.commit(async () => ({}));
+    await this.driverOf(row)
+      .ensureOff(this.nodes.bmcOf(row), { deadlineMs: effect.remainingMs })
+      .catch((error: unknown) => {
+        throw named(row, error);
+      });
     return effect.commit(async (sql, emit) => {
-      if (!asked) return {};
       await sql.query('UPDATE nodes SET power_effect = NULL WHERE id = $1', [nodeId]);
       emit(powerTurnedOff, eventOf(row, holder), { entity: nodeId, project: row.holderProject });
       return {};

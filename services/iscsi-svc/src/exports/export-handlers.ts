@@ -103,23 +103,25 @@ export class ExportHandlers {
     }
   }
 
-  /** From here and from all living hosts. A dead host removes its target when it comes back and finds no row. */
-  private async remove(row: ExportEntity, effect: Effect): Promise<void> {
+  /** From here and from all living hosts. A dead host removes its target when it comes back; it is waited for when the node may write. */
+  private async remove(row: ExportEntity, nodeSeenOff: boolean, effect: Effect): Promise<void> {
     await effect.query(`UPDATE exports SET state = 'deleting' WHERE id = $1`, [row.id]);
     if (isShared(row)) await this.portals.tell(effect, row.id);
     await this.targets.ensureNone(this.exports.specOf(row));
     await this.portals.gone(effect, row.id);
-    if (isShared(row)) await this.portals.untilNowhere(effect, row.id, effect.remainingMs);
+    if (!isShared(row)) return;
+    if (nodeSeenOff) await this.portals.untilNowhere(effect, row.id, effect.remainingMs);
+    else await this.portals.untilNowhereAtAll(effect, row.id, effect.remainingMs);
   }
 
   /** The row goes last: as long as it is there, a crash in between is followed by another attempt. */
   @Handles(exportDelete)
-  async delete({ exportId, project }: RequestOf<typeof exportDelete>, effect: Effect) {
+  async delete({ exportId, project, nodeSeenOff }: RequestOf<typeof exportDelete>, effect: Effect) {
     const row = await this.exports.row(effect, exportId);
     if (row && row.project === project) {
       this.portals.removing.add(exportId);
       try {
-        await this.remove(row, effect);
+        await this.remove(row, nodeSeenOff, effect);
       } finally {
         this.portals.removing.delete(exportId);
       }

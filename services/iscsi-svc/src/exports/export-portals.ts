@@ -88,6 +88,25 @@ export class ExportPortals {
     throw new TargetError('target.unreachable', `${left.join(', ')} has not removed its target yet; see its log`);
   }
 
+  /**
+   * The same for hosts that are away as well: their targets may go on without their service. Throws TargetError `target.unreachable`.
+   */
+  async untilNowhereAtAll(sql: Sql, id: string, deadlineMs: number): Promise<void> {
+    for (const deadline = Date.now() + deadlineMs; ; await delay(POLL_MS)) {
+      const rows = await sql.query<{ host: string }>(
+        'SELECT host FROM export_portals WHERE export = $1 AND host <> $2 ORDER BY host',
+        [id, this.host],
+      );
+      if (rows.length === 0) return;
+      if (Date.now() < deadline) continue;
+      const left = rows.map(({ host }) => host).join(', ');
+      throw new TargetError(
+        'target.unreachable',
+        `${left} may still have its target, and the node was not seen off: start iscsi-svc there, so that it removes it`,
+      );
+    }
+  }
+
   /** The living hosts for which it is still not so at the end. */
   private async waitFor(
     sql: Sql,

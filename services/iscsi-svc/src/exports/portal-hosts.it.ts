@@ -163,6 +163,20 @@ it('does not wait for ever for a host that died without a word', async () => {
   await cluster.rbd.remove(disk.backing);
 });
 
+it('waits for a host whose service is stopped when nobody saw the node off: it could write through that one', async () => {
+  const disk = await exported();
+  await stopB();
+  let isDeleted = false;
+  const deleting = iscsi.tell(exportDelete, { ...disk, nodeSeenOff: false }).then(() => (isDeleted = true));
+  await until('its own target is gone', async () => !(await a!.targets()).includes(disk.made.iqn));
+  expect(await b!.targets()).toContain(disk.made.iqn);
+  expect(isDeleted).toBe(false);
+  stopB = await iscsi.replica(b!.settings, await b!.open());
+  await deleting;
+  expect(await b!.targets()).not.toContain(disk.made.iqn);
+  await cluster.rbd.remove(disk.backing);
+});
+
 it('does without a host whose service is stopped, and that host makes up for it when it is back', async () => {
   const [kept, removed] = [await exported(), await exported()];
   await stopB();

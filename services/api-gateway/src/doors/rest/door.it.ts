@@ -1,4 +1,5 @@
-import { allRoutes, fieldsBeside, imageShow, M2Error, operationStarted } from '@m2/contracts';
+import { allRoutes, fieldsBeside, imageShow, M2Error, nodeRegister, operationStarted } from '@m2/contracts';
+import { until } from '@m2/service-kit/testing';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openGateway, type OperationBody, type TestGateway } from '../../testing/gateway.js';
@@ -228,6 +229,8 @@ describe('an Idempotency-Key', () => {
   });
 });
 
+const isOf = (request: unknown, name: string) => (request as { name?: string }).name === name;
+
 describe('an Idempotency-Key of a change', () => {
   const post = (path: string, body: unknown, key: string) =>
     gateway.ask('POST', path, { body, headers: { 'idempotency-key': key } });
@@ -292,6 +295,44 @@ describe('an Idempotency-Key of a change', () => {
       [key],
     );
     expect((await post('/v1/projects', { name: 'survivor' }, key)).body).toEqual(first.body);
+  });
+
+  it('that another copy took over is not given back by the first', async () => {
+    const key = uuidv7();
+    const release = gateway.standIns.hold(nodeRegister);
+    const first = post('/v1/nodes', node('slow'), key);
+    await until('the first is at work', () => gateway.standIns.asked.some(({ request }) => isOf(request, 'slow')));
+    await gateway.kit.database.query(
+      `UPDATE idempotency_keys SET lease_until = now() - interval '1 second' WHERE key = $1`,
+      [key],
+    );
+    const second = post('/v1/nodes', node('slow'), key);
+    await until(
+      'the second is at work',
+      () => gateway.standIns.asked.filter(({ request }) => isOf(request, 'slow')).length === 2,
+    );
+    // The first one is refused, and the second one is not.
+    gateway.standIns.fail(nodeRegister, new M2Error('node.exists', 'There is one'));
+    release();
+    const answers = await Promise.all([first, second]);
+    expect(answers.map(({ status }) => status)).toEqual([201, 201]);
+    expect(new Set(answers.map(({ text }) => text)).size).toBe(1);
+    const ids = gateway.standIns.asked.filter(({ request }) => isOf(request, 'slow')).map(({ effect }) => effect);
+    expect(new Set(ids).size).toBe(1);
+    expect((await post('/v1/nodes', node('slow'), key)).text).toBe(answers[0]!.text);
+  });
+
+  it('of an operation from before the upgrade is that operation', async () => {
+    const first = (await post(images, importing('older'), uuidv7())).body as OperationBody;
+    await gateway.ended(first);
+    await gateway.kit.database.query(
+      `UPDATE idempotency_keys SET request_hash = '', use_case = 'image.import' WHERE id = $1`,
+      [first.id],
+    );
+    const [row] = await gateway.kit.database.query<{ key: string }>('SELECT key FROM idempotency_keys WHERE id = $1', [
+      first.id,
+    ]);
+    expect((await post(images, importing('older'), row!.key)).body).toMatchObject({ id: first.id });
   });
 
   it('of an operation whose gateway died is that operation', async () => {
