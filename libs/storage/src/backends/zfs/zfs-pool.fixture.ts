@@ -69,10 +69,15 @@ export async function startZfsPool(): Promise<ZfsPool> {
   const destroy = async () => {
     if (daemon) await run('zpool', 'destroy', '-f', pool).catch(() => undefined);
     await stop('SIGKILL');
+    await run('umount', '-l', mountpoint).catch(() => undefined);
     await rm(base, { recursive: true, force: true });
   };
   try {
     await mkdir(mountpoint);
+    // A process that another test starts in a mount namespace of its own (`ip netns exec`) gets copies of all mounts. Below a shared mount these go
+    // away together with ours; else the copies would keep a dataset busy for as long as that process lives.
+    await run('mount', '--bind', mountpoint, mountpoint);
+    await run('mount', '--make-shared', mountpoint);
     await run('truncate', '-s', '1G', medium);
     daemon = await startDaemon();
     // Keeps the pool out of the machine's list (`cachefile`). Only volumes are mounted: zfs-fuse deadlocks on mount points in its own file
