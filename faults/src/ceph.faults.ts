@@ -23,7 +23,7 @@ beforeAll(async () => {
     nodes: 2,
     storage: 'ceph',
     mortal: ['image', 'iscsi'],
-    env: { image: { M2_FOREIGN_VOLUMES: `m2-images/${foreignNamespace}` } },
+    env: { image: { M2_FOREIGN_VOLUMES: `m2-images/${foreignNamespace}`, M2_ORPHAN_GRACE_SECONDS: '20' } },
   });
   await rbd(started, 'namespace', 'create', `${cephOf(started).imagePool}/${foreignNamespace}`);
   // The first disk of a project makes its namespace and its user in Ceph.

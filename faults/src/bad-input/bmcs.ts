@@ -98,7 +98,7 @@ async function givenUp(installation: TestInstallation): Promise<GivenUp> {
   const first = await NodeDisk.of(installation, 3);
   await first.write(0x4d);
   await bmc.setBmcMode('dead');
-  const stuck = await ended(installation, await askDeprovision(installation, provision), 240_000);
+  const stuck = await ended(installation, await askDeprovision(installation, provision, 'keep'), 240_000);
   const codeOf = (call: Promise<unknown>) => call.then(() => 'done').catch(({ code }: { code: string }) => code);
   const params = { id: stuck.id };
   const inProject = { project: 'demo' };
