@@ -36,6 +36,7 @@ export const provisionUseCases = ofCapability('provisions', {
     errors: [
       'node.not_found',
       'node.busy',
+      'node.broken',
       'nic.not_found',
       'image.not_found',
       'image.not_ready',

@@ -64,6 +64,7 @@ async function resolve(
   const nic = given.nic ? node.nics.find(({ label }) => label === given.nic) : node.nics[0];
   if (!nic) throw new M2Error('nic.not_found', `The node "${node.name}" has no nic "${given.nic}"`);
   if (node.holder) throw new M2Error('node.busy', `The node "${node.name}" is reserved`);
+  if (node.broken) throw new M2Error('node.broken', `The node "${node.name}" is marked broken`);
   if (waiting) refuseHeld(waiting);
   const provision = uuidv7();
   return {
