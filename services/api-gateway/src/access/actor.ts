@@ -9,7 +9,7 @@ export interface Actor {
   project: string | null;
 }
 
-export const may = ({ role }: Actor, permission: Permission): boolean => rolesThatMay(permission).includes(role);
+const may = ({ role }: Actor, permission: Permission): boolean => rolesThatMay(permission).includes(role);
 
 /** Throws M2Error `auth.forbidden`, with `why` as its sentence. */
 export function demand(actor: Actor, permission: Permission, why?: string): void {

@@ -8,8 +8,6 @@ export interface Credentials {
 
 /** One way to find out who asks. */
 export interface Authenticator {
-  /** The schemes that a client may use, for `WWW-Authenticate`. */
-  readonly scheme: string;
   /** Undefined when the credentials are not of this kind. Throws M2Error `auth.invalid` when they are, and are not good. */
   authenticate(credentials: Credentials): Promise<Actor | undefined>;
 }
