@@ -86,3 +86,17 @@ export class ImageLife1796000000005 implements MigrationInterface {
       ALTER TABLE disks ADD CONSTRAINT disks_name UNIQUE (project, name);`);
   }
 }
+
+/** Which clients of a Ceph cluster the processes of this service had. */
+export class CephClients1797000000005 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`CREATE TABLE ceph_clients (address text PRIMARY KEY)`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query(`DROP TABLE ceph_clients`);
+  }
+}
+
+/** In the order in which they run. */
+export const migrations = [Image1795000000005, ImageLife1796000000005, CephClients1797000000005];

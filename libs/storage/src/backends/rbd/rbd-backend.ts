@@ -1,4 +1,4 @@
-import { RbdClient } from '@m2/rbd';
+import { type AddressBook, RbdClient } from '@m2/rbd';
 import { withDeadline } from '../deadline.js';
 import { Locks } from '@m2/locks';
 import { assertTag, assertVolumeName } from '../../storage.port.js';
@@ -34,6 +34,8 @@ export interface RbdBackendOptions {
   user: string;
   imagePool: string;
   diskPool: string;
+  /** Without it, what a killed process asked the cluster for may still happen after the next one has begun. */
+  addressBook?: AddressBook;
 }
 
 const healthDeadlineMs = 5_000;
@@ -57,9 +59,9 @@ export class RbdBackend implements StorageBackend {
   private readonly disks: Disks;
   private probing: Promise<unknown> | undefined;
 
-  private constructor({ conf, user, imagePool, diskPool }: RbdBackendOptions) {
+  private constructor({ conf, user, imagePool, diskPool, addressBook }: RbdBackendOptions) {
     const locks = new Locks();
-    this.rbd = RbdClient.open({ conf, user });
+    this.rbd = RbdClient.open({ conf, user, ...(addressBook && { addressBook }) });
     this.locations = new ImageLocations(imagePool, diskPool);
     this.projects = new Projects(this.rbd, this.locations, user);
     this.goldens = new Goldens(this.rbd, this.locations, locks);
