@@ -250,16 +250,14 @@ export class OperationStore {
 
   /** Throws M2Error `operation.not_found`, `operation.not_resumable`. */
   async resume(id: string): Promise<void> {
-    const rows = await this.database.query<{ id: string }>(
-      `${resuming} WHERE id = $1 AND state = 'needs_attention' RETURNING id`,
-      [id],
-    );
+    const rows = await this.database.query<{ id: string }>(resuming, [id]);
     if (rows.length === 0)
       throw new M2Error('operation.not_resumable', `Operation ${id} is ${(await this.show(id)).state}`);
   }
 }
 
-/** Lets an operation that needs attention go on where it was. */
+/** Lets the operation `$1`, which needs attention, go on where it was. */
 export const resuming = `
   UPDATE operations SET state = CASE WHEN undoing THEN 'undoing' ELSE 'running' END, attention = NULL, lease_until = NULL, takeovers = 0,
-    error = CASE WHEN undoing THEN error END`;
+    error = CASE WHEN undoing THEN error END
+  WHERE id = $1 AND state = 'needs_attention' RETURNING id`;

@@ -50,7 +50,7 @@ export class WaysOut {
         step,
         JSON.stringify(skip),
       ]);
-      await sql.query(`${resuming} WHERE id = $1`, [id]);
+      await sql.query(resuming, [id]);
       const { project, kind } = stuck.row;
       emit(operationStepSkipped, { id, project, kind, step, ...skip }, { entity: id, project });
     });
@@ -74,7 +74,8 @@ export class WaysOut {
       const names = left.map(({ row: { name } }) => name);
       const record = `Abandoned by ${by}: ${reason.replace(/\.$/, '')}. Left as they are: ${names.join(', ') || 'nothing'}`;
       await sql.query(
-        `UPDATE operations SET state = 'abandoned', attention = $2, ended_at = now(), fence = fence + 1 WHERE id = $1`,
+        `UPDATE operations SET state = 'abandoned', attention = $2, ended_at = now(), fence = fence + 1
+         WHERE id = $1 AND state = 'needs_attention'`,
         [id, record],
       );
       const { project, kind, created_by, error } = row;
