@@ -98,5 +98,24 @@ export class CephClients1797000000005 implements MigrationInterface {
   }
 }
 
+/** Removals of images that were interrupted are finished, as those of disks are. */
+export class ImageRemovals1797100000005 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      ALTER TABLE images ADD deleting_since timestamptz;
+      UPDATE images SET deleting_since = now() WHERE state = 'deleting';
+      CREATE INDEX images_on_their_way_out ON images (deleting_since) WHERE deleting_since IS NOT NULL;`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('ALTER TABLE images DROP deleting_since');
+  }
+}
+
 /** In the order in which they run. */
-export const migrations = [Image1795000000005, ImageLife1796000000005, CephClients1797000000005];
+export const migrations = [
+  Image1795000000005,
+  ImageLife1796000000005,
+  CephClients1797000000005,
+  ImageRemovals1797100000005,
+];
