@@ -39,13 +39,17 @@ export class StepRunner {
     return this.waiting > 0 && this.waiting === this.underWay;
   }
 
-  /** Answers the step's reply, and counts its attempts in its row. Throws M2Error, Cancelled, LostOperation. */
-  async do(step: Step<never>, row: StepRow, hasWayBack: boolean): Promise<unknown> {
+  /**
+   * Answers the step's reply, and counts its attempts in its row. `isDone` is called when the command is done: what fails after that is the
+   * wait. Throws M2Error, Cancelled, LostOperation.
+   */
+  async do(step: Step<never>, row: StepRow, hasWayBack: boolean, isDone: () => void): Promise<unknown> {
     const started = performance.now();
     this.underWay += 1;
     try {
       const patience = new Patience(this.deadlineOf(step), hasWayBack);
       const reply = step.do ? await this.send(step, 'do', step.do(this.state), patience, row, hasWayBack) : null;
+      if (step.do) isDone();
       return step.wait ? await this.wait(step, patience, hasWayBack) : reply;
     } finally {
       this.underWay -= 1;
