@@ -21,7 +21,7 @@ const longestPauseMs = 5_000;
 
 export interface ExecutionParts extends StepRunnerParts {
   journal: Pick<Journal, 'write'>;
-  store: Pick<OperationStore, 'saveProgress' | 'turnBack' | 'end'>;
+  store: Pick<OperationStore, 'saveProgress' | 'saveAbsence' | 'turnBack' | 'end'>;
 }
 
 type Failure = M2Error | Cancelled;

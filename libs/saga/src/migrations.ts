@@ -26,3 +26,14 @@ export class Saga1796000000000 implements MigrationInterface {
       ALTER TABLE operations DROP COLUMN version, DROP COLUMN not_before, DROP COLUMN takeovers;`);
   }
 }
+
+/** What a step says while the service that it needs is not there; a person may then leave the step out, or abandon the operation. */
+export class SagaAbsence1797000000000 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query('ALTER TABLE operation_steps ADD COLUMN absent text');
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('ALTER TABLE operation_steps DROP COLUMN absent');
+  }
+}

@@ -177,11 +177,12 @@ export class Runner {
   }
 
   /**
-   * Leaves out a step of an operation that needs attention, and lets the operation go on.
+   * Leaves out a step that is stuck, or whose service is not there, and lets the operation go on.
    * Throws M2Error `operation.not_found`, `operation.not_resumable`, `operation.step_not_skippable`.
    */
   async skipStep(id: string, step: string, skip: Skip): Promise<void> {
     await this.waysOut.skipStep(id, step, skip);
+    this.running.get(id)?.execution.stop();
     this.wake();
   }
 
@@ -190,9 +191,10 @@ export class Runner {
     return this.waysOut.planAbandon(id);
   }
 
-  /** Ends an operation that needs attention as it is. Throws M2Error `operation.not_found`, `operation.not_resumable`. */
+  /** Ends an operation as it is, which needs attention, or waits for a service that is not there. Throws M2Error `operation.not_found`, `operation.not_resumable`. */
   async abandon(id: string, why: Skip): Promise<void> {
     await this.waysOut.abandon(id, why);
+    this.running.get(id)?.execution.stop();
     this.options.changed(id);
   }
 

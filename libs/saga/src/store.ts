@@ -232,6 +232,20 @@ export class OperationStore {
     }
   }
 
+  /** Keeps that a step waits because the service that it needs is not there, in words; null: it is there. Returns whether it was written. */
+  async saveAbsence({ id, fence }: OperationRow, step: string, absent: string | null): Promise<boolean> {
+    try {
+      const changed = await this.database.query<{ name: string }>(
+        `UPDATE operation_steps s SET absent = $4 FROM operations o
+         WHERE o.id = $1 AND o.fence = $3 AND s.operation = o.id AND s.name = $2 RETURNING s.name`,
+        [id, step, fence, absent],
+      );
+      return changed.length > 0;
+    } catch {
+      return false; // the next attempt brings it
+    }
+  }
+
   /**
    * Asks for the end of an operation that runs, or that is stuck on its way on. Throws M2Error `operation.not_found`,
    * `operation.not_cancellable`.
@@ -250,14 +264,14 @@ export class OperationStore {
 
   /** Throws M2Error `operation.not_found`, `operation.not_resumable`. */
   async resume(id: string): Promise<void> {
-    const rows = await this.database.query<{ id: string }>(resuming, [id]);
+    const rows = await this.database.query<{ id: string }>(resuming, [id, ['needs_attention']]);
     if (rows.length === 0)
       throw new M2Error('operation.not_resumable', `Operation ${id} is ${(await this.show(id)).state}`);
   }
 }
 
-/** Lets the operation `$1`, which needs attention, go on where it was. */
+/** Lets the operation `$1` go on where it was, under another fence: a runner that has it loses it. `$2`: the states from which. */
 export const resuming = `
-  UPDATE operations SET state = CASE WHEN undoing THEN 'undoing' ELSE 'running' END, attention = NULL, lease_until = NULL, takeovers = 0,
-    error = CASE WHEN undoing THEN error END
-  WHERE id = $1 AND state = 'needs_attention' RETURNING id`;
+  UPDATE operations SET state = CASE WHEN undoing THEN 'undoing' ELSE 'running' END, attention = NULL, takeovers = 0,
+    fence = fence + 1, runner = NULL, lease_until = NULL, error = CASE WHEN undoing THEN error END
+  WHERE id = $1 AND state = ANY($2) RETURNING id`;
