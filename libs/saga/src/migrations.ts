@@ -37,3 +37,14 @@ export class SagaAbsence1797000000000 implements MigrationInterface {
     await runner.query('ALTER TABLE operation_steps DROP COLUMN absent');
   }
 }
+
+/** The requests by which people decided: one that is repeated decides nothing again. */
+export class SagaDecisions1797100000000 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`ALTER TABLE operations ADD COLUMN decisions uuid[] NOT NULL DEFAULT '{}'`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('ALTER TABLE operations DROP COLUMN decisions');
+  }
+}

@@ -8,12 +8,12 @@ import {
   type StepState,
   type WayOut,
 } from '@m2/contracts';
-import type { Kit, Sql } from '@m2/service-kit';
+import type { Database, Sql } from '@m2/service-kit';
 import { readSteps } from './claims.js';
 import type { RecordedStep, StepRow } from './journal.js';
 import type { SagaRegistry } from './registry.js';
 import type { DbOperation } from './rows.js';
-import { resuming } from './store.js';
+import { type OperationStore, resuming } from './store.js';
 import { isForwardOnly, type Saga, type SagaState, type Skip, type Step, stepsOf } from './saga.js';
 
 /** An operation that a person may end, with its saga, where that is known here. */
@@ -34,20 +34,21 @@ const stuckStates: OperationState[] = ['needs_attention', 'running', 'undoing'];
  */
 export class WaysOut {
   constructor(
-    private readonly kit: Pick<Kit, 'database' | 'transact'>,
+    private readonly database: Database,
+    private readonly store: Pick<OperationStore, 'decide'>,
     private readonly sagas: SagaRegistry,
   ) {}
 
   /** What would stay behind. Throws M2Error `operation.not_found`, `operation.not_resumable`, `operation.step_not_skippable`. */
   async planSkip(id: string, step: string): Promise<WayOut> {
-    const stuck = await this.stuck(this.kit.database, id);
+    const stuck = await this.stuck(this.database, id);
     const { leaves, unsafe } = skipRule(stuck, step);
     return { operation: id, steps: [{ step, leaves, unsafe }] };
   }
 
-  /** Leaves a stuck step out, and lets the operation go on. Throws as `planSkip` does. */
-  async skipStep(id: string, step: string, skip: Skip): Promise<void> {
-    await this.kit.transact(async (sql, emit) => {
+  /** Leaves a stuck step out, and lets the operation go on. Returns whether it was done now (see `decide`). Throws as `planSkip` does. */
+  skipStep(id: string, step: string, skip: Skip, decision: string): Promise<boolean> {
+    return this.store.decide(id, decision, async (sql, emit) => {
       const stuck = await this.stuck(sql, id);
       skipRule(stuck, step);
       await sql.query('UPDATE operation_steps SET skipped = $3 WHERE operation = $1 AND name = $2', [
@@ -63,7 +64,7 @@ export class WaysOut {
 
   /** What would stay behind. Throws M2Error `operation.not_found`, `operation.not_resumable`. */
   async planAbandon(id: string): Promise<WayOut> {
-    const { left } = await this.stuck(this.kit.database, id);
+    const { left } = await this.stuck(this.database, id);
     const steps = left.map(({ row: { name }, step }) => ({
       step: name,
       leaves: step?.skip?.leaves ?? `What ${name} made, or was to take back, stays as it is.`,
@@ -72,9 +73,9 @@ export class WaysOut {
     return { operation: id, steps };
   }
 
-  /** Ends the operation as it is: nothing more is done or taken back. Throws as `planAbandon` does. */
-  async abandon(id: string, { by, reason }: Skip): Promise<void> {
-    await this.kit.transact(async (sql, emit) => {
+  /** Ends the operation as it is: nothing more is done or taken back. Returns as `skipStep` does. Throws as `planAbandon` does. */
+  abandon(id: string, { by, reason }: Skip, decision: string): Promise<boolean> {
+    return this.store.decide(id, decision, async (sql, emit) => {
       const { row, saga, left } = await this.stuck(sql, id);
       const names = left.map(({ row: { name } }) => name);
       const record = `Abandoned by ${by}: ${reason.replace(/\.$/, '')}. Left as they are: ${names.join(', ') || 'nothing'}`;
@@ -95,9 +96,8 @@ export class WaysOut {
     });
   }
 
-  /** The row is locked, so that two who decide at once do not both. */
   private async stuck(sql: Sql, id: string): Promise<Stuck> {
-    const [row] = await sql.query<DbOperation>('SELECT * FROM operations WHERE id = $1 FOR UPDATE', [id]);
+    const [row] = await sql.query<DbOperation>('SELECT * FROM operations WHERE id = $1', [id]);
     if (!row) throw new M2Error('operation.not_found', `There is no operation ${id}`);
     const saga = this.sagas.find(row.kind, row.version);
     const steps = saga ? stepsOf(saga, row.input as never) : [];

@@ -1,4 +1,4 @@
-import { Saga1796000000000, SagaAbsence1797000000000 } from '@m2/saga';
+import { Saga1796000000000, SagaAbsence1797000000000, SagaDecisions1797100000000 } from '@m2/saga';
 import { NestLog, type ServiceDefinition } from '@m2/service-kit';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
@@ -15,7 +15,13 @@ export const gatewayService: ServiceDefinition<typeof gatewayConfig> = {
   name: 'gateway',
   config: gatewayConfig,
   module: GatewayModule,
-  migrations: [Gateway1795000000001, Saga1796000000000, IdempotencyKeys1796000000001, SagaAbsence1797000000000],
+  migrations: [
+    Gateway1795000000001,
+    Saga1796000000000,
+    IdempotencyKeys1796000000001,
+    SagaAbsence1797000000000,
+    SagaDecisions1797100000000,
+  ],
   entities: [],
   create: async (module, kit) => {
     // Streams that are followed have no end of their own; who follows comes back to the next life of the gateway.

@@ -1,5 +1,6 @@
 import { M2Error, type Operation } from '@m2/contracts';
 import { until } from '@m2/service-kit/testing';
+import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Provisions } from '../provisions/provisions.js';
 import { inputs, openRunners, type TestRunner, type TestRunners } from '../testing/runners.js';
@@ -62,7 +63,8 @@ describe('a step that is stuck on the only way on', () => {
         code: 'operation.step_not_skippable',
       });
 
-    await one.runner.skipStep(forward.id, 'power-off', why);
+    const decision = uuidv7();
+    for (const _repeated of [1, 2]) await one.runner.skipStep(forward.id, 'power-off', why, decision);
     const ended = await all.ended(one.runner, forward);
     expect(ended).toMatchObject({ state: 'succeeded', attention: null, error: null });
     expect(ended.steps[0]).toMatchObject({ name: 'power-off', state: 'skipped', skipped: why, error: null });
@@ -179,8 +181,8 @@ describe('an operation that is abandoned', () => {
     expect(steps.map(({ step }) => step)).toEqual(left);
     expect(steps.at(-1)).toMatchObject({ unsafe: expect.stringContaining('write to its disk') as string });
     expect(steps.every(({ leaves }) => leaves.length > 0)).toBe(true);
-    const before = one.services.sent.length;
-    await one.runner.abandon(operation.id, why);
+    const [before, decision] = [one.services.sent.length, uuidv7()];
+    for (const _repeated of [1, 2]) await one.runner.abandon(operation.id, why, decision);
     const ended = await one.runner.store.show(operation.id);
     expect(ended).toMatchObject({ state: 'abandoned', endedAt: expect.any(String) as string });
     expect(ended.attention).toBe(`Abandoned by olga: The BMC is dead. Left as they are: ${left.join(', ')}`);
