@@ -118,7 +118,8 @@ export class World {
   private parts(life: number): ExecutionParts {
     /** Who is dead waits for ever. */
     const alive = async <T>(work: () => T | Promise<T>): Promise<T> => {
-      this.beforeAwait();
+      // What a dead one's timers still begin is nothing that happens.
+      if (life === this.life) this.beforeAwait();
       if (life !== this.life) return new Promise(() => {});
       const result = await work();
       return life === this.life ? result : new Promise(() => {});
