@@ -47,10 +47,10 @@ module.exports = {
       to: { path: '^(services|apps|lab|e2e|faults|bench)/|^libs/(?!contracts/)|^@m2/' },
     },
     {
-      name: 'service-kit-knows-the-contracts-only',
+      name: 'service-kit-knows-contracts-and-locks',
       severity: 'error',
       from: { path: '^libs/service-kit/' },
-      to: { path: '^(services|apps|lab|e2e|faults|bench)/|^@m2/(?!contracts$)' },
+      to: { path: '^(services|apps|lab|e2e|faults|bench)/|^@m2/(?!(contracts|locks)$)' },
     },
     {
       name: 'storage-knows-the-storage-only',

@@ -14,7 +14,7 @@ const forbidden: [rule: string, from: string, imported: string][] = [
   ['services-do-not-know-each-other', 'services/boot-svc/src/types.ts', 'type:../../hil-adapter/src/index.js'],
   ['services-share-two-libraries', 'services/image-svc/src/images/images.ts', '@m2/supervisor'],
   ['contracts-know-nothing-of-ours', 'libs/contracts/src/message.ts', '@m2/service-kit'],
-  ['service-kit-knows-the-contracts-only', 'libs/service-kit/src/bus.ts', '@m2/supervisor'],
+  ['service-kit-knows-contracts-and-locks', 'libs/service-kit/src/bus.ts', '@m2/supervisor'],
   ['the-saga-engine-knows-no-service', 'libs/saga/src/runner.ts', '@m2/api-gateway'],
   ['the-saga-engine-knows-no-service', 'libs/saga/src/store.ts', '@nestjs/common'],
   ['no-lab-in-the-product', 'services/hil-adapter/src/nodes/nodes.ts', '@m2/lab'],

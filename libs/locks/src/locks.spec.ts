@@ -86,6 +86,23 @@ describe('Locks', () => {
     expect(seen).toEqual(['other', 'first', 'second']);
   });
 
+  it('forgets who gave up waiting, and lets in who stands behind', async () => {
+    const locks = new Locks();
+    const began: string[] = [];
+    const [first, impatient, last] = [work('first', began), work('impatient', began), work('last', began)];
+    const patience = new AbortController();
+    const running = locks.exclusive('k', first.run);
+    const waiting = locks.exclusive('k', impatient.run, () => patience.signal);
+    const behind = locks.exclusive('k', last.run);
+    patience.abort(new Error('gave up'));
+    await expect(waiting).rejects.toThrow('gave up');
+    await expect(locks.exclusive('k', impatient.run, () => patience.signal)).rejects.toThrow('gave up');
+    first.end();
+    last.end();
+    await Promise.all([running, behind]);
+    expect(began).toEqual(['first', 'last']);
+  });
+
   it('settled waits for all that is running or queued, with or without an error', async () => {
     const locks = new Locks();
     let done = false;

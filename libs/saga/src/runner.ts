@@ -1,5 +1,5 @@
 import type { Operation, OperationKind, WayOut } from '@m2/contracts';
-import { type Kit, meter, Periodic, type Session, type Sql } from '@m2/service-kit';
+import { type Kit, meter, Periodic, type Sql } from '@m2/service-kit';
 import { v7 as uuidv7 } from 'uuid';
 import { Claims } from './claims.js';
 import type { Commission } from './commission.js';
@@ -55,7 +55,6 @@ export class Runner {
   private readonly heartbeats: Periodic;
   /** After each heartbeat, and when there may be something to take. */
   private readonly claiming: Periodic;
-  private identity: Session | undefined;
   /** Operations that only wait take none: else a few uploads that never come would stop everybody's. */
   private readonly room: Room;
   /** Operations wait in the database for room in some replica. */
@@ -89,32 +88,10 @@ export class Runner {
 
   async onModuleInit(): Promise<void> {
     await this.claims.beAlive();
-    await this.takeUpEarlierLife();
+    // An earlier process of this name is dead: its leases need not be waited for.
+    if (this.kit.wasAlone) for (const { row, steps } of await this.claims.reclaim()) this.execute(row, steps);
     this.heartbeats.start();
     this.heartbeats.wake();
-  }
-
-  /**
-   * The session lock on the replica's name is held as long as this process lives. Whoever gets it knows that an earlier process of
-   * that name is dead, and need not wait for its leases.
-   */
-  private async takeUpEarlierLife(): Promise<void> {
-    const { instance } = this.options;
-    const session = await this.kit.database.session();
-    const [lock] = await session.query<{ mine: boolean }>(
-      'SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS mine',
-      [`m2 runner ${instance}`],
-    );
-    if (!lock?.mine) {
-      session.release();
-      this.kit.log.warn(
-        { instance },
-        'another replica has this name; operations of a dead one are taken up when their lease ends',
-      );
-      return;
-    }
-    this.identity = session;
-    for (const { row, steps } of await this.claims.reclaim()) this.execute(row, steps);
   }
 
   async onApplicationShutdown(): Promise<void> {
@@ -125,7 +102,6 @@ export class Runner {
     await this.claims.release(left.map(({ row }) => row)).catch((error: unknown) => {
       this.kit.log.warn({ err: error }, 'leases could not be given back; they end by themselves');
     });
-    this.identity?.release(true);
   }
 
   /**

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { z } from 'zod';
 
 /** The configuration is wrong; the message lists every field, its name in the environment and what is wrong with it. */
@@ -15,7 +16,11 @@ const listen = z
 export const baseConfig = z.object({
   databaseUrl: z.string().startsWith('postgres'),
   databasePassword: z.string().min(1).optional(),
-  databasePoolSize: z.coerce.number().int().min(2).max(200).default(20),
+  databasePoolSize: z.coerce.number().int().min(3).max(200).default(20),
+  /** Name of this replica, another one for each that runs; one that comes back under its name takes up at once what it had. */
+  instance: z.string().min(1).default(hostname()),
+  /** Commands that are carried out at the same time; more wait. */
+  commandConcurrency: z.coerce.number().int().min(1).max(1000).default(32),
   natsUrl: z.string().startsWith('nats://'),
   natsPassword: z.string().min(1).optional(),
   /** 32 random bytes in hexadecimal: the key of what is encrypted at rest. */

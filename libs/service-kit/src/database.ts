@@ -4,7 +4,8 @@ import type { EventEmitter } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
 import { DataSource, type MigrationInterface } from 'typeorm';
 import type { PostgresDriver } from 'typeorm/driver/postgres/PostgresDriver.js';
-import { Plumbing1795000000000 } from './migrations.js';
+import { LeaseLost, leaseLostState, leaseSeconds } from './lease-lost.js';
+import { EffectsAsRows1796000000010, Plumbing1795000000000 } from './migrations.js';
 import { inSpan } from './telemetry.js';
 
 /** One connection, or a transaction on it. Values travel as parameters, always. */
@@ -12,11 +13,26 @@ export interface Sql {
   query<Row extends object>(text: string, values?: unknown[]): Promise<Row[]>;
 }
 
+export interface Statement {
+  text: string;
+  values: unknown[];
+}
+
+/** What is said at both ends of a transaction, without a round trip of its own. */
+export interface TransactionEnds<T> {
+  /** Goes with BEGIN. When it throws, nothing of the transaction happens. */
+  opening?: Statement;
+  /** Made from what the work returned; goes with COMMIT. */
+  closing?: (result: T) => Statement | undefined;
+}
+
 export type MigrationClass = new () => MigrationInterface;
 export type EntityClass = new () => object;
 
 interface PgClient extends EventEmitter {
-  query(query: string | { name: string; text: string; values: unknown[] }): Promise<{ rows: object[] }>;
+  query(
+    query: string | { name: string; text: string; values: unknown[] },
+  ): Promise<{ rows: object[]; command: string }>;
 }
 
 /** PostgreSQL parses and plans a named statement once per connection. All texts are in our code, so there are few names. */
@@ -35,11 +51,16 @@ class DatabaseUnavailable extends M2Error {
   }
 }
 
-const asUnavailable = (error: unknown): unknown => (isConnectionError(error) ? new DatabaseUnavailable(error) : error);
+function translated(error: unknown): unknown {
+  if (isConnectionError(error)) return new DatabaseUnavailable(error);
+  const { code, message } = error as { code?: string; message?: string };
+  return code === leaseLostState ? new LeaseLost(message ?? 'The lease is lost') : error;
+}
 
-/** A connection that stays with its holder until `release`; for session locks. */
+/** A connection that stays with its holder until `release`. */
 export interface Session extends Sql {
-  transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T>;
+  /** Throws when the server rolled back instead, because a statement had failed before. */
+  commit(): Promise<void>;
   /** `broken` closes the connection, and with it every lock that it holds. */
   release(broken?: boolean): void;
 }
@@ -64,11 +85,18 @@ export class Database implements Sql {
       type: 'postgres',
       url: withPassword(options.url, options.password),
       entities: options.entities,
-      migrations: [Plumbing1795000000000, ...options.migrations],
+      migrations: [Plumbing1795000000000, EffectsAsRows1796000000010, ...options.migrations],
       migrationsTableName: 'm2_migrations',
       poolSize: options.poolSize,
       applicationName: options.applicationName,
-      extra: { idleTimeoutMillis: 60_000, connectionTimeoutMillis: 30_000 },
+      extra: {
+        idleTimeoutMillis: 60_000,
+        connectionTimeoutMillis: 30_000,
+        // Statements that do not wait for each other travel together.
+        pipeline: true,
+        // A process that stands still must not hold rows for longer than its lease.
+        idle_in_transaction_session_timeout: leaseSeconds * 1_000,
+      },
     });
     const until = Date.now() + 60_000;
     for (;;) {
@@ -91,14 +119,30 @@ export class Database implements Sql {
     return this.withSession((session) => session.query<Row>(text, values));
   }
 
-  transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
-    return this.withSession((session) => session.transaction(work));
+  /**
+   * BEGIN is sent with the first statement of `work`, COMMIT with the closing one. Work without a statement of its own costs one round trip: the
+   * closing statement is sent alone; without that, none.
+   */
+  transaction<T>(work: (sql: Sql) => Promise<T>, { opening, closing }: TransactionEnds<T> = {}): Promise<T> {
+    return inSpan('postgresql transaction', SpanKind.CLIENT, async () => {
+      const transaction = new Transaction(() => this.session(), opening);
+      try {
+        const result = await work(transaction);
+        const last = closing?.(result);
+        if (transaction.isBegun) await transaction.commit(last);
+        else if (last) await this.query(last.text, last.values);
+        return result;
+      } catch (error) {
+        await transaction.rollback(isConnectionError(error));
+        throw error;
+      }
+    });
   }
 
   async session(): Promise<Session> {
     const driver = this.orm.driver as PostgresDriver;
     const [client, release] = (await driver.obtainMasterConnection().catch((error: unknown) => {
-      throw asUnavailable(error);
+      throw translated(error);
     })) as [PgClient, (broken?: boolean) => void];
     // A connection that is lost between two queries emits `error`, which would end the process without a listener.
     client.on('error', ignore);
@@ -172,32 +216,86 @@ class PgSession implements Session {
       const { rows } = await this.client.query(values ? prepared(text, values) : text);
       return rows as Row[];
     } catch (error) {
-      throw asUnavailable(error);
+      throw translated(error);
     }
   }
 
-  transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
-    return inSpan('postgresql transaction', SpanKind.CLIENT, async () => {
-      await this.query('BEGIN');
-      try {
-        const result = await work(this);
-        await this.query('COMMIT');
-        return result;
-      } catch (error) {
-        // On a lost connection this fails, and the server has rolled back by itself.
-        await this.client.query('ROLLBACK').catch(() => {});
-        throw error;
-      }
+  async commit(): Promise<void> {
+    const { command } = await this.client.query('COMMIT').catch((error: unknown) => {
+      throw translated(error);
     });
+    if (command !== 'COMMIT')
+      throw new Error('A statement of the transaction had failed, and nothing of it was committed');
   }
 }
 
-/** Class 08 and 57P: the connection or the server went away (PostgreSQL manual, appendix A). */
+/** Takes its connection when the first statement comes. */
+class Transaction implements Sql {
+  private session: Promise<Session> | undefined;
+  private begun: Promise<unknown> | undefined;
+
+  constructor(
+    private readonly connect: () => Promise<Session>,
+    private readonly opening: Statement | undefined,
+  ) {}
+
+  get isBegun(): boolean {
+    return this.session !== undefined;
+  }
+
+  async query<Row extends object>(text: string, values?: unknown[]): Promise<Row[]> {
+    const session = await (this.session ??= this.begin());
+    try {
+      return await session.query<Row>(text, values);
+    } catch (error) {
+      // What failed first is why: everything after it is only told that the transaction has failed.
+      await this.begun;
+      throw error;
+    }
+  }
+
+  async commit(closing: Statement | undefined): Promise<void> {
+    const session = (await this.session)!;
+    const outcomes = await Promise.allSettled([
+      this.begun,
+      closing && session.query(closing.text, closing.values),
+      session.commit(),
+    ]);
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (failed) throw failed.reason;
+    session.release();
+  }
+
+  async rollback(broken: boolean): Promise<void> {
+    const session = await this.session?.catch(() => undefined);
+    if (!session) return;
+    // On a lost connection this fails, and the server has rolled back by itself.
+    if (!broken)
+      broken = await session.query('ROLLBACK').then(
+        () => false,
+        () => true,
+      );
+    session.release(broken);
+  }
+
+  private async begin(): Promise<Session> {
+    const session = await this.connect();
+    this.begun = Promise.all([
+      session.query('BEGIN'),
+      this.opening && session.query(this.opening.text, this.opening.values),
+    ]);
+    // It is awaited where a statement has failed, and at the end.
+    this.begun.catch(() => {});
+    return session;
+  }
+}
+
+/** Class 08 and 57P, and 25P03, a standstill within a transaction: the connection or the server went away (PostgreSQL manual, appendix A). */
 export function isConnectionError(error: unknown): boolean {
   const { code, message } = error as { code?: string; message?: string };
   return (
     error instanceof DatabaseUnavailable ||
-    /^(08|57P)/.test(code ?? '') ||
+    /^(08|57P|25P03)/.test(code ?? '') ||
     ['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ENOENT'].includes(code ?? '') ||
     /Connection terminated|not queryable|timeout exceeded when trying to connect/.test(message ?? '')
   );

@@ -1,21 +1,54 @@
 import { diskDetach, diskDetached } from '@m2/contracts';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Database } from './database.js';
-import { type Effect, runEffect } from './effects.js';
+import { type Effect, Effects } from './effects.js';
+import { Leases } from './leases.js';
+import { leaseSeconds } from './lease-lost.js';
+import { Life } from './life.js';
+import { makeLog } from './log.js';
 import { type OwnPostgres, startPostgres, until } from './testing/index.js';
 
 let postgres: OwnPostgres;
 let database: Database;
+let here: TestProcess;
+const others: TestProcess[] = [];
 let woken = 0;
 const id = '0198f7a0-0000-7000-8000-000000000001';
 const detached = { id, project: id, name: 'web-1', holder: id };
 const meta = { entity: id, project: id };
+const log = makeLog('test', 'silent');
+
+/** A process, as far as effects go: it lives as long as a test lets it. */
+interface TestProcess {
+  life: Life;
+  effects: Effects;
+  /** As a process that was killed or stands still for longer than its lease: the others do not hear of it. */
+  silence(): Promise<void>;
+}
+
+async function startProcess(instance: string, of = database): Promise<TestProcess> {
+  const life = await Life.begin(of, instance, log);
+  const leases = new Leases(of, life, log, () => {});
+  const silence = () =>
+    database.query(`UPDATE m2_processes SET seen_at = now() - interval '16 seconds' WHERE id = $1`, [life.current.id]);
+  return {
+    life,
+    effects: new Effects(of, leases, 10, () => void (woken += 1)),
+    silence: async () => void (await silence()),
+  };
+}
+
+const anotherProcess = async (instance = `other-${others.length}`) => {
+  const other = await startProcess(instance);
+  others.push(other);
+  return other;
+};
 
 beforeAll(async () => {
   postgres = await startPostgres();
   database = await Database.open({
     url: await postgres.database(),
-    poolSize: 10,
+    poolSize: 20,
     applicationName: 'test',
     migrations: [],
     entities: [],
@@ -28,17 +61,18 @@ afterAll(async () => {
 });
 beforeEach(async () => {
   woken = 0;
-  await database.query('TRUNCATE things, m2_effects, m2_fences, m2_outbox');
+  await database.query('TRUNCATE things, m2_effects, m2_fences, m2_outbox, m2_processes, m2_leases');
+  here = await startProcess('here');
+});
+afterEach(async () => {
+  await Promise.all([here, ...others.splice(0)].map(({ life }) => life.end()));
 });
 
-const run = <T>(key: string, handler: (effect: Effect) => Promise<T>, { fence = 1, forMs = 10_000 } = {}) =>
-  runEffect(
-    database,
-    diskDetach,
-    { key, fence, deadline: performance.now() + forMs },
-    () => void (woken += 1),
-    handler,
-  );
+const run = <T>(
+  key: string,
+  handler: (effect: Effect) => Promise<T>,
+  { fence = 1, forMs = 10_000, by = here }: { fence?: number; forMs?: number; by?: TestProcess } = {},
+) => by.effects.run({ call: diskDetach, key, fence, deadline: performance.now() + forMs }, handler);
 
 /** Makes a thing, and says how often it was asked to. */
 const maker = (name: string) => {
@@ -57,12 +91,21 @@ const things = async () =>
   (await database.query<{ name: string }>('SELECT name FROM things ORDER BY name')).map((row) => row.name);
 const count = async (table: string) =>
   Number((await database.query<{ n: string }>(`SELECT count(*) AS n FROM ${table}`))[0]!.n);
-const somebodyWaits = () =>
-  until('another run waits for the lock', async () => {
-    const rows = await database.query(`SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`);
-    return rows.length > 0;
-  });
-const noLocks = async () => (await database.query(`SELECT 1 FROM pg_locks WHERE locktype = 'advisory'`)).length === 0;
+/** Steps at which somebody is at work. */
+const held = async () =>
+  (await database.query<{ name: string }>('SELECT name FROM m2_leases ORDER BY name')).map(({ name }) => name);
+const underWay = (step: string) => until('it is under way', async () => (await held()).includes(step));
+/** A handler that waits, and then makes a thing. */
+const slow = (make: (effect: Effect) => Promise<unknown>) => {
+  const gate = Promise.withResolvers<void>();
+  const handler = async (effect: Effect) => {
+    await gate.promise;
+    return make(effect);
+  };
+  return { handler, goOn: () => gate.resolve() };
+};
+/** Asks the database as somebody who waits for a lease does. */
+const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 describe('an effect', () => {
   it('is done once however often it is asked for, and always answers the same', async () => {
@@ -73,48 +116,39 @@ describe('an effect', () => {
     expect(second).toEqual(first);
     expect(make.calls).toBe(1);
     expect([await things(), await count('m2_outbox'), woken]).toEqual([['a'], 1, 1]);
-    await until('the lock was given back', noLocks);
+    expect(await held()).toEqual([]);
   });
 
   it('is done once by those who ask at the same time: the others wait for the first one’s answer', async () => {
-    const gate = Promise.withResolvers<void>();
     const make = maker('a');
-    const slow = async (effect: Effect) => {
-      await gate.promise;
-      return make(effect);
-    };
-    const first = run('op/step/do', slow);
-    await until('the first has the lock', async () => !(await noLocks()));
+    const { handler, goOn } = slow(make);
+    const first = run('op/step/do', handler);
+    await underWay('op/step');
     const others = [run('op/step/do', make), run('op/step/do', make)];
-    await somebodyWaits();
+    await settled();
     expect(make.calls).toBe(0);
-    gate.resolve();
+    goOn();
     expect(await Promise.all([first, ...others])).toEqual(Array.from({ length: 3 }, () => ({ made: 'a', call: 1 })));
     expect(make.calls).toBe(1);
   });
 
-  it('shares its lock with its undo, so the two never run at the same time', async () => {
+  it('shares its step with its undo, so the two never run at the same time', async () => {
     const order: string[] = [];
-    const gate = Promise.withResolvers<void>();
-    const done = run('op/step/do', async (effect) => {
-      order.push('do begins');
-      await gate.promise;
+    const { handler, goOn } = slow(async (effect) => {
       order.push('do ends');
       return effect.commit(async () => ({}));
     });
-    await until('the do is under way', () => order.length > 0);
-    const undone = run(
-      'op/step/undo',
-      (effect) => {
-        order.push('undo');
-        return effect.commit(async () => ({}));
-      },
-      { fence: 2 },
-    );
-    await somebodyWaits();
-    gate.resolve();
+    const done = run('op/step/do', handler);
+    await underWay('op/step');
+    const undo = (effect: Effect) => {
+      order.push('undo');
+      return effect.commit(async () => ({}));
+    };
+    const undone = run('op/step/undo', undo, { fence: 2, by: await anotherProcess() });
+    await settled();
+    goOn();
     await Promise.all([done, undone]);
-    expect(order).toEqual(['do begins', 'do ends', 'undo']);
+    expect(order).toEqual(['do ends', 'undo']);
   });
 
   it('does not wait for another step of the same operation', async () => {
@@ -136,7 +170,7 @@ describe('an effect', () => {
     expect(make.calls).toBe(1);
     await expect(run('op/one/do', make, { fence: 3 })).resolves.toMatchObject({ call: 1 });
     await expect(run('other/one/do', maker('b'), { fence: 1 })).resolves.toMatchObject({ made: 'b' });
-    await until('the lock was given back', noLocks);
+    expect(await held()).toEqual([]);
   });
 
   it('that belongs to no operation has a fence of its own', async () => {
@@ -153,7 +187,7 @@ describe('an effect', () => {
       });
     await expect(run('op/step/do', failing)).rejects.toThrow('at the last moment');
     expect([await things(), await count('m2_outbox'), await count('m2_effects'), woken]).toEqual([[], 0, 0, 0]);
-    await until('the lock was given back', noLocks);
+    expect(await held()).toEqual([]);
     await expect(run('op/step/do', maker('a'))).resolves.toMatchObject({ made: 'a' });
   });
 
@@ -187,18 +221,42 @@ describe('an effect', () => {
   });
 
   it('waits for its like no longer than somebody waits for the answer', async () => {
-    // Locks are given back after the answer: that of the test before must not be taken for ours.
-    await until('nobody has a lock', noLocks);
+    const { handler, goOn } = slow(maker('a'));
+    const first = run('op/step/do', handler);
+    await underWay('op/step');
+    const impatient = { forMs: 50 };
+    await expect(run('op/step/do', maker('a'), impatient)).rejects.toMatchObject({ code: 'request.deadline' });
+    const elsewhere = { ...impatient, by: await anotherProcess() };
+    await expect(run('op/step/do', maker('a'), elsewhere)).rejects.toMatchObject({ code: 'request.deadline' });
+    goOn();
+    await first;
+    expect(await held()).toEqual([]);
+  });
+
+  it('holds no connection while its handler works, however many there are', async () => {
     const gate = Promise.withResolvers<void>();
-    const slow = run('op/step/do', async (effect) => {
-      await gate.promise;
-      return effect.commit(async () => ({}));
-    });
-    await until('the first has the lock', async () => !(await noLocks()));
-    await expect(run('op/step/do', maker('a'), { forMs: 200 })).rejects.toMatchObject({ code: 'request.deadline' });
+    const many = Array.from({ length: 50 }, (_, at) =>
+      run(`op/step-${at}/do`, async (effect) => {
+        await effect.transaction((sql) => sql.query('SELECT 1'));
+        await gate.promise;
+        return effect.commit(async () => ({}));
+      }),
+    );
+    await until('all are under way', async () => (await held()).length === 50);
+    await until('no connection is in a transaction', async () => (await busyConnections()) === 0);
     gate.resolve();
-    await slow;
-    await until('the lock was given back', noLocks);
+    await Promise.all(many);
+    expect(await count('m2_effects')).toBe(50);
+  });
+
+  it('asks within its own transaction while that is under way', async () => {
+    const seen = await run('op/step/do', (effect) =>
+      effect.commit(async (sql) => {
+        await sql.query(`INSERT INTO things VALUES ('a')`);
+        return (await effect.query<{ name: string }>('SELECT name FROM things')).map(({ name }) => name);
+      }),
+    );
+    expect(seen).toEqual(['a']);
   });
 
   it('knows how much time is left, and never says none', async () => {
@@ -214,21 +272,298 @@ describe('an effect', () => {
   });
 });
 
+const busyConnections = async () =>
+  Number(
+    (
+      await database.query<{ n: string }>(
+        `SELECT count(*) AS n FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'`,
+      )
+    )[0]!.n,
+  );
+
+describe('two messages of one step in two processes', () => {
+  it('do it once: the second one waits for the first one’s answer, and holds no connection meanwhile', async () => {
+    const other = await anotherProcess();
+    const make = maker('a');
+    const { handler, goOn } = slow(make);
+    const first = run('op/step/do', handler);
+    await underWay('op/step');
+    const second = run('op/step/do', make, { by: other });
+    await settled();
+    expect(await busyConnections()).toBe(0);
+    goOn();
+    expect(await Promise.all([first, second])).toEqual([
+      { made: 'a', call: 1 },
+      { made: 'a', call: 1 },
+    ]);
+    expect([await things(), make.calls]).toEqual([['a'], 1]);
+  });
+
+  it('do it twice when the first one fails', async () => {
+    const other = await anotherProcess();
+    const { handler, goOn } = slow(() => Promise.reject(new Error('the hardware said no')));
+    const first = run('op/step/do', handler);
+    await underWay('op/step');
+    const second = run('op/step/do', maker('a'), { by: other });
+    goOn();
+    await expect(first).rejects.toThrow('the hardware said no');
+    expect(await second).toMatchObject({ made: 'a' });
+  });
+
+  it('and a hundred others that begin at the same moment: each step is done once', async () => {
+    const processes = [here, await anotherProcess(), await anotherProcess()];
+    const makers = Array.from({ length: 20 }, (_, at) => maker(`thing-${at}`));
+    const answers = makers.flatMap((make, at) => processes.map((by) => run(`op/step-${at}/do`, make, { by })));
+    await Promise.all(answers);
+    expect(makers.map(({ calls }) => calls)).toEqual(makers.map(() => 1));
+    expect(await things()).toHaveLength(20);
+    expect(await held()).toEqual([]);
+  });
+});
+
+describe('a process that has died', () => {
+  it('has its effects taken over when its lease has ended', async () => {
+    const dead = await anotherProcess();
+    void run('op/step/do', slow(maker('a')).handler, { by: dead });
+    await underWay('op/step');
+    const again = run('op/step/do', maker('a'));
+    await settled();
+    expect(await things()).toEqual([]);
+    await dead.silence();
+    expect(await again).toMatchObject({ made: 'a' });
+  });
+
+  it('has them taken over at once when it is started again under its name', async () => {
+    const url = await postgres.database();
+    const open = (applicationName: string) =>
+      Database.open({ url, poolSize: 5, applicationName, migrations: [], entities: [] });
+    const [first, second] = [await open('killed'), await open('test')];
+    const dead = await startProcess('phoenix', first);
+    void run('op/step/do', slow(maker('a')).handler, { by: dead });
+    await until('it is under way', async () => (await second.query('SELECT 1 FROM m2_leases')).length > 0);
+    // As the kernel does for a process that is gone.
+    await second.query(
+      `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'killed'`,
+    );
+    const again = await startProcess('phoenix', second);
+    expect(again.life.wasAlone).toBe(true);
+    const answer = await run('op/step/do', (effect) => effect.commit(async () => ({ again: true })), { by: again });
+    expect(answer).toEqual({ again: true });
+    await Promise.all([again.life.end(), dead.life.end()]);
+    await Promise.all([first.close(), second.close()]);
+  });
+
+  it('is not the one that lives under the same name', async () => {
+    const { handler, goOn } = slow(maker('a'));
+    const first = run('op/step/do', handler);
+    await underWay('op/step');
+    const twin = await anotherProcess('here');
+    expect(twin.life.wasAlone).toBe(false);
+    const second = run('op/step/do', maker('a'), { by: twin });
+    await settled();
+    goOn();
+    expect(await Promise.all([first, second])).toEqual([await first, await first]);
+  });
+
+  it('in good order gives everything back at once', async () => {
+    const leaving = await anotherProcess();
+    const { handler, goOn } = slow(maker('a'));
+    const left = run('op/step/do', handler, { by: leaving });
+    await underWay('op/step');
+    await leaving.life.end();
+    expect(await run('op/step/do', maker('a'))).toMatchObject({ made: 'a' });
+    goOn();
+    await expect(left).rejects.toMatchObject({ code: 'service.unavailable' });
+  });
+});
+
+describe('a process that stood still for longer than its lease', () => {
+  /** It is silent, another one takes its step, and it comes back at the given place of its handler. */
+  const comeBack = async (at: (effect: Effect) => Promise<unknown>) => {
+    const paused = await anotherProcess();
+    const { handler, goOn } = slow(at);
+    const late = run('op/step/do', handler, { by: paused });
+    await underWay('op/step');
+    await paused.silence();
+    expect(await run('op/step/do', maker('a'))).toMatchObject({ made: 'a' });
+    late.catch(() => {});
+    goOn();
+    return { late, paused };
+  };
+
+  it('cannot commit', async () => {
+    const { late } = await comeBack(maker('b'));
+    await expect(late).rejects.toMatchObject({ code: 'service.unavailable', retryable: true });
+    expect([await things(), await count('m2_effects'), await count('m2_outbox')]).toEqual([['a'], 1, 1]);
+  });
+
+  it('cannot write what it was about to make', async () => {
+    const { late } = await comeBack((effect) =>
+      effect.transaction((sql) => sql.query(`INSERT INTO things VALUES ('b')`)),
+    );
+    await expect(late).rejects.toMatchObject({ code: 'service.unavailable' });
+    expect(await things()).toEqual(['a']);
+  });
+
+  it('cannot commit a transaction in which it stood still', async () => {
+    const paused = await anotherProcess();
+    const inside = Promise.withResolvers<void>();
+    const gate = Promise.withResolvers<void>();
+    const late = run(
+      'op/step/do',
+      (effect) =>
+        effect.commit(async (sql) => {
+          await sql.query(`INSERT INTO things VALUES ('b')`);
+          inside.resolve();
+          await gate.promise;
+          return {};
+        }),
+      { by: paused },
+    );
+    await inside.promise;
+    await paused.silence();
+    expect(await run('op/step/do', maker('a'))).toMatchObject({ made: 'a' });
+    gate.resolve();
+    await expect(late).rejects.toMatchObject({ code: 'service.unavailable' });
+    expect(await things()).toEqual(['a']);
+  });
+
+  it('holds its step until the end of a transaction in which it wrote, and then not any more', async () => {
+    const paused = await anotherProcess();
+    const inside = Promise.withResolvers<void>();
+    const gate = Promise.withResolvers<void>();
+    const late = run(
+      'op/step/do',
+      async (effect) => {
+        await effect.transaction(async (sql) => {
+          await sql.query(`INSERT INTO things VALUES ('b')`);
+          inside.resolve();
+          await gate.promise;
+        });
+        return effect.commit(async () => ({}));
+      },
+      { by: paused },
+    );
+    await inside.promise;
+    await paused.silence();
+    const next = run('op/step/do', maker('a'));
+    await until('the next one waits for the transaction', async () => {
+      const rows = await database.query(`SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'`);
+      return rows.length > 0;
+    });
+    expect(await things()).toEqual([]);
+    late.catch(() => {});
+    gate.resolve();
+    expect(await next).toMatchObject({ made: 'a' });
+    await expect(late).rejects.toMatchObject({ code: 'service.unavailable' });
+    expect(await things()).toEqual(['a', 'b']);
+  });
+
+  it('stops its handlers before their next act, by its own clock, whatever the database says', async () => {
+    const clock = vi.spyOn(performance, 'now');
+    try {
+      const { handler, goOn } = slow(async (effect) => {
+        await expect(effect.query('SELECT 1')).rejects.toMatchObject({ code: 'service.unavailable' });
+        expect(effect.signal.aborted).toBe(true);
+        return maker('a')(effect);
+      });
+      const late = run('op/step/do', handler);
+      await underWay('op/step');
+      const now = performance.now();
+      clock.mockImplementation(() => now + leaseSeconds * 1_000);
+      goOn();
+      await expect(late).rejects.toMatchObject({ code: 'service.unavailable' });
+    } finally {
+      clock.mockRestore();
+    }
+    expect(await things()).toEqual([]);
+  });
+
+  it('begins a new life with its next heartbeat, in which nothing of the old one is its own', async () => {
+    const { late, paused } = await comeBack(maker('b'));
+    await expect(late).rejects.toMatchObject({ code: 'service.unavailable' });
+    const before = paused.life.current;
+    await database.query('DELETE FROM m2_processes WHERE id = $1', [before.id]);
+    await paused.life.beat();
+    expect(before.signal.aborted).toBe(true);
+    expect(paused.life.current.id).not.toBe(before.id);
+    expect(await run('op/step/do', maker('b'), { by: paused })).toMatchObject({ made: 'a' });
+    expect(await run('op/next/do', maker('b'), { by: paused })).toMatchObject({ made: 'b' });
+  });
+
+  it('is told by its driver’s signal while it waits for the hardware', async () => {
+    const paused = await anotherProcess();
+    const stopped = run(
+      'op/step/do',
+      (effect) =>
+        new Promise((_, reject) => {
+          effect.signal.addEventListener('abort', () => reject(new Error('the driver was stopped')));
+        }),
+      { by: paused },
+    );
+    await underWay('op/step');
+    stopped.catch(() => {});
+    await database.query('DELETE FROM m2_processes WHERE id = $1', [paused.life.current.id]);
+    await paused.life.beat();
+    await expect(stopped).rejects.toMatchObject({ code: 'service.unavailable' });
+  });
+});
+
+describe('a lease', () => {
+  it('that could not be given back goes with the next heartbeat', async () => {
+    const { handler, goOn } = slow(() => Promise.reject(new Error('the hardware said no')));
+    const failed = run('op/step/do', handler);
+    await underWay('op/step');
+    await postgres.halt();
+    goOn();
+    await expect(failed).rejects.toThrow('the hardware said no');
+    await postgres.start();
+    await until('a heartbeat comes through', () =>
+      here.life.beat().then(
+        () => true,
+        () => false,
+      ),
+    );
+    expect(await held()).toEqual([]);
+  });
+});
+
 /** Other connections of the pool were cut as well, and each says so to whoever takes it next. */
 const triedAgain = () => until('the same message succeeds', () => run('op/step/do', maker('a')).catch(() => undefined));
 
 describe('a connection that is lost under way', () => {
-  it('fails the effect as something to try again, frees its lock, and does not end the process', async () => {
-    const failing = async (effect: Effect) => {
+  it('while the hardware works is none of the effect’s: it goes on and commits', async () => {
+    const handler = async (effect: Effect) => {
       await effect.transaction((sql) => sql.query(`INSERT INTO things VALUES ('intended')`));
-      // Between two queries, when nobody on our side asks anything of the connection.
       await postgres.cutConnections();
-      await until('the server has forgotten the connection', noLocks);
-      return effect.commit(async () => ({}));
+      await until('the pool has noticed', () =>
+        database.query('SELECT 1').then(
+          () => true,
+          () => false,
+        ),
+      );
+      return maker('a')(effect);
     };
+    expect(await run('op/step/do', handler)).toMatchObject({ made: 'a' });
+    expect([await things(), await count('m2_effects')]).toEqual([['a', 'intended'], 1]);
+  });
+
+  it('within a transaction fails the effect as something to try again, and does not end the process', async () => {
+    const failing = (effect: Effect) =>
+      effect.commit(async (sql) => {
+        await sql.query(`INSERT INTO things VALUES ('a')`);
+        await postgres.cutConnections();
+        await until('the pool has noticed', () =>
+          database.query('SELECT 1').then(
+            () => true,
+            () => false,
+          ),
+        );
+        return {};
+      });
     await expect(run('op/step/do', failing)).rejects.toMatchObject({ code: 'service.unavailable', retryable: true });
+    expect(await things()).toEqual([]);
     expect(await triedAgain()).toMatchObject({ made: 'a' });
-    expect(await things()).toEqual(['a', 'intended']);
   });
 
   it('in the middle of a query does the same', async () => {
@@ -247,6 +582,29 @@ describe('a connection that is lost under way', () => {
     };
     await expect(run('op/step/do', failing)).rejects.toMatchObject({ code: 'service.unavailable' });
     expect(await triedAgain()).toMatchObject({ made: 'a' });
+  });
+
+  it('because the server was restarted loses no step: it is still held, and done once', async () => {
+    const other = await anotherProcess();
+    const make = maker('a');
+    const { handler, goOn } = slow(make);
+    const first = run('op/step/do', handler);
+    await underWay('op/step');
+    await postgres.halt();
+    await postgres.start();
+    await until('the pool has noticed', () =>
+      database.query('SELECT 1').then(
+        () => true,
+        () => false,
+      ),
+    );
+    const second = run('op/step/do', make, { by: other });
+    await settled();
+    expect(make.calls).toBe(0);
+    goOn();
+    expect(await first).toMatchObject({ call: 1 });
+    expect(await second).toMatchObject({ call: 1 });
+    expect(await things()).toEqual(['a']);
   });
 
   it('because the server is away is told to whoever asks, until it is back', async () => {

@@ -1,7 +1,10 @@
 import { type DataOf, type EventContract, M2Error, type Call } from '@m2/contracts';
 import { channel } from 'node:diagnostics_channel';
+import pLimit from 'p-limit';
 import { v7 as uuidv7 } from 'uuid';
-import type { Database, Session, Sql } from './database.js';
+import type { Database, Sql, Statement } from './database.js';
+import type { Leases } from './leases.js';
+import type { Lifetime } from './life.js';
 import { currentTraceparent } from './telemetry.js';
 
 export interface EventMeta {
@@ -31,13 +34,11 @@ interface Pending {
   data: unknown;
 }
 
-/**
- * Runs `work` in a transaction together with the events that it emits and, for an effect, with its result under the effect's key.
- */
+/** Runs `work` in a transaction that ends with the events that it emits; or with what `last` makes of them. */
 export async function withEvents<T>(
-  session: Session,
+  database: Database,
   work: (sql: Sql, emit: Emit) => Promise<T>,
-  effect?: { key: string; subject: string },
+  last: (events: Pending[], result: T) => Statement | undefined = outbox,
 ): Promise<{ result: T; emitted: number }> {
   const pending: Pending[] = [];
   const emit: Emit = (event, data, meta) => {
@@ -49,36 +50,41 @@ export async function withEvents<T>(
       data: event.data.parse(data),
     });
   };
-  const result = await session.transaction(async (sql) => {
-    const value = await work(sql, emit);
-    if (effect) await record(sql, pending, { ...effect, reply: value });
-    else if (pending.length > 0) await writeOutbox(sql, pending);
-    return value;
+  const result = await database.transaction((sql) => work(sql, emit), {
+    closing: (value) => last(pending, value),
   });
   return { result, emitted: pending.length };
 }
 
-const insertEvents = `
-  INSERT INTO m2_outbox (id, type, entity, project, traceparent, data)
-  SELECT v.id, v.type, v.entity, v.project, $2, v.data
-  FROM jsonb_to_recordset($1::jsonb) AS v(id uuid, type text, entity text, project uuid, data jsonb)`;
+const outbox = (pending: Pending[]): Statement | undefined =>
+  pending.length === 0
+    ? undefined
+    : {
+        text: `INSERT INTO m2_outbox (id, type, entity, project, traceparent, data)
+          SELECT v.id, v.type, v.entity, v.project, $2, v.data
+          FROM jsonb_to_recordset($1::jsonb) AS v(id uuid, type text, entity text, project uuid, data jsonb)`,
+        values: [JSON.stringify(pending), currentTraceparent() ?? null],
+      };
 
-const writeOutbox = (sql: Sql, pending: Pending[]) =>
-  sql.query(insertEvents, [JSON.stringify(pending), currentTraceparent() ?? null]);
+/** What an effect is of: the names under which it is on record, and how long somebody waits for it. */
+export interface EffectOrder {
+  call: Call;
+  key: string;
+  fence: number;
+  /** The moment of `performance.now()` after which nobody waits for the answer. */
+  deadline: number;
+}
 
-/** Both in one statement: it is on the way of every command. */
-const record = (
-  sql: Sql,
-  pending: Pending[],
-  { key, subject, reply }: { key: string; subject: string; reply: unknown },
-) =>
-  sql.query(`WITH effect AS (INSERT INTO m2_effects (key, subject, reply) VALUES ($3, $4, $5)) ${insertEvents}`, [
-    JSON.stringify(pending),
-    currentTraceparent() ?? null,
-    key,
-    subject,
-    JSON.stringify(reply),
-  ]);
+/** Where an effect runs. */
+interface Surroundings {
+  database: Database;
+  /** The step that is held, and by which lifetime of this process. */
+  step: string;
+  lifetime: Lifetime;
+  /** Lets a transaction begin when there is a connection for it. */
+  room: <T>(work: () => Promise<T>) => Promise<T>;
+  onEvents: () => void;
+}
 
 /**
  * One run of a command. The kit made sure, before the handler sees it, that the message is in time, that its fence is the newest,
@@ -87,104 +93,180 @@ const record = (
  * A handler works in this order: `transaction` records what is about to be made (so that a crash leaves a row, not an orphan), then it
  * acts on the hardware, looking before it acts; then `commit` writes the end state, the events and the answer at once. A crash
  * at any point is followed by the same message again, which finds what is there and goes on.
+ *
+ * It holds no connection while the hardware works. When this process was silent for too long, another one may have taken the step over: from then
+ * on every method throws LeaseLost, and `signal` is aborted.
  */
 export class Effect implements Sql {
   private committed = false;
+  /** The transaction under way. */
+  private open: Sql | undefined;
 
   constructor(
-    private readonly session: Session,
-    private readonly call: Call,
-    readonly key: string,
-    /** The moment of `performance.now()` after which nobody waits for the answer. */
-    private readonly deadline: number,
-    private readonly onEvents: () => void,
+    private readonly order: EffectOrder,
+    private readonly at: Surroundings,
   ) {}
+
+  get key(): string {
+    return this.order.key;
+  }
+
+  /** Aborts when the step is not ours any more, with a LeaseLost: a driver that works for long looks at it. */
+  get signal(): AbortSignal {
+    return this.at.lifetime.signal;
+  }
 
   /** Milliseconds that are left, never less than 1. A little less than the asker waits: what went wrong is to be told, not guessed. */
   get remainingMs(): number {
-    return Math.max(1, this.deadline - answerMs - performance.now());
+    return Math.max(1, this.order.deadline - answerMs - performance.now());
   }
 
-  /** Reads on the effect's own connection: a handler that asks the pool for another one may wait for its like for ever. */
-  query<Row extends object>(text: string, values?: unknown[]): Promise<Row[]> {
-    return this.session.query<Row>(text, values);
+  /** On a connection of the pool, for this statement only; during a transaction of the effect, in that. */
+  async query<Row extends object>(text: string, values?: unknown[]): Promise<Row[]> {
+    this.at.lifetime.assert();
+    return (this.open ?? this.at.database).query<Row>(text, values);
   }
 
-  transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
-    return this.session.transaction(work);
+  async transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
+    const { database, step, lifetime, room } = this.at;
+    const opening = { text: 'SELECT m2_lease_assert($1, $2)', values: [step, lifetime.id] };
+    return room(async () => {
+      lifetime.assert();
+      return database.transaction((sql) => this.within(sql, () => work(sql)), { opening });
+    });
   }
 
   async commit<T>(work: (sql: Sql, emit: Emit) => Promise<T>): Promise<T> {
-    if (this.committed) throw new Error(`${this.call.subject} commits twice`);
-    commandChannel.publish({ subject: this.call.subject, effect: this.key, phase: 'acted' });
-    const { result, emitted } = await withEvents(this.session, work, { key: this.key, subject: this.call.subject });
-    commandChannel.publish({ subject: this.call.subject, effect: this.key, phase: 'committed' });
+    const { database, lifetime, room, onEvents } = this.at;
+    const { subject } = this.order.call;
+    if (this.committed) throw new Error(`${subject} commits twice`);
+    commandChannel.publish({ subject, effect: this.key, phase: 'acted' });
+    const { result, emitted } = await room(async () => {
+      lifetime.assert();
+      return withEvents(
+        database,
+        (sql, emit) => this.within(sql, () => work(sql, emit)),
+        (events, reply) => this.record(events, reply),
+      );
+    });
+    commandChannel.publish({ subject, effect: this.key, phase: 'committed' });
     this.committed = true;
-    if (emitted > 0) this.onEvents();
+    if (emitted > 0) onEvents();
     return result;
   }
 
-  assertCommitted(): void {
-    if (!this.committed) throw new Error(`The handler of ${this.call.subject} returned without committing its effect`);
+  /** With the commit, the step was given back. */
+  get isCommitted(): boolean {
+    return this.committed;
   }
-}
 
-export interface EffectHeaders {
-  key: string;
-  fence: number;
-  /** The moment of `performance.now()` after which nobody waits for the answer. */
-  deadline: number;
-}
+  private async within<T>(sql: Sql, work: () => Promise<T>): Promise<T> {
+    const before = this.open;
+    this.open = sql;
+    try {
+      return await work();
+    } finally {
+      this.open = before;
+    }
+  }
 
-/** Runs a command's handler as an `Effect`, or answers from the record. Throws M2Error `fence.stale`, `request.deadline`. */
-export async function runEffect<T>(
-  database: Database,
-  call: Call,
-  { key, fence, deadline }: EffectHeaders,
-  onEvents: () => void,
-  handler: (effect: Effect) => Promise<T>,
-): Promise<T> {
-  const lock = key.replace(/\/(do|undo|skip)$/, '');
-  const operation = key.split('/')[0] as string;
-  const session = await database.session();
-  let locked = false;
-  try {
-    const [begun] = await session
-      .query<{ stale: boolean; reply: T | null }>('SELECT * FROM m2_effect_begin($1, $2, $3, $4, $5)', [
+  private record(events: Pending[], reply: unknown): Statement {
+    const { step, lifetime } = this.at;
+    const { key, call } = this.order;
+    return {
+      text: 'SELECT m2_effect_commit($1, $2, $3, $4, $5, $6, $7)',
+      values: [
         key,
-        lock,
-        operation === 'direct' ? key : operation,
-        fence,
-        Math.max(1, Math.ceil(deadline - performance.now())),
-      ])
-      .catch((error: unknown) => {
-        // 55P03: another message of this step is still at work.
-        if ((error as { code?: string }).code !== '55P03') throw error;
-        throw new M2Error('request.deadline', `${call.subject} is still at work on an earlier request`);
-      });
-    locked = true;
-    if (!begun) throw new Error('m2_effect_begin answered nothing');
-    if (begun.stale) throw new M2Error('fence.stale', `${key} came with fence ${fence}, and a newer one was seen`);
-    if (begun.reply !== null) return begun.reply;
-    const effect = new Effect(session, call, key, deadline, onEvents);
-    commandChannel.publish({ subject: call.subject, effect: key, phase: 'begin' });
-    const result = await handler(effect);
-    effect.assertCommitted();
-    commandChannel.publish({ subject: call.subject, effect: key, phase: 'end' });
-    return result;
-  } finally {
-    // Nobody waits for it: the answer is on record. What comes next for this step waits for the lock by itself.
-    void giveBack(session, locked ? lock : undefined);
+        step,
+        call.subject,
+        JSON.stringify(reply),
+        lifetime.id,
+        JSON.stringify(events),
+        currentTraceparent() ?? null,
+      ],
+    };
   }
 }
 
-/** Closing the connection is what surely gives a lock back that cannot be given back by name. */
-async function giveBack(session: Session, lock: string | undefined): Promise<void> {
-  try {
-    if (!lock) throw new Error('it is not known whether the lock was taken');
-    await session.query('SELECT pg_advisory_unlock(hashtextextended($1, 0))', [lock]);
-    session.release();
-  } catch {
-    session.release(true);
+/** Connections that no command's transaction may take: what a handler asks within one, on another connection, must find one. */
+const connectionsForTheRest = 8;
+
+interface Begun {
+  outcome: 'ours' | 'held' | 'lost' | 'stale' | 'answered';
+  reply: unknown;
+}
+
+/** Carries out commands, each once. */
+export class Effects {
+  private readonly room: Surroundings['room'];
+
+  constructor(
+    private readonly database: Database,
+    private readonly leases: Leases,
+    poolSize: number,
+    /** Events wait in the outbox. */
+    private readonly onEvents: () => void,
+  ) {
+    this.room = pLimit(Math.max(1, poolSize - connectionsForTheRest));
   }
+
+  /** Runs a command's handler, or answers from the record. Throws M2Error `fence.stale`, `request.deadline`, and LeaseLost. */
+  run<T>(order: EffectOrder, handler: (effect: Effect) => Promise<T>): Promise<T> {
+    const { call, key, deadline } = order;
+    const step = key.replace(/\/(do|undo|skip)$/, '');
+    return this.leases.inTurn(
+      step,
+      () => expiring(deadline, `${call.subject} is still at work on an earlier request`),
+      (lifetime) => this.begin(order, step, lifetime),
+      async ({ outcome, reply }, lifetime) => {
+        if (outcome === 'stale')
+          throw new M2Error('fence.stale', `${key} came with fence ${order.fence}, and a newer one was seen`);
+        if (outcome === 'answered') return reply as T;
+        return this.carryOut(order, { step, lifetime }, handler);
+      },
+    );
+  }
+
+  private async begin({ key, fence }: EffectOrder, step: string, lifetime: Lifetime): Promise<Begun> {
+    const operation = key.split('/')[0] as string;
+    const [begun] = await this.database.query<Begun>('SELECT * FROM m2_effect_begin($1, $2, $3, $4, $5)', [
+      key,
+      step,
+      operation === 'direct' ? key : operation,
+      fence,
+      lifetime.id,
+    ]);
+    return begun!;
+  }
+
+  private async carryOut<T>(
+    order: EffectOrder,
+    { step, lifetime }: Pick<Surroundings, 'step' | 'lifetime'>,
+    handler: (effect: Effect) => Promise<T>,
+  ): Promise<T> {
+    const { database, room, onEvents } = this;
+    const { subject } = order.call;
+    const effect = new Effect(order, { database, step, lifetime, room, onEvents });
+    try {
+      commandChannel.publish({ subject, effect: order.key, phase: 'begin' });
+      const result = await handler(effect);
+      if (!effect.isCommitted) throw new Error(`The handler of ${subject} returned without committing its effect`);
+      commandChannel.publish({ subject, effect: order.key, phase: 'end' });
+      return result;
+    } catch (error) {
+      // A driver that was stopped says so in its own words.
+      lifetime.signal.throwIfAborted();
+      throw error;
+    } finally {
+      if (!effect.isCommitted) await this.leases.giveBack(step, lifetime);
+    }
+  }
+}
+
+/** Aborts at the deadline, with M2Error `request.deadline`. */
+function expiring(deadline: number, why: string): AbortSignal {
+  const patience = new AbortController();
+  const leftMs = Math.max(1, deadline - performance.now());
+  setTimeout(() => patience.abort(new M2Error('request.deadline', why)), leftMs).unref();
+  return patience.signal;
 }

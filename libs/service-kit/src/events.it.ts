@@ -57,15 +57,10 @@ const startConsumer = (handler: EventHandler, { makesStream = false, durable = '
 
 /** Events of some entities in the order in which they are committed; each carries its number in its name. */
 const emit = async (entities: string[], trace = 0) => {
-  const session = await database.session();
-  try {
-    for (const [at, entity] of entities.entries())
-      await withEvents(session, async (_sql, emitOne) =>
-        emitOne(imageDeleted, { id: entity, project: entity, name: `n${trace + at}` }, { entity, project: entity }),
-      );
-  } finally {
-    session.release();
-  }
+  for (const [at, entity] of entities.entries())
+    await withEvents(database, async (_sql, emitOne) =>
+      emitOne(imageDeleted, { id: entity, project: entity, name: `n${trace + at}` }, { entity, project: entity }),
+    );
 };
 
 const unpublished = async () =>

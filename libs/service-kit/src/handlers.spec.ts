@@ -74,7 +74,7 @@ class Started extends NatsTransport {
     const subscribe = (subject: string) => this.subjects.push(subject);
     const bus = { connection: { subscribe, flush: async () => {} } } as unknown as Bus;
     const log = makeLog('boot', 'silent');
-    super({ service: 'boot', bus, database: undefined as never, log, onEvents: () => {}, poolSize: 10 });
+    super({ service: 'boot', bus, database: undefined as never, log, effects: undefined as never, concurrency: 10 });
   }
 
   override addHandler(...[pattern, handler, isEvent, extras]: Parameters<NatsTransport['addHandler']>): void {

@@ -1,10 +1,11 @@
 export { Bus, type RequestOptions } from './bus.js';
 export { type BaseConfig, baseConfig, ConfigError, listenAddress, loadConfig } from './config.js';
-export { Database, isConnectionError, type Session, type Sql, violatesUnique } from './database.js';
+export { Database, isConnectionError, type Sql, violatesUnique } from './database.js';
 export type { Effect, Emit } from './effects.js';
 export { Answers, Consumes, Handles } from './handlers.js';
 export type { ReceivedEvent } from './inbox.js';
 export type { CallContext, EventContext } from './message-context.js';
+export type { Lease, Leases } from './leases.js';
 export { type Logger, makeLog } from './log.js';
 export { NestLog } from './nest-log.js';
 export { Periodic } from './periodic.js';

@@ -41,3 +41,87 @@ export class Plumbing1795000000000 implements MigrationInterface {
     await runner.query('DROP FUNCTION m2_effect_begin; DROP TABLE m2_inbox, m2_outbox, m2_effects, m2_fences');
   }
 }
+
+/**
+ * Who is at work is a row, not a lock of a connection: a failover loses none of it, and nobody holds a connection while hardware works.
+ *
+ * A lease belongs to a lifetime in `m2_processes`, and is as good as that (see life.ts). Who takes a name decides by the row as it is then: of two
+ * that come at the same time, the second one waits for the first's commit. A process may take again what it has not given back: within it, turns are
+ * kept by itself.
+ *
+ * m2_effect_begin looks at the fence, takes the step (do and undo share it, so they never run at the same time), and then looks for an answer that is
+ * on record: in this order, because each statement of the function sees what was committed before it. m2_effect_commit is the end of a command's
+ * transaction: the step is given back, and the answer and the events are on record, or, for who has lost the step, nothing is.
+ */
+export class EffectsAsRows1796000000010 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+    DROP FUNCTION m2_effect_begin;
+    CREATE TABLE m2_processes (
+      id uuid PRIMARY KEY, instance text NOT NULL, since timestamptz NOT NULL DEFAULT now(), seen_at timestamptz NOT NULL DEFAULT now());
+    CREATE TABLE m2_leases (name text PRIMARY KEY, owner uuid NOT NULL, since timestamptz NOT NULL DEFAULT now());
+
+    CREATE FUNCTION m2_lives(p_process uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+      SELECT EXISTS (SELECT 1 FROM m2_processes p WHERE p.id = p_process AND p.seen_at > now() - interval '15 seconds')
+    $$;
+
+    CREATE FUNCTION m2_lease_take(p_name text, p_process uuid) RETURNS text LANGUAGE plpgsql AS $$
+    BEGIN
+      IF NOT m2_lives(p_process) THEN RETURN 'lost'; END IF;
+      INSERT INTO m2_leases AS l (name, owner) VALUES (p_name, p_process)
+        ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, since = now()
+        WHERE l.owner = excluded.owner OR NOT m2_lives(l.owner);
+      RETURN CASE WHEN FOUND THEN 'ours' ELSE 'held' END;
+    END $$;
+
+    CREATE FUNCTION m2_lease_assert(p_name text, p_process uuid) RETURNS void LANGUAGE plpgsql AS $$
+    BEGIN
+      PERFORM 1 FROM m2_leases WHERE name = p_name AND owner = p_process FOR SHARE;
+      IF NOT FOUND THEN RAISE EXCEPTION 'the lease on % is lost', p_name USING ERRCODE = 'M2L01'; END IF;
+    END $$;
+
+    CREATE FUNCTION m2_effect_begin(p_key text, p_step text, p_operation text, p_fence bigint, p_process uuid)
+      RETURNS TABLE (outcome text, reply jsonb) LANGUAGE plpgsql AS $$
+    DECLARE current bigint; taking text; answer jsonb;
+    BEGIN
+      SELECT fence INTO current FROM m2_fences WHERE operation = p_operation;
+      IF current IS NULL OR current < p_fence THEN
+        INSERT INTO m2_fences AS f (operation, fence) VALUES (p_operation, p_fence)
+          ON CONFLICT (operation) DO UPDATE SET fence = greatest(f.fence, excluded.fence), touched_at = now()
+          RETURNING f.fence INTO current;
+      END IF;
+      IF current > p_fence THEN RETURN QUERY SELECT 'stale', NULL::jsonb; RETURN; END IF;
+      taking := m2_lease_take(p_step, p_process);
+      IF taking = 'ours' THEN
+        SELECT e.reply INTO answer FROM m2_effects e WHERE e.key = p_key;
+        IF FOUND THEN
+          DELETE FROM m2_leases WHERE name = p_step AND owner = p_process;
+          taking := 'answered';
+        END IF;
+      END IF;
+      RETURN QUERY SELECT taking, answer;
+    END $$;
+
+    CREATE FUNCTION m2_effect_commit(p_key text, p_step text, p_subject text, p_reply jsonb, p_process uuid, p_events jsonb,
+      p_traceparent text) RETURNS void LANGUAGE plpgsql AS $$
+    BEGIN
+      DELETE FROM m2_leases WHERE name = p_step AND owner = p_process;
+      IF NOT FOUND THEN RAISE EXCEPTION 'the lease on % is lost', p_step USING ERRCODE = 'M2L01'; END IF;
+      INSERT INTO m2_effects (key, subject, reply) VALUES (p_key, p_subject, p_reply);
+      INSERT INTO m2_outbox (id, type, entity, project, traceparent, data)
+        SELECT v.id, v.type, v.entity, v.project, p_traceparent, v.data
+        FROM jsonb_to_recordset(p_events) AS v(id uuid, type text, entity text, project uuid, data jsonb);
+    END $$;`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      DROP FUNCTION m2_effect_commit;
+      DROP FUNCTION m2_effect_begin;
+      DROP FUNCTION m2_lease_assert;
+      DROP FUNCTION m2_lease_take;
+      DROP FUNCTION m2_lives;
+      DROP TABLE m2_leases;
+      DROP TABLE m2_processes;`);
+  }
+}

@@ -15,6 +15,8 @@ export function startRetention(database: Database, log: Logger): Periodic {
       await database.query(`DELETE FROM m2_effects WHERE done_at < now() - interval '90 days'`);
       await database.query(`DELETE FROM m2_fences WHERE touched_at < now() - interval '90 days'`);
       await database.query(`DELETE FROM m2_inbox WHERE received_at < now() - interval '90 days'`);
+      await database.query('DELETE FROM m2_leases WHERE NOT m2_lives(owner)');
+      await database.query(`DELETE FROM m2_processes WHERE seen_at < now() - interval '1 hour'`);
       await database.query(`DELETE FROM m2_outbox WHERE published_at < now() - interval '90 days'`);
     },
     onError: (err) => log.warn({ err }, 'old records could not be deleted'),

@@ -14,9 +14,11 @@ import { getDataSourceToken } from '@nestjs/typeorm';
 import type { z } from 'zod';
 import { Bus } from './bus.js';
 import { type BaseConfig, ConfigError, loadConfig } from './config.js';
-import { Database, type EntityClass, isConnectionError, type MigrationClass, type Sql } from './database.js';
-import { type Emit, withEvents } from './effects.js';
+import { Database, type EntityClass, type MigrationClass, type Sql } from './database.js';
+import { Effects, type Emit, withEvents } from './effects.js';
 import { ErrorFilter } from './error-filter.js';
+import { Leases } from './leases.js';
+import { Life } from './life.js';
 import { type Logger, makeLog } from './log.js';
 import { NestLog } from './nest-log.js';
 import { OpsServer, type ReadinessCheck } from './ops-server.js';
@@ -36,6 +38,10 @@ export interface Kit<Config extends BaseConfig = BaseConfig> {
   database: Database;
   bus: Bus;
   secrets: SecretBox;
+  /** What one replica at a time may do. */
+  leases: Leases;
+  /** Whether no other process of this replica's name lived when this one started: what an earlier one had is nobody's. */
+  wasAlone: boolean;
   /** A transaction outside an `Effect`, together with the events that it emits. */
   transact<T>(work: (sql: Sql, emit: Emit) => Promise<T>): Promise<T>;
   /** Parts that the service needs to be ready, beside PostgreSQL and NATS. */
@@ -115,9 +121,9 @@ export async function runService<S extends z.ZodObject>(definition: ServiceDefin
   const stopRequested = Promise.withResolvers<string>();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stopRequested.resolve(signal));
   try {
-    const { stop, ops } = await startService(definition, config, log);
+    const { stop, ops, displaced } = await startService(definition, config, log);
     log.info({ ops }, 'ready');
-    const reason = await stopRequested.promise;
+    const reason = await Promise.race([stopRequested.promise, displaced]);
     log.info({ reason }, 'stopping');
     await stop();
   } catch (error) {
@@ -141,6 +147,8 @@ function readConfig(schema: z.ZodObject): unknown {
 export interface RunningService<S extends z.ZodObject = z.ZodObject> {
   app: INestApplicationContext;
   kit: Kit<z.infer<S> & BaseConfig>;
+  /** Rejects when another process has what only one may have: this one must end, at once. */
+  displaced: Promise<never>;
   /** Where health, readiness and metrics are served. */
   ops: { host: string; port: number };
   /** Waits for what is under way, then closes everything. */
@@ -166,6 +174,11 @@ export async function startService<S extends z.ZodObject>(
     }),
     Bus.open({ service: name, url: config.natsUrl, password: config.natsPassword }),
   ]);
+  const life = await Life.begin(database, config.instance, log);
+  life.start();
+  const displaced = Promise.withResolvers<never>();
+  displaced.promise.catch(() => {});
+  const leases = new Leases(database, life, log, displaced.reject);
   const relay = new OutboxRelay(database, bus, log, name);
   const kit: Kit<z.infer<S> & BaseConfig> = {
     service: name,
@@ -174,18 +187,12 @@ export async function startService<S extends z.ZodObject>(
     database,
     bus,
     secrets: new SecretBox(config.secretKey),
+    leases,
+    wasAlone: life.wasAlone,
     transact: async (work) => {
-      const session = await database.session();
-      let broken = false;
-      try {
-        return (await withEvents(session, work)).result;
-      } catch (error) {
-        broken = isConnectionError(error);
-        throw error;
-      } finally {
-        session.release(broken);
-        relay.wake();
-      }
+      const { result, emitted } = await withEvents(database, work);
+      if (emitted > 0) relay.wake();
+      return result;
     },
     readiness: [
       { name: 'postgresql', check: async () => void (await database.query('SELECT 1')) },
@@ -197,10 +204,14 @@ export async function startService<S extends z.ZodObject>(
     bus,
     database,
     log,
-    onEvents: relay.wake,
-    poolSize: config.databasePoolSize,
+    effects: new Effects(database, leases, config.databasePoolSize, relay.wake),
+    concurrency: config.commandConcurrency,
   });
-  const { app, listen } = await createApp(definition, kit, transport);
+  const { app, listen } = await createApp(definition, kit, transport).catch(async (error: unknown) => {
+    // What this process held must not wait for the end of its lease.
+    await life.end();
+    throw error;
+  });
   await listen();
   bus.announce();
   relay.start();
@@ -215,8 +226,9 @@ export async function startService<S extends z.ZodObject>(
     await relay.stop();
     await ops.close();
     await bus.close();
+    await life.end();
     await database.close();
     await telemetry.close();
   };
-  return { app, kit, ops: ops.address, stop };
+  return { app, kit, displaced: displaced.promise, ops: ops.address, stop };
 }

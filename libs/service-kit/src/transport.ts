@@ -7,7 +7,7 @@ import pLimit, { type LimitFunction } from 'p-limit';
 import { z } from 'zod';
 import type { Answer, Bus } from './bus.js';
 import type { Database, Sql } from './database.js';
-import { runEffect } from './effects.js';
+import type { Effects } from './effects.js';
 import type { CallExtras, EventExtras } from './handlers.js';
 import { ensureEventStream, EventConsumer, type ReceivedEvent } from './inbox.js';
 import type { Logger } from './log.js';
@@ -20,13 +20,11 @@ export interface TransportOptions {
   bus: Bus;
   database: Database;
   log: Logger;
-  /** Events wait in the outbox. */
-  onEvents: () => void;
-  /** Connections of the database's pool. */
-  poolSize: number;
+  effects: Effects;
+  /** Commands that are carried out at the same time; more wait. */
+  concurrency: number;
 }
 
-const connectionsForTheRest = 8;
 /** Nobody waits longer. PostgreSQL and timers take no number that is much larger. */
 const longestWaitMs = 3_600_000;
 
@@ -53,8 +51,7 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
 
   constructor(private readonly options: TransportOptions) {
     super();
-    // Each command keeps a connection for as long as it works; some must be left for everything else.
-    this.limit = pLimit(Math.max(1, options.poolSize - connectionsForTheRest));
+    this.limit = pLimit(options.concurrency);
   }
 
   /** Nest calls it for each handler of the controllers. Throws when one was not bound by our decorators: it would have no contract. */
@@ -195,13 +192,12 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
       throw new M2Error('request.invalid', `${call.subject} came without an effect key or a deadline`);
     // On this process's own clock, which nobody sets.
     const deadline = performance.now() + Math.min(remainingMs, longestWaitMs) - this.standstill.waitedMs;
-    const { database, onEvents } = this.options;
     return (work) =>
       this.limit(async () => {
         if (deadline <= performance.now())
           throw new M2Error('request.deadline', `${call.subject} was reached after its deadline`);
         const fence = Number(header(names.fence) ?? 0);
-        return runEffect(database, call, { key, deadline, fence }, onEvents, work);
+        return this.options.effects.run({ call, key, deadline, fence }, work);
       });
   }
 }

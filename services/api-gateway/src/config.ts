@@ -1,6 +1,5 @@
 import { fields } from '@m2/contracts';
 import { baseConfig, listenAddress } from '@m2/service-kit';
-import { hostname } from 'node:os';
 import { z } from 'zod';
 
 export const gatewayConfig = baseConfig.extend({
@@ -9,8 +8,6 @@ export const gatewayConfig = baseConfig.extend({
   adminToken: z.string().min(32).optional(),
   /** The network that a provision's nic joins when the request names none. */
   network: fields.name.default('flat'),
-  /** Name of this replica; a replica that comes back under its name takes its own operations up at once. */
-  instance: z.string().min(1).default(hostname()),
   /** Operations that this replica works on at the same time; more wait in the database. One that only waits, as for a node, does not count. */
   concurrency: z.coerce.number().int().min(1).default(64),
   /** How many of these may be of one project, so that there is room for others. By default three quarters. */

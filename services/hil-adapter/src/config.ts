@@ -3,8 +3,8 @@ import { baseConfig } from '@m2/service-kit';
 import { z } from 'zod';
 
 export const hilConfig = baseConfig.extend({
-  /** A command that talks to a BMC holds its connection for seconds. */
-  databasePoolSize: z.coerce.number().int().min(2).max(200).default(72),
+  /** Most commands wait for a BMC. */
+  commandConcurrency: z.coerce.number().int().min(1).max(1000).default(72),
   /** Name of the one network that every node is cabled to. */
   flatNetwork: fields.name.default('flat'),
   /** Directory for ipmitool's files, for this process alone; absent: a temporary directory. */

@@ -9,6 +9,7 @@ import { NodeEntity } from './nodes/node.entity.js';
 import { NodeHandlers } from './nodes/node-handlers.js';
 import { NodeStore } from './nodes/node-store.js';
 import { IpmiDriver } from './power/ipmi/ipmi-driver.js';
+import type { BmcTurns } from './power/power.port.js';
 import { POWER_DRIVERS, type PowerDrivers, PowerHandlers } from './power/power-handlers.js';
 
 /** The one place that knows which drivers there are. */
@@ -20,10 +21,19 @@ import { POWER_DRIVERS, type PowerDrivers, PowerHandlers } from './power/power-h
     {
       provide: POWER_DRIVERS,
       inject: [KIT],
-      useFactory: ({ config: { bmcConcurrency, bmcDirectory } }: Kit<HilConfig>): PowerDrivers =>
-        new DriverRegistry('BMCs', {
-          ipmi: new IpmiDriver({ concurrency: bmcConcurrency, ...(bmcDirectory && { directory: bmcDirectory }) }),
-        }),
+      useFactory: ({ config: { bmcConcurrency, bmcDirectory }, leases }: Kit<HilConfig>): PowerDrivers => {
+        // BMCs mix up concurrent sessions, whichever replica has them.
+        const turns: BmcTurns = {
+          take: (bmc, patience, talk) => leases.hold(`bmc ${bmc}`, patience, ({ signal }) => talk(signal)),
+        };
+        return new DriverRegistry('BMCs', {
+          ipmi: new IpmiDriver({
+            concurrency: bmcConcurrency,
+            turns,
+            ...(bmcDirectory && { directory: bmcDirectory }),
+          }),
+        });
+      },
     },
     {
       provide: NETWORK_DRIVERS,

@@ -14,6 +14,10 @@ import { ReattachedDisks } from './exports/reattached-disks.js';
 import { Reconciler } from './exports/reconciler.js';
 import { TgtDriver } from './targets/tgt/tgt-driver.js';
 
+const alone =
+  'Another iscsi-svc lives, and disks that are files can have one only: a second one would export the same files. ' +
+  'Stop that one first; or keep the disks on Ceph (M2_CEPH_CONF), which any number of them may export';
+
 /** The one place that knows which driver there is. */
 @Module({
   imports: [TypeOrmModule.forFeature([ExportEntity])],
@@ -27,12 +31,14 @@ import { TgtDriver } from './targets/tgt/tgt-driver.js';
     {
       provide: TARGETS,
       inject: [KIT],
-      useFactory: ({ config }: Kit<IscsiConfig>) =>
-        TgtDriver.open({
+      useFactory: async ({ config, leases }: Kit<IscsiConfig>) => {
+        if (!config.cephConf) await leases.keep('targets', alone);
+        return TgtDriver.open({
           stateDir: config.targetDirectory,
           addresses: config.portalAddresses,
           portBase: config.portalPortBase,
-        }),
+        });
+      },
     },
     {
       provide: BACKINGS,

@@ -46,6 +46,7 @@ export async function openTestEnvironment(ownPostgres?: TestPostgres): Promise<T
         M2_NATS_URL: nats.url,
         M2_SECRET_KEY: randomBytes(32).toString('hex'),
         M2_LOG_LEVEL: 'error',
+        M2_INSTANCE: randomBytes(8).toString('hex'),
         ...environment,
       }) as z.infer<typeof definition.config> & BaseConfig;
       const service = await startService(

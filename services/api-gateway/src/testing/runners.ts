@@ -1,6 +1,6 @@
 import { type Call, M2Error, type Operation, type OperationKind } from '@m2/contracts';
 import { Runner, type Saga, SagaRegistry, stepsOf } from '@m2/saga';
-import type { Kit, Session } from '@m2/service-kit';
+import type { Kit } from '@m2/service-kit';
 import { type TestEnvironment, openTestEnvironment, until } from '@m2/service-kit/testing';
 import { Module } from '@nestjs/common';
 import { v7 as uuidv7 } from 'uuid';
@@ -91,6 +91,8 @@ export async function openRunners(before?: (databaseUrl: string) => Promise<void
   for (const [at, project] of projects.entries())
     await kit.database.query('INSERT INTO projects (id, name) VALUES ($1, $2)', [project, `lab-${at}`]);
   let count = 0;
+  /** Of the runners that live. */
+  const names = new Set<string>();
 
   const start = async (
     known: { current?: Record<OperationKind, Saga<never>>; earlier?: Saga<never>[] } = {},
@@ -98,8 +100,6 @@ export async function openRunners(before?: (databaseUrl: string) => Promise<void
   ): Promise<TestRunner> => {
     const services = new YesServices();
     let dead = false;
-    /** It holds the lock on the replica's name, and ends with the process. */
-    let session: Session | undefined;
     /** Who is dead waits for ever. */
     const living = <T>(answer: Promise<T>): Promise<T> =>
       answer.then(
@@ -111,31 +111,36 @@ export async function openRunners(before?: (databaseUrl: string) => Promise<void
         if (key === 'query')
           return (...args: Parameters<typeof target.query>) =>
             dead ? new Promise(() => {}) : living(target.query(...args));
-        if (key === 'session') return async () => (session = await target.session());
         const value: unknown = Reflect.get(target, key, target);
         return typeof value === 'function' ? (value as (...args: never[]) => unknown).bind(target) : value;
       },
     });
+    const instance = more.instance ?? `runner-${(count += 1)}`;
     const own = {
       ...kit,
+      wasAlone: !names.has(instance),
       database,
       bus: { request: (...args: Parameters<YesServices['request']>) => living(services.request(...args)) },
       transact: (work: Parameters<Kit['transact']>[0]) => (dead ? new Promise(() => {}) : living(kit.transact(work))),
     } as unknown as Kit;
     const runner = new Runner(own, {
       sagas: new SagaRegistry(known.current ?? sagas, known.earlier ?? []),
-      instance: more.instance ?? `runner-${(count += 1)}`,
+      instance,
       concurrency: more.concurrency ?? 64,
       projectConcurrency: more.projectConcurrency ?? 64,
       projects: 'projects',
       changed: () => {},
     });
+    names.add(instance);
     await runner.onModuleInit();
-    const stop = () => runner.onApplicationShutdown();
+    const stop = async () => {
+      await runner.onApplicationShutdown();
+      names.delete(instance);
+    };
     const kill = () => {
       dead = true;
       void runner.onApplicationShutdown();
-      session?.release(true);
+      names.delete(instance);
     };
     return { runner, services, stop, kill };
   };

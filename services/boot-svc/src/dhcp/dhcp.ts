@@ -22,6 +22,11 @@ export class Dhcp implements OnModuleInit, OnApplicationShutdown {
   async onModuleInit(): Promise<void> {
     const { dhcpInterface, dhcpRange, bootUrl, bootDirectory } = this.kit.config;
     if (!dhcpInterface || !dhcpRange) return;
+    await this.kit.leases.keep(
+      `dhcp ${dhcpInterface}`,
+      `Another boot-svc lives and serves DHCP on ${dhcpInterface}: a second one would give the same addresses to other nodes. ` +
+        'Stop that one first, or start this one without M2_DHCP_INTERFACE',
+    );
     const [from = '', to = ''] = dhcpRange.split(',');
     const hosts = await heldAddresses(this.kit.database);
     this.reserved = JSON.stringify(hosts);

@@ -50,11 +50,13 @@ export class PowerHandlers {
     let begun = false;
     try {
       await this.driverOf(row).bootFromNetwork(this.nodes.bmcOf(row), {
-        deadlineMs: effect.remainingMs,
+        ...limitsOf(effect),
         firmware: row.firmware,
         whenOff: async () => {
           begun = true;
-          await effect.query('UPDATE nodes SET power_effect = $2 WHERE id = $1', [row.id, effect.key]);
+          await effect.transaction((sql) =>
+            sql.query('UPDATE nodes SET power_effect = $2 WHERE id = $1', [row.id, effect.key]),
+          );
         },
       });
     } catch (error) {
@@ -64,7 +66,7 @@ export class PowerHandlers {
 
   private async look(row: NodeRow, effect: Effect): Promise<PowerState> {
     try {
-      return await this.driverOf(row).state(this.nodes.bmcOf(row), { deadlineMs: effect.remainingMs });
+      return await this.driverOf(row).state(this.nodes.bmcOf(row), limitsOf(effect));
     } catch (error) {
       throw named(row, mayBeOn(error));
     }
@@ -79,7 +81,7 @@ export class PowerHandlers {
     const row = await this.nodes.rowIfAny(effect, nodeId);
     if (row?.holder !== holder) return effect.commit(async () => ({}));
     await this.driverOf(row)
-      .ensureOff(this.nodes.bmcOf(row), { deadlineMs: effect.remainingMs })
+      .ensureOff(this.nodes.bmcOf(row), limitsOf(effect))
       .catch((error: unknown) => {
         throw named(row, error);
       });
@@ -94,6 +96,8 @@ export class PowerHandlers {
     return this.drivers.of(bmc.driver);
   }
 }
+
+const limitsOf = ({ remainingMs, signal }: Effect) => ({ deadlineMs: remainingMs, signal });
 
 /** A BMC that was lost after the power-on had begun was reached: the node may be on, and has to be powered off. */
 function mayBeOn(error: unknown): M2Error {

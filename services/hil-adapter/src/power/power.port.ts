@@ -5,6 +5,13 @@ export type BmcAddress = Bmc;
 
 export type PowerState = 'on' | 'off';
 
+/**
+ * Gives the turns at the BMCs. `patience` ends the wait for a turn; `lost` aborts when the turn is another process's, and the conversation must stop.
+ */
+export interface BmcTurns {
+  take<T>(bmc: string, patience: AbortSignal, talk: (lost: AbortSignal) => Promise<T>): Promise<T>;
+}
+
 export interface PowerCall {
   /** Milliseconds until the call fails for sure, including the wait for its turn at the BMC. */
   deadlineMs: number;

@@ -1,19 +1,21 @@
 import { M2Error } from '@m2/contracts';
-import { type Kit, Periodic, type Session } from '@m2/service-kit';
+import { type Kit, type Lease, Periodic } from '@m2/service-kit';
 
 const takeUpEveryMs = 30_000;
 /** After its first failure, work is tried again this soon; after each one more, twice as late, until the rounds are sooner. */
 const retryMs = 500;
 
 export interface BackgroundWork {
-  /** Used in logs and in the lock's name, e.g. "import". */
+  /** Used in logs and in the lease's name, e.g. "import". */
   name: string;
   /** How many run at the same time; more wait. */
   concurrency: number;
   /** The identifiers of what has to be done, in order, from the database. */
   due(): Promise<string[]>;
-  /** Does one thing. Throw to have it tried again soon. No other replica works on it meanwhile. */
-  run(id: string, session: Session, signal: AbortSignal): Promise<void>;
+  /**
+   * Does one thing. Throw to have it tried again soon. No other replica works on it meanwhile; the transaction that ends it asserts that.
+   */
+  run(id: string, lease: Lease): Promise<void>;
 }
 
 /**
@@ -82,15 +84,11 @@ export class Background {
   }
 
   private async attempt(id: string, signal: AbortSignal): Promise<void> {
-    let session: Session | undefined;
     try {
-      session = await this.kit.database.session();
-      // Another replica may work on it. The lock ends with the process that holds it.
-      const [lock] = await session.query<{ mine: boolean }>(
-        'SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS mine',
-        [`m2 ${this.work.name} ${id}`],
+      // Another replica may work on it: it is looked for again.
+      await this.kit.leases.tryHold(`${this.work.name} ${id}`, (lease) =>
+        this.work.run(id, { ...lease, signal: AbortSignal.any([signal, lease.signal]) }),
       );
-      if (lock?.mine) await this.work.run(id, session, signal);
       this.failures.delete(id);
     } catch (error) {
       this.kit.log.error(
@@ -98,8 +96,6 @@ export class Background {
         'background work was interrupted; it is tried again',
       );
       this.retry(id);
-    } finally {
-      session?.release(true);
     }
   }
 

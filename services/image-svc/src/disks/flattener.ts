@@ -1,5 +1,5 @@
 import { type Disk, diskFlattened, M2Error, shown } from '@m2/contracts';
-import { isConnectionError, type Kit, KIT, type Session } from '@m2/service-kit';
+import { isConnectionError, type Kit, KIT, type Lease } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { Background, throttled } from '../background/background.js';
 import type { StorageBackend } from '@m2/storage';
@@ -29,7 +29,7 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
       name: 'flatten',
       concurrency,
       due: () => this.due(),
-      run: (id, session, signal) => this.flatten(id, session, signal),
+      run: (id, lease) => this.flatten(id, lease),
     });
   }
 
@@ -57,8 +57,9 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
     return rows.map(({ id }) => id);
   }
 
-  private async flatten(id: string, session: Session, signal: AbortSignal): Promise<void> {
-    const [disk] = await session.query<Row & Record<string, unknown>>(
+  private async flatten(id: string, lease: Lease): Promise<void> {
+    const { signal } = lease;
+    const [disk] = await this.kit.database.query<Row & Record<string, unknown>>(
       `SELECT project, name, volume FROM disks
        WHERE id = $1 AND flattening IS NOT NULL AND flattening->'error' = 'null' AND state = 'ready'`,
       [id],
@@ -71,14 +72,15 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
       );
       await this.storage.ensureFlat({ project, name: volume }, { signal, onProgress });
       // A rollback may have given the disk another volume meanwhile. Then the flattened one does not count.
-      const flat = await session.query(`UPDATE disks SET depth = 0 WHERE id = $1 AND volume = $2 RETURNING id`, [
-        id,
-        volume,
-      ]);
+      const flat = await this.kit.database.transaction(async (sql) => {
+        await lease.assertHeld(sql);
+        return sql.query(`UPDATE disks SET depth = 0 WHERE id = $1 AND volume = $2 RETURNING id`, [id, volume]);
+      });
       if (flat.length === 0) return;
       // Before anybody is told: who asked for a flat disk wants to delete the image next.
       await this.tags.settle(id);
       await this.kit.transact(async (sql, emit) => {
+        await lease.assertHeld(sql);
         const rows = await sql.query(
           `UPDATE disks SET flattening = NULL WHERE id = $1 AND volume = $2 AND flattening IS NOT NULL RETURNING id`,
           [id, volume],

@@ -1,5 +1,5 @@
 import { imageExported, M2Error, shown } from '@m2/contracts';
-import { isConnectionError, type Kit, KIT, type Session } from '@m2/service-kit';
+import { isConnectionError, type Kit, KIT, type Lease } from '@m2/service-kit';
 import type { StorageBackend } from '@m2/storage';
 import { type BeforeApplicationShutdown, Inject, Injectable, type OnModuleInit } from '@nestjs/common';
 import { Background, throttled } from '../background/background.js';
@@ -22,7 +22,7 @@ export class Exporter implements OnModuleInit, BeforeApplicationShutdown {
       name: 'image export',
       concurrency,
       due: () => this.due(),
-      run: (id, session, signal) => this.export(id, session, signal),
+      run: (id, lease) => this.export(id, lease),
     });
   }
 
@@ -50,8 +50,15 @@ export class Exporter implements OnModuleInit, BeforeApplicationShutdown {
     return rows.map(({ id }) => id);
   }
 
-  private async export(id: string, session: Session, signal: AbortSignal): Promise<void> {
-    const [job] = await session.query<{ project: string; image: string; name: string; golden: string; volume: string }>(
+  private async export(id: string, lease: Lease): Promise<void> {
+    const { signal } = lease;
+    const [job] = await this.kit.database.query<{
+      project: string;
+      image: string;
+      name: string;
+      golden: string;
+      volume: string;
+    }>(
       `SELECT e.project, e.volume, i.id AS image, i.name, i.volume AS golden FROM image_exports e JOIN images i ON i.id = e.image
        WHERE e.id = $1 AND e.state = 'running'`,
       [id],
@@ -62,6 +69,7 @@ export class Exporter implements OnModuleInit, BeforeApplicationShutdown {
       const onProgress = throttled((done, total) => this.tell(id, done, total));
       await this.storage.copyToForeign({ golden }, volume, { key: id, signal, onProgress });
       await this.kit.transact(async (sql, emit) => {
+        await lease.assertHeld(sql);
         const rows = await sql.query(
           `UPDATE image_exports SET state = 'done', progress = NULL WHERE id = $1 AND state = 'running' RETURNING id`,
           [id],

@@ -1,5 +1,5 @@
 import { imageImported, imageImportFailed, type Image, M2Error, shown, type StoredSource } from '@m2/contracts';
-import { isConnectionError, type Kit, KIT, type Session } from '@m2/service-kit';
+import { isConnectionError, type Kit, KIT, type Lease } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { Background, throttled } from '../background/background.js';
 import type { GoldenSource, LongWork, StorageBackend } from '@m2/storage';
@@ -47,7 +47,7 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
       name: 'import',
       concurrency: kit.config.importConcurrency,
       due: () => this.due(),
-      run: (id, session, signal) => this.import(id, session, signal),
+      run: (id, lease) => this.import(id, lease),
     });
     this.door.onUploaded((id) => this.start(id));
   }
@@ -79,16 +79,18 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
     return rows.map(({ id }) => id);
   }
 
-  private async import(id: string, session: Session, signal: AbortSignal): Promise<void> {
-    const [job] = await session.query<Job & Record<string, unknown>>(
+  private async import(id: string, lease: Lease): Promise<void> {
+    const { signal } = lease;
+    const [job] = await this.kit.database.query<Job & Record<string, unknown>>(
       `SELECT * FROM images WHERE id = $1 AND state = 'importing'`,
       [id],
     );
     if (!job) return;
     try {
-      const stored = await this.make(job, session, signal);
+      const stored = await this.make(job, signal);
       if (!stored) return;
       const gone = await this.kit.transact(async (sql, emit) => {
+        await lease.assertHeld(sql);
         const rows = await sql.query(
           `UPDATE images SET state = 'ready', format = $2, size_bytes = $3, sha256 = $4, progress = NULL, from_image = NULL,
              from_tag = NULL WHERE id = $1 AND state = 'importing' RETURNING id`,
@@ -109,12 +111,12 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
       if (signal.aborted) return;
       // The storage is down for a while: do not throw away hours of downloading.
       if (isPassing(error)) throw error;
-      await this.fail(job, M2Error.from(error));
+      await this.fail(job, lease, M2Error.from(error));
     }
   }
 
   /** Returns undefined when the source is not there yet. */
-  private async make(job: Job, session: Session, signal: AbortSignal): Promise<Stored | undefined> {
+  private async make(job: Job, signal: AbortSignal): Promise<Stored | undefined> {
     const { source } = job;
     switch (source.kind) {
       case 'file':
@@ -132,7 +134,7 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
           throw foreignError(error);
         });
       case 'image': {
-        const [image] = await session.query<{ volume: string; size: number }>(
+        const [image] = await this.kit.database.query<{ volume: string; size: number }>(
           'SELECT volume, size_bytes::float8 AS size FROM images WHERE id = $1',
           [job.from_image],
         );
@@ -141,7 +143,7 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
         return this.copy(job, { golden: image.volume }, signal);
       }
       case 'disk': {
-        const tag = job.from_tag ? await this.tags.locked(session, job.from_tag, 'SHARE') : undefined;
+        const tag = job.from_tag ? await this.tags.locked(this.kit.database, job.from_tag, 'SHARE') : undefined;
         if (!tag) throw new M2Error('tag.not_found', 'The tag that the image was to be made from is gone');
         // The service died before it created the tag. The command comes again, creates it, and starts the import.
         if (tag.state === 'creating') return undefined;
@@ -220,10 +222,12 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
     if (from_tag) await this.remover.release(from_tag);
   }
 
-  private async fail(job: Job, error: M2Error): Promise<void> {
+  private async fail(job: Job, lease: Lease, error: M2Error): Promise<void> {
     const { id, project, name, volume } = job;
     const told = shown(error.toValue());
     this.kit.log.info({ err: error, image: id, code: error.code }, 'an import failed');
+    // Whoever has taken it over may be writing the volume.
+    await lease.assertHeld(this.kit.database);
     await this.storage.ensureNoGolden(volume).catch((cause: unknown) => {
       this.kit.log.warn(
         { err: cause, volume },
@@ -231,6 +235,7 @@ export class Importer implements OnModuleInit, BeforeApplicationShutdown {
       );
     });
     await this.kit.transact(async (sql, emit) => {
+      await lease.assertHeld(sql);
       const rows = await sql.query(
         `UPDATE images SET state = 'failed', error = $2, progress = NULL, size_bytes = NULL, from_image = NULL, from_tag = NULL
          WHERE id = $1 AND state = 'importing' RETURNING id`,

@@ -1,7 +1,9 @@
+import { Locks } from '@m2/locks';
 import { setTimeout as pause } from 'node:timers/promises';
 import {
   PowerError,
   type BmcAddress,
+  type BmcTurns,
   type BootCall,
   type PowerCall,
   type PowerDriver,
@@ -11,13 +13,15 @@ import { checkBmc, retriesWithin } from './ipmi-arguments.js';
 import { IpmiHome } from './ipmi-home.js';
 import { nextBootFromNetwork, powerOff, powerOn, readPower } from './ipmi-output.js';
 import { IpmiSession, SuiteRefused } from './ipmi-session.js';
-import { Turnstile } from './turnstile.js';
+import { Room } from './room.js';
 
 export interface IpmiDriverOptions {
   /** The most BMCs with a session at the same time. A session mostly waits for its BMC, and holds 5 MB. */
   concurrency?: number;
   /** Milliseconds between two readings of the power state. */
   pollMs?: number;
+  /** By default those of this driver alone: no other process talks to these BMCs. */
+  turns?: BmcTurns;
   /** For ipmitool's home directory and the FIFOs of its commands; absent: a temporary one. */
   directory?: string;
 }
@@ -32,9 +36,24 @@ interface Conversation {
 
 const keyOf = (bmc: BmcAddress) => `${bmc.address.toLowerCase()} port ${bmc.port}`;
 
+const never = new AbortController().signal;
+
+function ownTurns(): BmcTurns {
+  const locks = new Locks();
+  return {
+    take: (bmc, patience, talk) =>
+      locks.exclusive(
+        bmc,
+        () => talk(never),
+        () => patience,
+      ),
+  };
+}
+
 /** Power over IPMI 2.0 (RMCP+) with ipmitool, one process and one login per call. */
 export class IpmiDriver implements PowerDriver {
-  readonly #turnstile: Turnstile;
+  readonly #room: Room;
+  readonly #turns: BmcTurns;
   readonly #pollMs: number;
   readonly #closing = new AbortController();
   readonly #underWay = new Set<Promise<unknown>>();
@@ -43,9 +62,10 @@ export class IpmiDriver implements PowerDriver {
   readonly #directory: string | undefined;
   #home: Promise<IpmiHome> | undefined;
 
-  constructor({ concurrency = 64, pollMs = 250, directory }: IpmiDriverOptions = {}) {
+  constructor({ concurrency = 64, pollMs = 250, turns = ownTurns(), directory }: IpmiDriverOptions = {}) {
     this.#directory = directory;
-    this.#turnstile = new Turnstile(concurrency);
+    this.#room = new Room(concurrency);
+    this.#turns = turns;
     this.#pollMs = pollMs;
   }
 
@@ -97,8 +117,13 @@ export class IpmiDriver implements PowerDriver {
     checkBmc(bmc);
     const where = keyOf(bmc);
     const deadline = performance.now() + call.deadlineMs;
-    const { signal, release } = this.#limits(where, call);
-    const work = this.#turnstile.pass(where, signal, () => this.#login(bmc, deadline, signal, talk));
+    const { signal, lose, release } = this.#limits(where, call);
+    const work = this.#turns.take(where, signal, (lost) => {
+      lost.addEventListener('abort', lose, { once: true });
+      return this.#room
+        .with(signal, () => this.#login(bmc, deadline, signal, talk))
+        .finally(() => lost.removeEventListener('abort', lose));
+    });
     this.#underWay.add(work);
     try {
       return await work;
@@ -176,6 +201,8 @@ export class IpmiDriver implements PowerDriver {
     };
     const onCancel = () =>
       limit.abort(new PowerError('operation.cancelled', `The call to the BMC at ${where} was cancelled.`));
+    const lose = () =>
+      limit.abort(new PowerError('service.unavailable', `The turn at the BMC at ${where} is another process's.`));
     const onClose = () => limit.abort(new PowerError('service.unavailable', 'The power driver is being closed.'));
     const timer = setTimeout(onTime, deadlineMs);
     cancelled?.addEventListener('abort', onCancel);
@@ -187,6 +214,6 @@ export class IpmiDriver implements PowerDriver {
       cancelled?.removeEventListener('abort', onCancel);
       this.#closing.signal.removeEventListener('abort', onClose);
     };
-    return { signal: limit.signal, release };
+    return { signal: limit.signal, lose, release };
   }
 }
