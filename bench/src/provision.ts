@@ -4,6 +4,7 @@ import { findFreeBasePort } from '@m2/supervisor';
 import { parseArgs } from 'node:util';
 import { setTimeout as pause } from 'node:timers/promises';
 import { BareOperations } from './bare.js';
+import { CostCounter, type Costs } from './costs.js';
 import { percentile, round } from './numbers.js';
 
 /**
@@ -22,10 +23,16 @@ interface Run {
   phases: Record<string, number>;
   /** Milliseconds, medians, of the drivers alone; and how many a second they do. */
   bare: { clone: number; export: number; power: number; total: number; nodesPerSecond: number };
+  /** With `--costs`: per provision. */
+  costs?: Costs;
 }
 
 const { values } = parseArgs({
-  options: { nodes: { type: 'string', multiple: true }, json: { type: 'boolean', default: false } },
+  options: {
+    nodes: { type: 'string', multiple: true },
+    json: { type: 'boolean', default: false },
+    costs: { type: 'boolean', default: false },
+  },
 });
 const counts = (values.nodes ?? ['1', '8', '24', '100', '300']).map(Number);
 if (counts.some((count) => !Number.isInteger(count) || count < 1 || count > 1000)) {
@@ -48,6 +55,7 @@ try {
   await provisions(8);
   const runs: Run[] = [];
   for (const count of counts) runs.push(await measure(stage, bare, count));
+  if (values.costs) await count(runs);
   process.stdout.write(values.json ? `${JSON.stringify({ runs }, null, 2)}\n` : table(runs));
 } finally {
   await bare?.close();
@@ -98,11 +106,39 @@ function phasesOf(operations: Operation[]): Record<string, number> {
   return { queue: percentile(queue, 0.5), ...Object.fromEntries(names.map((name) => [name, median(name)])) };
 }
 
+async function count(runs: Run[]): Promise<void> {
+  const counter = await CostCounter.open(stage);
+  for (const each of runs) {
+    let made: Operation[] = [];
+    // A single one says little: what a heartbeat or a sweep does in that moment would count.
+    const rounds = Math.ceil(8 / each.nodes);
+    const costs: Costs[] = [];
+    for (let at = 0; at < rounds; at += 1) {
+      costs.push(await counter.of(each.nodes, async () => ({ operations: made } = await provide(each.nodes))));
+      await takeBack(made);
+    }
+    const mean = (key: keyof Costs) => round(costs.reduce((sum, one) => sum + one[key], 0) / rounds);
+    each.costs = {
+      statements: mean('statements'),
+      commits: mean('commits'),
+      messagesSent: mean('messagesSent'),
+      messagesDelivered: mean('messagesDelivered'),
+    };
+    say(`${each.nodes} at once: ${JSON.stringify(each.costs)}`);
+  }
+}
+
 /** Provisions `count` nodes at once, up to power-on, and takes it all back. */
-async function provisions(count: number): Promise<{ operations: Operation[]; accepted: number[] }> {
+async function provisions(nodeCount: number): Promise<{ operations: Operation[]; accepted: number[] }> {
+  const made = await provide(nodeCount);
+  await takeBack(made.operations);
+  return made;
+}
+
+async function provide(nodeCount: number): Promise<{ operations: Operation[]; accepted: number[] }> {
   const accepted: number[] = [];
   const asked = await Promise.all(
-    nodes.slice(0, count).map(async ({ name }) => {
+    nodes.slice(0, nodeCount).map(async ({ name }) => {
       const started = performance.now();
       const body = { node: name, image: 'lab', waitFor: 'ready' as const };
       const operation = await stage.client.call('provisionCreate', { params, body });
@@ -115,6 +151,10 @@ async function provisions(count: number): Promise<{ operations: Operation[]; acc
   const failed = operations.find(({ state }) => state !== 'succeeded');
   if (failed)
     throw new Error(`A provision ended ${failed.state}: ${JSON.stringify(failed.error)} ${failed.attention ?? ''}`);
+  return { operations, accepted };
+}
+
+async function takeBack(operations: Operation[]): Promise<void> {
   await Promise.all(
     operations.map(({ about }) =>
       stage.client.call('provisionDelete', {
@@ -124,7 +164,6 @@ async function provisions(count: number): Promise<{ operations: Operation[]; acc
     ),
   );
   await allEnded();
-  return { operations, accepted };
 }
 
 /** Watching hundreds of operations one by one would itself be a load. */

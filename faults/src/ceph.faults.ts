@@ -13,7 +13,7 @@ let started: TestInstallation;
 const installation = () => started;
 
 beforeAll(async () => {
-  started = await startCephInstallation();
+  started = await startCephInstallation(['gateway', 'hil', 'image', 'iscsi']);
 });
 afterAll(() => started?.close());
 

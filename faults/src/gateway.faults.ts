@@ -30,7 +30,12 @@ import {
 let installation: TestInstallation;
 
 beforeAll(async () => {
-  installation = await startTestInstallation({ nodes: 1, mortal: ['gateway'], env: { image: requestsEnvironment } });
+  installation = await startTestInstallation({
+    nodes: 1,
+    mortal: ['gateway'],
+    twice: ['gateway', 'hil'],
+    env: { image: requestsEnvironment },
+  });
 });
 afterAll(() => installation?.close());
 

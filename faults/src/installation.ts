@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { KillSwitch } from './kill-switch.js';
+import { type Replica, startReplica } from './replicas.js';
 
 /** Longer than anything takes on a busy machine, and shorter than the time limit of a test, so that the error says what it waited for. */
 const patienceMs = 120_000;
@@ -17,6 +18,8 @@ export interface InstallationOptions extends Pick<StageOptions, 'importHosts' | 
   nodes: number;
   /** The services that tests kill from inside. */
   mortal?: ServiceName[];
+  /** The services that run twice. */
+  twice?: ServiceName[];
 }
 
 /** An installation with nodes without machines, one golden image named `golden`, and a kill switch for every mortal service. */
@@ -27,12 +30,15 @@ export interface TestInstallation {
   impatient: M2Client;
   adminToken: string;
   killSwitch(service: ServiceName): KillSwitch;
+  /** The second process of a service that runs twice. */
+  second(service: ServiceName): Replica;
   close(): Promise<void>;
 }
 
 export async function startTestInstallation({
   nodes,
   mortal = [],
+  twice = [],
   importHosts,
   storage,
   env = {},
@@ -40,7 +46,9 @@ export async function startTestInstallation({
   const orders = await mkdtemp(join(tmpdir(), 'm2-faults-'));
   const switches = new Map(mortal.map((service) => [service, new KillSwitch(join(orders, service))]));
   let stage: Stage | undefined;
+  const replicas = new Map<ServiceName, Replica>();
   const close = async () => {
+    await Promise.all([...replicas.values()].map((replica) => replica.stop()));
     await stage?.close();
     await rm(orders, { recursive: true, force: true });
   };
@@ -58,6 +66,7 @@ export async function startTestInstallation({
       longestBackoffMs: 100,
       importHosts,
     });
+    for (const service of twice) replicas.set(service, await startReplica(stage, service));
     const adminToken = (await readFile(stage.running.adminTokenFile, 'utf8')).trim();
     const installation: TestInstallation = {
       stage,
@@ -68,6 +77,11 @@ export async function startTestInstallation({
       killSwitch: (service) => {
         const found = switches.get(service);
         if (!found) throw new Error(`${service} was not started as mortal`);
+        return found;
+      },
+      second: (service) => {
+        const found = replicas.get(service);
+        if (!found) throw new Error(`${service} does not run twice`);
         return found;
       },
       close,

@@ -171,7 +171,7 @@ function commandPhasesOf({ service, subject }: Call) {
       phase: 'begin',
       at,
       standIn: `\`begin\` of ${shortOf(first)}`,
-      why: 'No handler has done anything. What the process holds is the lock of a step, and that is the same for all commands.',
+      why: 'No handler has done anything. What the process holds is the lease on a step, and that is the same for all commands.',
     });
     removed.push({
       victim: service,

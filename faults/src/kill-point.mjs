@@ -1,7 +1,7 @@
 /**
- * Ends its own process, or the one that `victim` names (or the message's field of that name), by SIGKILL, at one exact point. A service
- * gets it by `NODE_OPTIONS=--import`, so the service itself knows nothing of it. `FAULT_ORDER` names a file:
- * `{ channel, at: { field: value, … }, victim? }`. At the first message of that diagnostics channel that has all these values, the file
+ * Ends its own process, or the one that `victim` names (or the message's field of that name), by SIGKILL (or sends it `signal`), at one exact
+ * point. A service gets it by `NODE_OPTIONS=--import`, so the service itself knows nothing of it. `FAULT_ORDER` names a file:
+ * `{ channel, at: { field: value, … }, victim?, signal? }`. At the first message of that diagnostics channel that has all these values, the file
  * is renamed (so that the next life of the service goes on), and the process is gone before the publisher's next statement.
  * `{ channel, record }` kills nobody: it appends the messages to the file `record`, one a line.
  */
@@ -19,7 +19,7 @@ const watch = (channel) =>
     if (!Object.entries(order.at).every(([field, value]) => message[field] === value)) return;
     renameSync(file, `${file}.done`);
     const victim = typeof order.victim === 'string' ? message[order.victim] : order.victim;
-    process.kill(victim ?? process.pid, 'SIGKILL');
+    process.kill(victim ?? process.pid, order.signal ?? 'SIGKILL');
   });
 
 function read() {

@@ -9,6 +9,8 @@ export interface KillPoint {
   at: Record<string, string>;
   /** The process to kill then, where it is not the service itself: its id, or the field of the message that holds it. */
   victim?: number | string;
+  /** Pauses it, in place of killing it. */
+  signal?: 'SIGSTOP';
 }
 
 /** Kills a service, or another process, at a point that the test names: once for each order. */

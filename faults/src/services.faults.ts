@@ -31,7 +31,12 @@ const mortal: ServiceName[] = ['image', 'iscsi', 'boot', 'hil'];
 let installation: TestInstallation;
 
 beforeAll(async () => {
-  installation = await startTestInstallation({ nodes: 1, mortal, env: { image: requestsEnvironment } });
+  installation = await startTestInstallation({
+    nodes: 1,
+    mortal,
+    twice: ['gateway', 'hil'],
+    env: { image: requestsEnvironment },
+  });
 });
 afterAll(() => installation?.close());
 

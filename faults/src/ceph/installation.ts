@@ -1,3 +1,4 @@
+import type { ServiceName } from '@m2/contracts';
 import {
   askDeprovision,
   askProvision,
@@ -7,12 +8,13 @@ import {
 } from '../installation.js';
 import { cephOf, foreignNamespace, rbd } from './observed-ceph.js';
 
-/** An installation on a Ceph cluster of its own, whose services can be killed at any call to the cluster. */
-export async function startCephInstallation(): Promise<TestInstallation> {
+/** An installation on a Ceph cluster of its own, whose services can be killed at any call to the cluster. `twice`: those that run twice. */
+export async function startCephInstallation(twice: ServiceName[] = []): Promise<TestInstallation> {
   const installation = await startTestInstallation({
     nodes: 2,
     storage: 'ceph',
     mortal: ['image', 'iscsi'],
+    twice,
     env: { image: { M2_FOREIGN_VOLUMES: `m2-images/${foreignNamespace}`, M2_ORPHAN_GRACE_SECONDS: '20' } },
   });
   await rbd(installation, 'namespace', 'create', `${cephOf(installation).imagePool}/${foreignNamespace}`);

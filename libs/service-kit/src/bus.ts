@@ -100,6 +100,8 @@ export class Bus {
       ...(options.password && { user: `m2-${options.service}`, pass: options.password }),
       // The server lets a service subscribe to its own inbox only, so nobody reads another's answers.
       inboxPrefix: `_INBOX_${options.service}`,
+      // A trace of where each request began costs more than the request; the error says which call it was.
+      noAsyncTraces: true,
       maxReconnectAttempts: -1,
       reconnectTimeWait: 250,
       // A server that hangs, or a cable that was pulled, is noticed within half a minute.

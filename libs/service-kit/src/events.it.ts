@@ -7,6 +7,8 @@ import { Bus } from './bus.js';
 import { Database } from './database.js';
 import { withEvents } from './effects.js';
 import { ensureEventStream, EventConsumer, type EventHandler, type ReceivedEvent } from './inbox.js';
+import { Leases } from './leases.js';
+import { Life } from './life.js';
 import { makeLog } from './log.js';
 import { OutboxRelay } from './outbox.js';
 import { sharedPostgres, startNats, type TestNats, type TestPostgres, until } from './testing/index.js';
@@ -41,10 +43,15 @@ afterEach(async () => {
 });
 
 /** A relay as a replica of the service has it. */
-const startRelay = () => {
-  const relay = new OutboxRelay(database, bus, log, 'image');
+let replicas = 0;
+const startRelay = async (to = log) => {
+  const life = await Life.begin(database, `relay-${(replicas += 1)}`, log);
+  const relay = new OutboxRelay(database, new Leases(database, life, log, () => {}), bus, to, 'image');
   relay.start();
-  cleanUps.push(() => relay.stop());
+  cleanUps.push(async () => {
+    await relay.stop();
+    await life.end();
+  });
   return relay;
 };
 
@@ -90,7 +97,7 @@ describe('the outbox', () => {
     const [a, b] = [uuidv7(), uuidv7()];
     // More than a batch, so that one batch must not overtake another.
     await emit(Array.from({ length: 450 }, (_, at) => (at % 3 === 0 ? b : a)));
-    startRelay();
+    await startRelay();
     await allPublished();
     const messages = await inStream();
     expect(messages).toHaveLength(450);
@@ -103,7 +110,7 @@ describe('the outbox', () => {
   it('sends CloudEvents in binary mode', async () => {
     const entity = uuidv7();
     await emit([entity]);
-    startRelay();
+    await startRelay();
     await allPublished();
     const [message] = await inStream();
     const [row] = await database.query<{ id: string; created_at: Date }>('SELECT id, created_at FROM m2_outbox');
@@ -119,7 +126,7 @@ describe('the outbox', () => {
 
   it('is relayed by one of two replicas at a time, and once', async () => {
     const entity = uuidv7();
-    const relays = [startRelay(), startRelay()];
+    const relays = [await startRelay(), await startRelay()];
     for (let round = 0; round < 20; round += 1) {
       await emit([entity, entity], round * 2);
       for (const relay of relays) relay.wake();
@@ -130,7 +137,7 @@ describe('the outbox', () => {
 
   it('waits for NATS, and comes whole and in order when it is back', async () => {
     const entity = uuidv7();
-    const relay = startRelay();
+    const relay = await startRelay();
     await emit([entity]);
     relay.wake();
     await allPublished();
@@ -145,7 +152,7 @@ describe('the outbox', () => {
 
   it('sent again by a relay that died before it marked it leaves no second copy in the stream', async () => {
     await emit([uuidv7(), uuidv7()]);
-    const relay = startRelay();
+    const relay = await startRelay();
     await allPublished();
     await database.query('UPDATE m2_outbox SET published_at = NULL');
     relay.wake();
@@ -159,9 +166,7 @@ describe('the outbox', () => {
     await emit(Array.from({ length: 250 }, () => uuidv7()));
     let warnings = 0;
     const counting = makeLog('test', 'warn', { write: () => (warnings += 1) } as never);
-    const relay = new OutboxRelay(database, bus, counting, 'image');
-    cleanUps.push(() => relay.stop());
-    relay.start();
+    await startRelay(counting);
     await until('it has tried twice', () => warnings >= 2);
     // Two sweeps, and not as often as the server can say no.
     expect(warnings).toBeLessThan(10);
@@ -288,7 +293,7 @@ describe('the inbox', () => {
     await until('the first is in', async () => (await received()).length === 1);
     const manager = await jetstreamManager(bus.connection, { checkAPI: false });
     await manager.streams.delete(eventStream);
-    const relay = startRelay();
+    const relay = await startRelay();
     await emit([uuidv7()], 5);
     relay.wake();
     await until('the event that waited in the outbox is in', async () => (await received()).length > 1);

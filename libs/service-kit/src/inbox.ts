@@ -55,6 +55,8 @@ export async function ensureEventStream(bus: Bus): Promise<void> {
 }
 
 const maxBatch = 500;
+/** Events that come so soon after the first one are taken in with it. */
+const lingerMs = 20;
 
 /** A durable pull consumer: takes what has come, in one transaction, then acknowledges it. */
 export class EventConsumer {
@@ -125,11 +127,16 @@ export class EventConsumer {
   }
 
   private wake(): void {
-    this.working ??= this.work().finally(() => {
+    this.working ??= this.linger().finally(() => {
       this.working = undefined;
       // Messages that came after the loop looked for the last time.
       if (this.waiting.length > 0) this.wake();
     });
+  }
+
+  private async linger(): Promise<void> {
+    await pause(lingerMs);
+    await this.work();
   }
 
   private async work(): Promise<void> {

@@ -28,6 +28,8 @@ const longestPollMs = 250;
 export class Leases {
   private readonly turns = new Locks();
   private readonly watch: FreeWatch;
+  /** Names that are held for good, and why there can be one holder only. */
+  private readonly kept = new Map<string, string>();
 
   /** `onLost` is told when a name that was to be kept for good is another process's now: this process must end. */
   constructor(
@@ -36,7 +38,10 @@ export class Leases {
     private readonly log: Logger,
     private readonly onLost: (error: Error) => void,
   ) {
-    this.watch = new FreeWatch(database, log);
+    this.watch = new FreeWatch((names) => this.whichAreFree(names), log);
+    life.onRenewed(() => {
+      for (const [name, why] of this.kept) void this.takeAgain(name, why);
+    });
   }
 
   /** Runs `work` while this process holds `name`. Rejects with the reason of `patience` when that aborts before the work has begun. */
@@ -64,7 +69,23 @@ export class Leases {
    */
   async keep(name: string, why: string): Promise<void> {
     await this.takeForGood(name, why);
-    this.life.onRenewed(() => void this.takeAgain(name, why));
+    this.kept.set(name, why);
+  }
+
+  /** Gives back a name that was to be kept. */
+  async release(name: string): Promise<void> {
+    this.kept.delete(name);
+    await this.giveBack(name, this.life.current);
+  }
+
+  /** Those of the names that no living process holds. */
+  async whichAreFree(names: string[]): Promise<string[]> {
+    const rows = await this.database.query<{ name: string }>(
+      `SELECT w.name FROM unnest($1::text[]) AS w(name)
+       WHERE NOT EXISTS (SELECT 1 FROM m2_leases l WHERE l.name = w.name AND m2_lives(l.owner))`,
+      [names],
+    );
+    return rows.map(({ name }) => name);
   }
 
   /** Waits for the turn in this process; then asks `take` until no other process has the name, and runs `work`. Throws LeaseLost. */
@@ -155,7 +176,7 @@ class FreeWatch {
   private looking = false;
 
   constructor(
-    private readonly database: Database,
+    private readonly whichAreFree: (names: string[]) => Promise<string[]>,
     private readonly log: Logger,
   ) {}
 
@@ -188,12 +209,8 @@ class FreeWatch {
       await pause(this.pollMs);
       this.pollMs = Math.min(longestPollMs, this.pollMs * 2);
       try {
-        const free = await this.database.query<{ name: string }>(
-          `SELECT w.name FROM unnest($1::text[]) AS w(name)
-           WHERE NOT EXISTS (SELECT 1 FROM m2_leases l WHERE l.name = w.name AND m2_lives(l.owner))`,
-          [[...this.waiting.keys()]],
-        );
-        for (const { name } of free) for (const wake of this.waiting.get(name) ?? []) wake();
+        for (const name of await this.whichAreFree([...this.waiting.keys()]))
+          for (const wake of this.waiting.get(name) ?? []) wake();
       } catch (err) {
         this.log.debug({ err }, 'it is not known whether a lease is free; it is asked again');
       }

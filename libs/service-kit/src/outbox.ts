@@ -1,7 +1,8 @@
 import { eventStream } from '@m2/contracts';
 import { headers } from '@nats-io/transport-node';
 import type { Bus } from './bus.js';
-import type { Database, Sql } from './database.js';
+import type { Database } from './database.js';
+import type { Leases } from './leases.js';
 import type { Logger } from './log.js';
 import { Periodic } from './periodic.js';
 
@@ -17,26 +18,34 @@ interface Row {
 }
 
 const batchSize = 200;
+/** Events that are committed so soon after the first one go with it. */
+const lingerMs = 20;
 /** How often the relay looks for events that could not be published, or that another replica left behind. */
 const sweepMs = 1_000;
 
 /**
  * Carries the outbox to JetStream, in order per entity, and marks a row only after the stream's acknowledgement. One replica of a service
- * relays at a time (two would overtake each other); the lock goes with its transaction, so a dead relay blocks nobody.
- * Delivery is at least once: `Nats-Msg-Id` lets the stream drop a repetition, the inbox of the consumer drops the rest.
+ * relays at a time (two would overtake each other), as long as it has something to do. Delivery is at least once: `Nats-Msg-Id` lets the stream drop
+ * a repetition, also that of a replica which stood still and was replaced; the inbox of the consumer drops the rest.
  */
 export class OutboxRelay {
   private readonly rounds: Periodic;
+  private lingering: NodeJS.Timeout | undefined;
+  /** It is known that events wait; else they are looked for first. */
+  private woken = true;
+  /** Ends the wait for more of a relay that has the turn. */
+  private more = () => {};
 
   constructor(
     private readonly database: Database,
+    private readonly leases: Leases,
     private readonly bus: Bus,
     private readonly log: Logger,
     private readonly source: string,
   ) {
     this.rounds = new Periodic({
       everyMs: sweepMs,
-      work: (signal) => this.drain(signal),
+      work: (signal) => this.round(signal),
       onError: (err) => log.warn({ err }, 'events wait in the outbox'),
     });
   }
@@ -47,34 +56,60 @@ export class OutboxRelay {
   }
 
   /** Called after a commit that wrote events. */
-  wake = (): void => this.rounds.wake();
+  wake = (): void => {
+    this.woken = true;
+    this.lingering ??= setTimeout(() => {
+      this.lingering = undefined;
+      this.more();
+      this.rounds.wake();
+    }, lingerMs);
+  };
 
-  stop(): Promise<void> {
-    return this.rounds.stop();
+  async stop(): Promise<void> {
+    clearTimeout(this.lingering);
+    const stopped = this.rounds.stop();
+    this.more();
+    await stopped;
   }
 
-  private async drain(signal: AbortSignal): Promise<void> {
-    while ((await this.relayBatch()) === batchSize && !signal.aborted);
-  }
-
-  /** Returns how many were published: less than a batch also when the server refused some, so that it is not asked again at once. */
-  private async relayBatch(): Promise<number> {
-    // Otherwise each event would run into its own timeout, inside the transaction.
-    if (this.bus.isAway) return 0;
-    return this.database.transaction(async (sql) => {
-      const [lock] = await sql.query<{ mine: boolean }>(
-        `SELECT pg_try_advisory_xact_lock(hashtextextended('m2_outbox ' || current_schema(), 0)) AS mine`,
-      );
-      if (!lock?.mine) return 0;
-      const rows = await sql.query<Row>(
-        'SELECT * FROM m2_outbox WHERE published_at IS NULL ORDER BY sequence LIMIT $1',
-        [batchSize],
-      );
-      return this.publish(sql, rows);
+  private async round(stopping: AbortSignal): Promise<void> {
+    // Otherwise each event would run into its own timeout.
+    if (this.bus.isAway || (!this.woken && !(await this.doesAnyWait()))) return;
+    await this.leases.tryHold('outbox', async ({ signal }) => {
+      do {
+        this.woken = false;
+        while ((await this.relayBatch(signal)) === batchSize && !stopping.aborted);
+      } while ((await this.untilMore(stopping)) && !this.bus.isAway);
     });
   }
 
-  private async publish(sql: Sql, rows: Row[]): Promise<number> {
+  private async doesAnyWait(): Promise<boolean> {
+    const rows = await this.database.query('SELECT 1 FROM m2_outbox WHERE published_at IS NULL LIMIT 1');
+    return rows.length > 0;
+  }
+
+  /** Whether events come before the next sweep. */
+  private async untilMore(stopping: AbortSignal): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.more = resolve;
+    const sweep = setTimeout(resolve, sweepMs);
+    if (!stopping.aborted) await promise;
+    clearTimeout(sweep);
+    this.more = () => {};
+    return this.woken && !stopping.aborted;
+  }
+
+  /** Returns how many were published: less than a batch also when the server refused some, so that it is not asked again at once. */
+  private async relayBatch(lost: AbortSignal): Promise<number> {
+    lost.throwIfAborted();
+    const rows = await this.database.query<Row>(
+      'SELECT * FROM m2_outbox WHERE published_at IS NULL ORDER BY sequence LIMIT $1',
+      [batchSize],
+    );
+    return rows.length > 0 ? this.publish(rows, lost) : 0;
+  }
+
+  private async publish(rows: Row[], lost: AbortSignal): Promise<number> {
     const byEntity = new Map<string, Row[]>();
     for (const row of rows) byEntity.set(row.entity, [...(byEntity.get(row.entity) ?? []), row]);
     const published: string[] = [];
@@ -82,13 +117,14 @@ export class OutboxRelay {
     const outcomes = await Promise.allSettled(
       [...byEntity.values()].map(async (ofEntity) => {
         for (const row of ofEntity) {
+          lost.throwIfAborted();
           await this.publishOne(row);
           published.push(row.sequence);
         }
       }),
     );
     if (published.length > 0)
-      await sql.query('UPDATE m2_outbox SET published_at = now() WHERE sequence = ANY($1)', [published]);
+      await this.database.query('UPDATE m2_outbox SET published_at = now() WHERE sequence = ANY($1)', [published]);
     const failed = outcomes.find((outcome) => outcome.status === 'rejected');
     if (failed)
       this.log.warn({ err: failed.reason, left: rows.length - published.length }, 'events wait in the outbox');

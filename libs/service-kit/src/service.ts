@@ -179,7 +179,7 @@ export async function startService<S extends z.ZodObject>(
   const displaced = Promise.withResolvers<never>();
   displaced.promise.catch(() => {});
   const leases = new Leases(database, life, log, displaced.reject);
-  const relay = new OutboxRelay(database, bus, log, name);
+  const relay = new OutboxRelay(database, leases, bus, log, name);
   const kit: Kit<z.infer<S> & BaseConfig> = {
     service: name,
     config,

@@ -24,7 +24,7 @@ async function openStorage({ config, database, leases }: Kit<ImageConfig>): Prom
         user: config.cephUser,
         imagePool: config.rbdImagePool,
         diskPool: config.rbdDiskPool,
-        addressBook: new CephClients(database),
+        addressBook: new CephClients({ database, leases }),
       });
     case 'zfs':
       if (!config.zfsDataset) throw new Error('M2_ZFS_DATASET is not set: name the dataset for all volumes');

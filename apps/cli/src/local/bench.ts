@@ -19,13 +19,13 @@ export function benchCommand(program: Command, act: Act): void {
     .command('provision')
     .description("the control plane's time per provision, from the request to power on")
     .addOption(new Option('--nodes <n>', 'how many at once; repeatable (1, 8, 24, 100 and 300)').argParser(several))
+    .option('--costs', 'count statements, commits and messages too, when the times are taken')
     .action(
-      act((app, { nodes = [] }: { nodes?: number[] }) =>
-        measure(
-          app,
-          'provision',
-          nodes.flatMap((count) => ['--nodes', String(count)]),
-        ),
+      act((app, { nodes = [], costs }: { nodes?: number[]; costs?: boolean }) =>
+        measure(app, 'provision', [
+          ...nodes.flatMap((count) => ['--nodes', String(count)]),
+          ...(costs ? ['--costs'] : []),
+        ]),
       ),
     );
   bench

@@ -1,4 +1,3 @@
-import { until } from '@m2/service-kit/testing';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { openImage, type TestImage } from '../testing/image.js';
 import { CephClients } from './ceph-clients.js';
@@ -10,9 +9,8 @@ beforeAll(async () => {
 afterAll(() => service?.close());
 
 /** The clients as another process of the service sees them. */
-const another = () => new CephClients(service.kit.database);
-/** A server takes a moment to notice that a session has ended. */
-const dead = () => until('the server has noticed', async () => (await another().dead())[0]);
+const another = () => new CephClients(service.kit);
+const dead = async () => (await another().dead())[0];
 
 it('a client is dead when its process is gone, and when another one replaced it', async () => {
   const mine = another();
