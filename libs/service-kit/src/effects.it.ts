@@ -491,6 +491,24 @@ describe('a process that stood still for longer than its lease', () => {
     expect(await run('op/next/do', maker('b'), { by: paused })).toMatchObject({ made: 'b' });
   });
 
+  it('leaves what it held to the others: its old life is not renewed', async () => {
+    const { handler, goOn } = slow(maker('a'));
+    const late = run('op/step/do', handler);
+    late.catch(() => {});
+    await underWay('op/step');
+    const before = here.life.current;
+    await database.query(`UPDATE m2_processes SET seen_at = now() - interval '14 seconds' WHERE id = $1`, [before.id]);
+    before.end('It stood still');
+    await here.life.beat();
+    const [row] = await database.query<{ fresh: boolean }>(
+      `SELECT seen_at > now() - interval '10 seconds' AS fresh FROM m2_processes WHERE id = $1`,
+      [before.id],
+    );
+    expect(row).toEqual({ fresh: false });
+    goOn();
+    await expect(late).rejects.toMatchObject({ code: 'service.unavailable' });
+  });
+
   it('is told by its driver’s signal while it waits for the hardware', async () => {
     const paused = await anotherProcess();
     const stopped = run(

@@ -29,13 +29,17 @@ export class Lifetime {
 
   /** Throws LeaseLost. By this process's own clock, so it is right also in the first moment after a standstill. */
   assert(): void {
-    if (performance.now() >= this.endsAt) this.end('This process was silent for too long');
+    if (this.isOver) this.end('This process was silent for too long');
     this.signal.throwIfAborted();
+  }
+
+  get isOver(): boolean {
+    return this.signal.aborted || performance.now() >= this.endsAt;
   }
 
   /** A heartbeat that is answered after the end does not count: others may have taken what was held. */
   renew(sentAt: number): boolean {
-    if (this.signal.aborted || performance.now() >= this.endsAt) return false;
+    if (this.isOver) return false;
     this.endsAt = sentAt + believedMs;
     return true;
   }
@@ -65,7 +69,7 @@ export class Life {
   /** Leases that could not be given back. */
   private readonly left = new Set<string>();
   private alone = false;
-  private readonly renewed: (() => void)[] = [];
+  private readonly listeners: (() => void)[] = [];
 
   private constructor(
     private readonly database: Database,
@@ -109,7 +113,7 @@ export class Life {
 
   /** Calls back whenever a lifetime had ended and another has begun. */
   onRenewed(listener: () => void): void {
-    this.renewed.push(listener);
+    this.listeners.push(listener);
   }
 
   /** Gives a lease back with the next heartbeat. */
@@ -175,6 +179,15 @@ export class Life {
   private async renew(): Promise<void> {
     const lifetime = this.current;
     const connection = await this.connect();
+    // One that is over must not seem to live: what it held would be kept from everybody.
+    if (!lifetime.isOver && (await this.isRenewed(connection, lifetime))) return this.watch();
+    lifetime.end('This process was silent for too long');
+    this.log.warn({ instance: this.instance }, (lifetime.signal.reason as Error).message);
+    await this.register(connection, null);
+    for (const listener of this.listeners) listener();
+  }
+
+  private async isRenewed(connection: Session, lifetime: Lifetime): Promise<boolean> {
     const left = [...this.left];
     const sentAt = performance.now();
     const rows = await connection.query(
@@ -183,11 +196,8 @@ export class Life {
       [lifetime.id, left],
     );
     for (const name of left) this.left.delete(name);
-    if (rows.length > 0 && lifetime.renew(sentAt)) return this.watch();
-    lifetime.end(rows.length > 0 ? 'This process was silent for too long' : 'Another process of this name has started');
-    this.log.warn({ instance: this.instance }, (lifetime.signal.reason as Error).message);
-    await this.register(connection, null);
-    for (const listener of this.renewed) listener();
+    if (rows.length === 0) lifetime.end('Another process of this name has started');
+    return lifetime.renew(sentAt);
   }
 
   /** Ends the lifetime at its time when no heartbeat comes through. */
