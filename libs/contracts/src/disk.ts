@@ -131,6 +131,13 @@ export const diskTags = query(
   pageOf(tag),
 );
 
+export const diskUsers = query(
+  'image.disk.users',
+  'What was made from the tags of a disk, in words, at most five: as long as there is any, the disk cannot be deleted',
+  z.object({ project: id, disk: id }),
+  z.object({ items: z.array(z.string()) }),
+);
+
 export const diskTransfer = query(
   'image.disk.transfer',
   'Opens a door through which a disk that nobody holds, or a tag of it, is read: whole, or what changed since another tag',

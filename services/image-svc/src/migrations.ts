@@ -112,10 +112,25 @@ export class ImageRemovals1797100000005 implements MigrationInterface {
   }
 }
 
+/** The size that a disk is about to have stands beside the one that it has. */
+export class DiskGrowth1797200000005 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      -- the size that a disk is about to have; size_bytes is what it surely has
+      ALTER TABLE disks ADD grows_to bigint, ADD grows_since timestamptz;
+      CREATE INDEX disks_that_grow ON disks (grows_since) WHERE grows_to IS NOT NULL;`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('ALTER TABLE disks DROP grows_to, DROP grows_since');
+  }
+}
+
 /** In the order in which they run. */
 export const migrations = [
   Image1795000000005,
   ImageLife1796000000005,
   CephClients1797000000005,
   ImageRemovals1797100000005,
+  DiskGrowth1797200000005,
 ];

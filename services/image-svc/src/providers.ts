@@ -5,6 +5,7 @@ import { DiskRemover } from './disks/disk-remover.js';
 import { DiskStore } from './disks/disk-store.js';
 import { FlattenHandler } from './disks/flatten-handler.js';
 import { Flattener } from './disks/flattener.js';
+import { Growth } from './disks/growth.js';
 import { Housekeeping } from './disks/housekeeping.js';
 import { ProjectEnd } from './disks/project-end.js';
 import { TagHandlers } from './disks/tag-handlers.js';
@@ -52,6 +53,7 @@ export const providers = [
   TagStore,
   TagRemover,
   Flattener,
+  Growth,
   AttachmentKeeper,
   Housekeeping,
   StorageCheck,

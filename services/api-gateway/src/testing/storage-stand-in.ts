@@ -15,6 +15,7 @@ import {
   diskTransfer,
   diskUntag,
   diskUpdate,
+  diskUsers,
   type Image,
   imageDelete,
   type ImageExport,
@@ -227,6 +228,11 @@ export class StorageStandIn {
     on(diskTags, ({ project, disk, name, ...page }) => {
       const { id } = this.disk(disk, project);
       return pageOf(this.tags, (tag) => tag.disk === id && (!name || tag.name === name), page);
+    });
+    on(diskUsers, ({ project, disk }) => {
+      const { id } = this.disk(disk, project);
+      const forks = [...this.disks.values()].filter(({ fork }) => fork?.disk === id);
+      return { items: forks.map(({ name }) => `disk ${name}`) };
     });
     on(diskTag, ({ tagId, diskId, project, name }) => this.addTag(name, this.disk(diskId, project), tagId));
     on(diskUntag, ({ tagId }) => {

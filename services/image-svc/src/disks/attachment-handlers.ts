@@ -24,8 +24,7 @@ export class AttachmentHandlers {
       if (row.state !== 'ready') throw new M2Error('disk.in_use', `The disk "${row.name}" is ${row.state}`);
       if (row.holder && row.holder !== holder)
         throw new M2Error('disk.in_use', `The disk "${row.name}" is held by provision ${row.holder}`);
-      const [rollback] = await sql.query('SELECT 1 FROM former_volumes WHERE disk = $1 AND pending', [diskId]);
-      if (rollback) throw new M2Error('disk.in_use', `The disk "${row.name}" is being rolled back`);
+      if (row.holder === null) await this.disks.assertSettled(sql, row);
       await sql.query('UPDATE disks SET holder = $2 WHERE id = $1', [diskId, holder]);
       return { ...row, holder };
     });

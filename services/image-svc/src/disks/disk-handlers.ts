@@ -10,6 +10,7 @@ import {
   diskTrashed,
   diskUpdate,
   diskUpdated,
+  diskUsers,
   M2Error,
   type RequestOf,
 } from '@m2/contracts';
@@ -24,6 +25,7 @@ import { newVolumeName } from '../volumes/volume-names.js';
 import { DiskRemover } from './disk-remover.js';
 import { assertFree, type DiskRow, DiskStore, toDisk } from './disk-store.js';
 import { Flattener } from './flattener.js';
+import { Growth } from './growth.js';
 import { automaticTagId, originOf, storageTag, type TagRow, TagStore, volumeOf } from './tag-store.js';
 
 const sectorBytes = 512;
@@ -51,6 +53,7 @@ export class DiskHandlers {
     @Inject(TagStore) private readonly tags: TagStore,
     @Inject(DiskRemover) private readonly remover: DiskRemover,
     @Inject(Flattener) private readonly flattener: Flattener,
+    @Inject(Growth) private readonly growth: Growth,
     @Inject(STORAGE) private readonly storage: StorageBackend,
   ) {}
 
@@ -62,6 +65,12 @@ export class DiskHandlers {
   @Answers(diskList)
   list(filter: RequestOf<typeof diskList>) {
     return this.disks.list(filter);
+  }
+
+  @Answers(diskUsers)
+  async users({ disk, project }: RequestOf<typeof diskUsers>) {
+    const { id } = await this.disks.row(disk, project);
+    return { items: await this.remover.users(this.kit.database, id) };
   }
 
   @Handles(diskCreate)
@@ -123,6 +132,7 @@ export class DiskHandlers {
       volume: await newVolumeName(sql),
       sizeBytes: size,
       holder: null,
+      growsTo: null,
       flattening: null,
       createdAt: new Date(),
       trashedAt: null,
@@ -174,14 +184,14 @@ export class DiskHandlers {
 
   @Handles(diskUpdate)
   async update({ diskId, project, name, sizeBytes }: RequestOf<typeof diskUpdate>, effect: Effect): Promise<Disk> {
-    const grown = sizeBytes === undefined ? undefined : await this.grow(effect, diskId, project, roundUp(sizeBytes));
+    const size = sizeBytes === undefined ? undefined : roundUp(sizeBytes);
     try {
+      if (size !== undefined) await this.growth.grow(effect, diskId, project, size);
       return await effect.commit(async (sql, emit) => {
         const row = await this.disks.ready(sql, diskId, project);
-        if (grown && grown.volume !== row.volume)
-          throw new M2Error('disk.in_use', `The disk "${row.name}" was rolled back while it became larger`);
-        const updated = { ...row, name: name ?? row.name };
+        const updated = { ...row, name: name ?? row.name, sizeBytes: size ?? row.sizeBytes };
         await sql.query('UPDATE disks SET name = $2 WHERE id = $1', [diskId, updated.name]);
+        if (size !== undefined) await this.growth.record(sql, diskId, size);
         emit(
           diskUpdated,
           { id: diskId, project, name: updated.name, sizeBytes: updated.sizeBytes },
@@ -190,36 +200,22 @@ export class DiskHandlers {
         return toDisk(updated);
       });
     } catch (error) {
-      if (violatesUnique(error, 'disks_name')) throw new M2Error('disk.exists', `There is a disk "${name}" already`);
-      throw error;
+      const failure = violatesUnique(error, 'disks_name')
+        ? new M2Error('disk.exists', `There is a disk "${name}" already`)
+        : error;
+      // What may be tried again stays as it was begun.
+      if (size !== undefined && !M2Error.from(failure).retryable) await this.settle(effect, diskId);
+      throw failure;
     }
   }
 
-  private async grow(effect: Effect, diskId: string, project: string, size: number): Promise<DiskRow> {
-    const disk = await effect.transaction(async (sql) => {
-      const row = await this.disks.ready(sql, diskId, project);
-      assertFree(row);
-      if (size < row.sizeBytes)
-        throw new M2Error('disk.too_small', `The disk "${row.name}" has ${row.sizeBytes} bytes, and disks only grow`);
-      // Recorded before the storage does it, so that two requests do not both get the last free bytes.
-      await assertQuota(sql, project, { bytes: size - row.sizeBytes });
-      await sql.query('UPDATE disks SET size_bytes = $2 WHERE id = $1', [diskId, size]);
-      return row;
+  private async settle(effect: Effect, diskId: string): Promise<void> {
+    await this.growth.settle(effect, diskId).catch((error: unknown) => {
+      this.kit.log.warn(
+        { err: error, disk: diskId },
+        'it is not known how large a disk is; the housekeeping asks again',
+      );
     });
-    try {
-      await this.storage.ensureSize({ project, name: disk.volume }, size);
-    } catch (error) {
-      // The next attempt may succeed, so the new size stays recorded.
-      if (!M2Error.from(error).retryable)
-        await effect.query('UPDATE disks SET size_bytes = $3 WHERE id = $1 AND volume = $2 AND size_bytes = $4', [
-          diskId,
-          disk.volume,
-          disk.sizeBytes,
-          size,
-        ]);
-      throw error;
-    }
-    return disk;
   }
 
   @Handles(diskDelete)
@@ -251,6 +247,7 @@ export class DiskHandlers {
     const row = await this.disks.locked(sql, diskId, project);
     if (row?.state !== 'ready') return {};
     assertFree(row);
+    await this.disks.assertSettled(sql, row);
     await this.remover.assertUnused(sql, row);
     await sql.query(
       `UPDATE disks SET state = 'trashed', trashed_at = now(), flattening = NULL WHERE id = $1 AND state = 'ready'`,

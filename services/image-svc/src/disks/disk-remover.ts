@@ -18,23 +18,24 @@ export class DiskRemover {
   /** Throws M2Error `tag.in_use` when another disk, or an image that is being created, depends on a tag of this disk. */
   async assertUnused(sql: Sql, disk: DiskRow): Promise<void> {
     // Nobody creates anything from a tag whose row is locked.
-    const tags = await sql.query<{ id: string; name: string }>(
-      'SELECT id, name FROM tags WHERE disk = $1 ORDER BY id FOR UPDATE',
-      [disk.id],
-    );
+    const tags = await sql.query('SELECT id FROM tags WHERE disk = $1 ORDER BY id FOR UPDATE', [disk.id]);
     if (tags.length === 0) return;
-    const users = await sql.query<{ what: string }>(
-      `SELECT 'disk ' || name AS what FROM disks WHERE parent_tag = ANY ($2) AND id <> $1
-       UNION ALL SELECT 'disk ' || d.name FROM former_volumes f JOIN disks d ON d.id = f.disk
-         WHERE f.parent_tag = ANY ($2) AND f.disk <> $1
-       UNION ALL SELECT 'image ' || name || ', which is being copied' FROM images WHERE from_tag = ANY ($2) LIMIT 5`,
-      [disk.id, tags.map(({ id }) => id)],
-    );
+    const users = await this.users(sql, disk.id);
     if (users.length > 0)
-      throw new M2Error(
-        'tag.in_use',
-        `Made from tags of the disk "${disk.name}": ${users.map(({ what }) => what).join('; ')}`,
-      );
+      throw new M2Error('tag.in_use', `Made from tags of the disk "${disk.name}": ${users.join('; ')}`);
+  }
+
+  /** What was made from the tags of a disk, in words, at most five. */
+  async users(sql: Sql, disk: string): Promise<string[]> {
+    const rows = await sql.query<{ what: string }>(
+      `WITH t AS (SELECT id FROM tags WHERE disk = $1)
+       SELECT 'disk ' || name AS what FROM disks WHERE parent_tag IN (SELECT id FROM t) AND id <> $1
+       UNION ALL SELECT 'disk ' || d.name FROM former_volumes f JOIN disks d ON d.id = f.disk
+         WHERE f.parent_tag IN (SELECT id FROM t) AND f.disk <> $1
+       UNION ALL SELECT 'image ' || name || ', which is being copied' FROM images WHERE from_tag IN (SELECT id FROM t) LIMIT 5`,
+      [disk],
+    );
+    return rows.map(({ what }) => what);
   }
 
   /**

@@ -5,17 +5,19 @@ import { Inject, Injectable } from '@nestjs/common';
 /** A row of the table. `parentTag` may be a tag of the disk itself, after a rollback; `fork` is set for tags of other disks only. */
 export type DiskRow = Omit<Disk, 'createdAt' | 'trashedAt'> & {
   parentTag: string | null;
+  /** Set while a command makes it larger: `sizeBytes` is what it had before. */
+  growsTo: number | null;
   createdAt: Date;
   trashedAt: Date | null;
 };
 
 const select = `
   SELECT d.id, d.project, d.name, d.state, d.image, d.depth, d.volume, d.size_bytes::float8 AS "sizeBytes", d.holder, d.flattening,
-    d.created_at AS "createdAt", d.trashed_at AS "trashedAt", d.parent_tag AS "parentTag",
+    d.created_at AS "createdAt", d.trashed_at AS "trashedAt", d.parent_tag AS "parentTag", d.grows_to::float8 AS "growsTo",
     CASE WHEN t.disk <> d.id THEN jsonb_build_object('disk', t.disk, 'tag', t.id) END AS fork
   FROM disks d LEFT JOIN tags t ON t.id = d.parent_tag`;
 
-export const toDisk = ({ parentTag: _, createdAt, trashedAt, ...disk }: DiskRow): Disk => ({
+export const toDisk = ({ parentTag: _, growsTo: __, createdAt, trashedAt, ...disk }: DiskRow): Disk => ({
   ...disk,
   createdAt: createdAt.toISOString(),
   trashedAt: trashedAt?.toISOString() ?? null,
@@ -75,6 +77,13 @@ export class DiskStore {
     if (!row) throw new M2Error('disk.not_found', `There is no disk ${id} in this project`);
     if (row.state !== 'ready') throw new M2Error('disk.not_ready', `The disk "${row.name}" is ${row.state}`);
     return row;
+  }
+
+  /** Refuses what must not be done while another change of the disk is not finished. Throws M2Error `disk.in_use`. */
+  async assertSettled(sql: Sql, { id, name, growsTo }: DiskRow): Promise<void> {
+    if (growsTo !== null) throw new M2Error('disk.in_use', `The disk "${name}" is being made larger`);
+    const [rollback] = await sql.query('SELECT 1 FROM former_volumes WHERE disk = $1 AND pending', [id]);
+    if (rollback) throw new M2Error('disk.in_use', `The disk "${name}" is being rolled back`);
   }
 }
 

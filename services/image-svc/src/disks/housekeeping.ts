@@ -6,6 +6,7 @@ import type { ImageConfig } from '../config.js';
 import { DiskRemover } from './disk-remover.js';
 import { DiskStore } from './disk-store.js';
 import { ImageRemover } from '../images/image-remover.js';
+import { Growth } from './growth.js';
 import { TagRemover } from './tag-remover.js';
 import { commandTime, withoutCommand } from '../volumes/removal.js';
 
@@ -14,7 +15,7 @@ const everyMs = 60_000;
 const isDue = `(state = 'trashed' AND trashed_at <= now() - make_interval(hours => 1) * $1
   OR state = 'deleting' AND trashed_at < now() - interval '${commandTime}')`;
 
-/** Empties the trash, and finishes removals and rollbacks that were interrupted. */
+/** Empties the trash, and ends removals, rollbacks and growth that were interrupted. */
 @Injectable()
 export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
   private readonly rounds: Periodic;
@@ -25,6 +26,7 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
     @Inject(DiskRemover) private readonly remover: DiskRemover,
     @Inject(TagRemover) private readonly tags: TagRemover,
     @Inject(ImageRemover) private readonly images: ImageRemover,
+    @Inject(Growth) private readonly growth: Growth,
     @Inject(STORAGE) private readonly storage: StorageBackend,
   ) {
     this.rounds = new Periodic({
@@ -49,6 +51,7 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
     await this.each(await this.images.interrupted(), (image) => this.images.finishInterrupted(image));
     await this.endTags();
     await this.endRollbacks();
+    await this.endGrowth();
     await this.settle();
   }
 
@@ -57,7 +60,7 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
     for (const row of rows) {
       if (this.rounds.signal.aborted) return;
       await work(row).catch((error: unknown) => {
-        this.kit.log.warn({ err: error, what: row }, 'something could not be removed; it is tried again');
+        this.kit.log.warn({ err: error, what: row }, 'something that was left could not be ended; it is tried again');
       });
     }
   }
@@ -106,6 +109,13 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
     );
     // The row goes first: a rollback that goes on now finds that it was abandoned. The storage check finds what stays in the storage.
     await this.each(pending, ({ volume, project }) => this.storage.ensureNoDisk({ project, name: volume }));
+  }
+
+  private async endGrowth(): Promise<void> {
+    const growing = await this.kit.database.query<{ id: string }>(
+      `SELECT id FROM disks WHERE grows_to IS NOT NULL AND state = 'ready' AND grows_since < now() - interval '${commandTime}'`,
+    );
+    await this.each(growing, ({ id }) => this.growth.settle(this.kit.database, id));
   }
 
   /** Frees what disks do not need any more, where the command that should have done it died. */

@@ -16,10 +16,16 @@ import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
 import { assertQuota } from '../quotas/quotas.js';
 import { newVolumeName } from '../volumes/volume-names.js';
-import { assertFree, type DiskRow, DiskStore, toDisk } from './disk-store.js';
+import { assertFree, DiskStore, toDisk } from './disk-store.js';
 import { Flattener } from './flattener.js';
 import { TagRemover } from './tag-remover.js';
-import { originOf, storageTag, TagStore, toTag, volumeOf } from './tag-store.js';
+import { originOf, storageTag, type TagRow, TagStore, toTag, volumeOf } from './tag-store.js';
+
+interface Rollback {
+  diskId: string;
+  project: string;
+  tagId: string;
+}
 
 /** Creates, removes and lists tags, and rolls disks back to them. A tag is the content of a disk at one moment. */
 @Controller()
@@ -69,7 +75,22 @@ export class TagHandlers {
    */
   @Handles(diskRollback)
   async rollback({ diskId, project, tag: tagId }: RequestOf<typeof diskRollback>, effect: Effect): Promise<Disk> {
-    const { tag, volume } = await effect.transaction((sql) => this.recordRollback(sql, diskId, project, tagId));
+    // Whichever attempt is refused: what an earlier one began goes as well.
+    const orAbandon = (volume: string | null) => async (error: unknown) => {
+      if (!M2Error.from(error).retryable) await this.abandon(effect, { diskId, project, tagId, volume });
+      throw error;
+    };
+    const begun = await effect
+      .transaction((sql) => this.recordRollback(sql, diskId, project, tagId))
+      .catch(orAbandon(null));
+    return this.rollBack(effect, { diskId, project, tagId }, begun).catch(orAbandon(begun.volume));
+  }
+
+  private async rollBack(
+    effect: Effect,
+    { diskId, project, tagId }: Rollback,
+    { tag, volume }: { tag: TagRow; volume: string },
+  ): Promise<Disk> {
     await this.flattener.stop(diskId);
     const deep = tag.depth + 1 > this.kit.config.maxCloneDepth;
     const exchange = async (sql: Sql, emit: Emit) => {
@@ -96,14 +117,8 @@ export class TagHandlers {
       emit(diskRolledBack, { id: diskId, project, name: row.name, tag: tagId, tagName: tag.name, volume }, meta);
       return (await this.disks.locked(sql, diskId, project))!;
     };
-    let disk: DiskRow;
-    try {
-      await this.storage.ensureClone(originOf(tag), { project, name: volume }, { sizeBytes: tag.sizeBytes });
-      disk = await effect.commit(exchange);
-    } catch (error) {
-      if (!M2Error.from(error).retryable) await this.abandon(effect, project, volume);
-      throw error;
-    }
+    await this.storage.ensureClone(originOf(tag), { project, name: volume }, { sizeBytes: tag.sizeBytes });
+    const disk = await effect.commit(exchange);
     if (deep) this.flattener.start(diskId);
     await this.remover.settle(diskId);
     return toDisk(disk);
@@ -124,6 +139,7 @@ export class TagHandlers {
     if (begun && begun.parent_tag !== tagId)
       throw new M2Error('disk.in_use', `The disk "${disk.name}" is being rolled back to another tag`);
     if (begun) return { tag, volume: begun.volume };
+    await this.disks.assertSettled(sql, disk);
     const volume = await newVolumeName(sql);
     await sql.query('INSERT INTO former_volumes (volume, disk, parent_tag, pending) VALUES ($1, $2, $3, true)', [
       volume,
@@ -137,8 +153,16 @@ export class TagHandlers {
    * The row goes first. If another rollback to the same tag has made this volume the disk's own, there is no pending row, and the volume
    * stays.
    */
-  private async abandon(sql: Sql, project: string, volume: string): Promise<void> {
-    const mine = await sql.query('DELETE FROM former_volumes WHERE volume = $1 AND pending RETURNING volume', [volume]);
-    if (mine.length > 0) await this.storage.ensureNoDisk({ project, name: volume });
+  private async abandon(
+    sql: Sql,
+    { diskId, project, tagId, volume }: Rollback & { volume: string | null },
+  ): Promise<void> {
+    const [mine] = await sql.query<{ volume: string }>(
+      `DELETE FROM former_volumes f USING disks d
+       WHERE d.id = f.disk AND d.id = $1 AND d.project = $2 AND f.parent_tag = $3 AND f.pending
+         AND f.volume = coalesce($4, f.volume) RETURNING f.volume`,
+      [diskId, project, tagId, volume],
+    );
+    if (mine) await this.storage.ensureNoDisk({ project, name: mine.volume });
   }
 }

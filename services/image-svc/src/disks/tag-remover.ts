@@ -32,8 +32,9 @@ export class TagRemover {
     }
     await finishRemoval(effect, {
       destroy: () => this.storage.ensureNoTag(volumeOf(tag), storageTag(id)),
+      // After a removal that was interrupted it stays marked: a part of it may be gone. The housekeeping goes on.
       restore: async () => {
-        if (tag.state !== 'creating')
+        if (tag.state === 'ready')
           await effect.query(`UPDATE tags SET state = 'ready' WHERE id = $1 AND state = 'deleting'`, [id]);
       },
       forget: async (sql, emit) => {

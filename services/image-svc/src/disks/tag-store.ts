@@ -117,7 +117,8 @@ export class TagStore {
       await sql.query(
         `INSERT INTO tags (id, disk, name, state, automatic, volume, depth, size_bytes, created_at)
          VALUES ($1, $2, $3, 'creating', $4, $5, $6, $7, now())`,
-        [id, disk.id, name, automatic, disk.volume, disk.depth, disk.sizeBytes],
+        // Of a disk that is becoming larger the tag may have either size, and what is made from a tag may be larger than it.
+        [id, disk.id, name, automatic, disk.volume, disk.depth, disk.growsTo ?? disk.sizeBytes],
       );
     } catch (error) {
       if (violatesUnique(error, 'tags_name'))

@@ -38,12 +38,19 @@ export class ImageExportHandlers {
   async request(request: RequestOf<typeof imageExportStart>, effect: Effect): Promise<ImageExport> {
     const { exportId, project, image, volume } = request;
     assertForeign(this.kit.config.foreignVolumes, volume);
-    const { state, name } = await this.images.row(image, project);
-    if (state !== 'ready') throw new M2Error('image.not_ready', `The image "${name}" is ${state}`);
+    const { id } = await this.images.row(image, project);
     const row = await effect.commit(async (sql) => {
+      // The lock keeps the image from being deleted before its export is recorded.
+      const [source] = await sql.query<{ name: string; state: string }>(
+        'SELECT name, state FROM images WHERE id = $1 FOR SHARE',
+        [id],
+      );
+      if (!source) throw new M2Error('image.not_found', `There is no image ${image}`);
+      if (source.state !== 'ready')
+        throw new M2Error('image.not_ready', `The image "${source.name}" is ${source.state}`);
       await sql.query(
         `INSERT INTO image_exports (id, project, image, volume, state) VALUES ($1, $2, $3, $4, 'running') ON CONFLICT (id) DO NOTHING`,
-        [exportId, project, image, volume],
+        [exportId, project, id, volume],
       );
       return (await this.row(sql, exportId, project))!;
     });

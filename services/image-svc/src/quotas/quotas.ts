@@ -43,7 +43,7 @@ async function usedBy(sql: Sql, project: string): Promise<Quota['used']> {
   const [used] = await sql.query<Quota['used']>(
     `SELECT (coalesce(i.bytes, 0) + coalesce(d.bytes, 0))::float8 AS bytes, d.count::int AS disks, i.count::int AS images
      FROM (SELECT sum(size_bytes) AS bytes, count(*) FROM images WHERE project = $1) i,
-          (SELECT sum(size_bytes) AS bytes, count(*) FROM disks WHERE project = $1) d`,
+          (SELECT sum(coalesce(grows_to, size_bytes)) AS bytes, count(*) FROM disks WHERE project = $1) d`,
     [project],
   );
   return used!;

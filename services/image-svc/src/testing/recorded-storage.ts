@@ -28,7 +28,8 @@ export class RecordedStorage implements StorageBackend {
   readonly foreign = new Map<string, number>();
   private readonly keys = new Map<string, string>();
   readonly attached = new Set<string>();
-  failing: { method: Method; code: StorageErrorCode } | undefined;
+  /** `after`: it has done what it was asked for, and nobody learns of it. */
+  failing: { method: Method; code: StorageErrorCode; after?: true } | undefined;
   /** Calls to a method wait for this promise. */
   readonly gates = new Map<Method, Promise<unknown>>();
   private lost: (volumes: string[]) => void = () => {};
@@ -37,7 +38,9 @@ export class RecordedStorage implements StorageBackend {
     const sizeBytes = this.sizeOf(source);
     onProgress?.(sizeBytes / 2, sizeBytes);
     await this.begin('golden', golden, signal);
-    return this.make(golden, { project: null, kind: 'golden', sizeBytes, origin: null });
+    const made = this.make(golden, { project: null, kind: 'golden', sizeBytes, origin: null });
+    this.end('golden');
+    return made;
   }
 
   async ensureClone(
@@ -48,13 +51,16 @@ export class RecordedStorage implements StorageBackend {
     await this.begin('clone', name);
     const sizeBytes = options.sizeBytes ?? this.sizeOf(origin);
     this.sizeOf(origin);
-    return this.make(name, { project, kind: 'disk', sizeBytes, origin: nameOf(origin) });
+    const made = this.make(name, { project, kind: 'disk', sizeBytes, origin: nameOf(origin) });
+    this.end('clone');
+    return made;
   }
 
   async ensureTag(disk: DiskVolume, tag: string): Promise<void> {
     await this.begin('tag', `${disk.name}@${tag}`);
     const volume = this.volume(disk.name);
     if (!volume.tags.includes(tag)) volume.tags.push(tag);
+    this.end('tag');
   }
 
   async ensureNoTag(disk: DiskVolume, tag: string): Promise<void> {
@@ -62,11 +68,15 @@ export class RecordedStorage implements StorageBackend {
     this.assertUnused(`${disk.name}@${tag}`);
     const volume = this.volumes.get(disk.name);
     if (volume) volume.tags = volume.tags.filter((one) => one !== tag);
+    this.end('untag');
   }
 
   async ensureSize(disk: DiskVolume, sizeBytes: number): Promise<void> {
     await this.begin('size', disk.name);
-    this.volume(disk.name).sizeBytes = sizeBytes;
+    const volume = this.volume(disk.name);
+    if (sizeBytes < volume.sizeBytes) throw new StorageError('storage.bad_size', `${disk.name} is larger`);
+    volume.sizeBytes = sizeBytes;
+    this.end('size');
   }
 
   async ensureFlat(disk: DiskVolume, { signal, onProgress }: LongWork = {}): Promise<void> {
@@ -80,23 +90,27 @@ export class RecordedStorage implements StorageBackend {
     await this.begin('remove', golden);
     this.assertUnused(golden);
     this.volumes.delete(golden);
+    this.end('remove');
   }
 
   async ensureNoDisk({ name }: DiskVolume): Promise<void> {
     await this.begin('remove', name);
     for (const tag of this.volumes.get(name)?.tags ?? []) this.assertUnused(`${name}@${tag}`);
     this.volumes.delete(name);
+    this.end('remove');
   }
 
   async ensureAttached({ name }: DiskVolume): Promise<BackingStore> {
     await this.begin('attach', name);
     this.attached.add(name);
+    this.end('attach');
     return { type: 'file', path: `/attached/${name}` };
   }
 
   async ensureDetached({ name }: DiskVolume): Promise<void> {
     await this.begin('detach', name);
     this.attached.delete(name);
+    this.end('detach');
   }
 
   async openReader(): Promise<VolumeReader> {
@@ -189,6 +203,14 @@ export class RecordedStorage implements StorageBackend {
     signal?.addEventListener('abort', () => aborted.reject(signal.reason));
     await Promise.race([this.gates.get(method), aborted.promise]);
     signal?.throwIfAborted();
+    if (!this.failing?.after) this.fail(method);
+  }
+
+  private end(method: Method): void {
+    if (this.failing?.after) this.fail(method);
+  }
+
+  private fail(method: Method): void {
     if (this.failing?.method !== method) return;
     const { code } = this.failing;
     this.failing = undefined;
