@@ -63,6 +63,6 @@ export const provisionUseCases = ofCapability('provisions', {
     summary: 'Powers the node off and takes everything back; the disk is kept unless disk=delete',
     input: z.object({ id, disk: z.enum(['keep', 'delete']).default('keep').describe('What becomes of the disk') }),
     output: operation,
-    errors: ['provision.not_found', 'provision.ending'],
+    errors: ['provision.not_found', 'provision.ending', 'tag.in_use'],
   }),
 });

@@ -25,12 +25,79 @@ const minutes = 60_000;
 const held = ({ input }: SagaState<DeprovisionInput>) => ({ nodeId: input.node, holder: input.provision });
 
 /**
- * power off → observed off → boot config ∥ export → disk ∥ network → release. The disk is kept unless asked.
+ * power off → observed off → boot config ∥ export → disk ∥ network → release → delete. The disk is kept unless asked.
  *
  * Off comes first and is observed: whatever is taken from under a running node corrupts the disk that is to be kept. The node is
- * released last, so that nobody gets one that still reaches into our network. There is no way back, only on.
+ * released after all that, so that nobody gets one that still reaches into our network. There is no way back, only on.
+ *
+ * Only the disk's removal may be refused, when something was made from it meanwhile. So it comes last, keeps nothing, and does not wait for a
+ * person: the operation fails then, and the disk is kept.
  */
 export const deprovisionSaga = defineSaga<DeprovisionInput>({
+  kind: 'deprovision',
+  version: 2,
+  forwardOnly: true,
+  steps: [
+    {
+      name: 'power-off',
+      after: [],
+      do: (s) => send(powerOff, held(s)),
+      skip: skips.powerOff,
+      deadlineMs: 3 * minutes,
+    },
+    {
+      name: 'disarm-boot',
+      after: ['power-off'],
+      do: ({ input, project }) => send(bootConfigDelete, { configId: input.bootConfig, project }),
+      deadlineMs: minutes,
+    },
+    {
+      name: 'remove-export',
+      after: ['power-off'],
+      do: ({ input, project, isSkipped }) =>
+        send(exportDelete, { exportId: input.exportId, project, nodeSeenOff: !isSkipped('power-off') }),
+      deadlineMs: minutes,
+    },
+    {
+      name: 'detach-disk',
+      after: ['remove-export'],
+      do: ({ input, project }) => send(diskDetach, { diskId: input.disk, project, holder: input.provision }),
+      deadlineMs: minutes,
+    },
+    {
+      name: 'detach-network',
+      after: ['power-off'],
+      do: (s) => send(networkDetach, { ...held(s), nic: s.input.nic, network: s.input.network }),
+      skip: skips.detachNetwork,
+      deadlineMs: minutes,
+    },
+    {
+      name: 'release-node',
+      after: ['disarm-boot', 'detach-disk', 'detach-network'],
+      do: (s) => send(nodeRelease, held(s)),
+      deadlineMs: minutes,
+    },
+    {
+      name: 'delete-disk',
+      after: ['release-node'],
+      when: (input) => input.deleteDisk,
+      do: ({ input, project }) => send(diskDelete, { diskId: input.disk, project, purge: true }),
+      forwardOnly: false,
+      deadlineMs: 5 * minutes,
+    },
+  ],
+  settle: async (sql, { input }, outcome) => {
+    // Failed: the disk is kept, and all else is done.
+    if (outcome === 'succeeded' || outcome === 'failed')
+      await sql.query(`UPDATE provisions SET state = 'ended', ended_at = now() WHERE id = $1`, [input.provision]);
+    // It may be deprovisioned again.
+    else if (outcome === 'abandoned')
+      await sql.query(`UPDATE provisions SET state = 'failed' WHERE id = $1`, [input.provision]);
+  },
+});
+
+/** Of version 1: the disk went before the node was released. */
+export const deprovisionSaga1 = defineSaga<DeprovisionInput>({
   kind: 'deprovision',
   version: 1,
   forwardOnly: true,

@@ -4,7 +4,7 @@ import type { Kit } from '@m2/service-kit';
 import { type TestEnvironment, openTestEnvironment, until } from '@m2/service-kit/testing';
 import { Module } from '@nestjs/common';
 import { v7 as uuidv7 } from 'uuid';
-import { sagas } from '../sagas/index.js';
+import { earlierSagas, sagas } from '../sagas/index.js';
 import { gatewayService } from '../service.js';
 
 @Module({})
@@ -124,7 +124,7 @@ export async function openRunners(before?: (databaseUrl: string) => Promise<void
       transact: (work: Parameters<Kit['transact']>[0]) => (dead ? new Promise(() => {}) : living(kit.transact(work))),
     } as unknown as Kit;
     const runner = new Runner(own, {
-      sagas: new SagaRegistry(known.current ?? sagas, known.earlier ?? []),
+      sagas: new SagaRegistry(known.current ?? sagas, known.earlier ?? (known.current ? [] : earlierSagas)),
       instance,
       concurrency: more.concurrency ?? 64,
       projectConcurrency: more.projectConcurrency ?? 64,

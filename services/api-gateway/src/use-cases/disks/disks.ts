@@ -5,7 +5,7 @@ import type { DiskRestoreInput } from '../../sagas/disk-restore.js';
 import type { DiskUpdateInput } from '../../sagas/disk-update.js';
 import { ask } from '../ask.js';
 import { implement } from '../use-case.js';
-import { anyDisk, readyDisk, refuseHeld, refuseTakenDisk, tagOf, trashedDisk } from './find-disk.js';
+import { anyDisk, readyDisk, refuseHeld, refuseTakenDisk, refuseUsedDisk, tagOf, trashedDisk } from './find-disk.js';
 
 export const listDisks = implement(useCases.diskList, ({ kit }, { project }, page) =>
   ask(kit, diskList, { ...page, project: project.id }),
@@ -34,6 +34,7 @@ export const deleteDisk = implement(useCases.diskDelete, async ({ kit, runner },
     ? await anyDisk(kit, request.project, which)
     : await ask(kit, diskShow, { project: request.project.id, disk: which });
   refuseHeld(disk);
+  await refuseUsedDisk(kit, request.project.id, disk);
   const input: DiskDeleteInput = { disk: disk.id, purge };
   return runner.begin(request, 'disk.delete', input, { disk: disk.id });
 });

@@ -1,4 +1,14 @@
-import { type Disk, diskList, diskShow, diskTags, fields, M2Error, type Project, type Tag } from '@m2/contracts';
+import {
+  type Disk,
+  diskList,
+  diskShow,
+  diskTags,
+  diskUsers,
+  fields,
+  M2Error,
+  type Project,
+  type Tag,
+} from '@m2/contracts';
 import type { Kit } from '@m2/service-kit';
 import { ask } from '../ask.js';
 
@@ -38,6 +48,24 @@ export async function trashedDisk(kit: Kit, project: Project, which: string): Pr
 /** Throws M2Error `disk.in_use`. */
 export function refuseHeld(disk: Disk): void {
   if (disk.holder) throw new M2Error('disk.in_use', `The disk "${disk.name}" is used by provision ${disk.holder}`);
+}
+
+/**
+ * Refuses to delete a disk from which something was made. The service looks once more, so one that is away does not keep anybody waiting here.
+ * Throws M2Error `tag.in_use`.
+ */
+export async function refuseUsedDisk(
+  kit: Kit,
+  project: string,
+  { id, name }: Pick<Disk, 'id' | 'name'>,
+): Promise<void> {
+  const { items } = await ask(kit, diskUsers, { project, disk: id }).catch((error: unknown) => {
+    const { code, retry } = M2Error.from(error);
+    // One that is gone is fine, too.
+    if (retry === 'absent' || retry === 'transient' || code === 'disk.not_found') return { items: [] };
+    throw error;
+  });
+  if (items.length > 0) throw new M2Error('tag.in_use', `Made from tags of the disk "${name}": ${items.join('; ')}`);
 }
 
 /** Throws M2Error `disk.exists`. The service looks once more; this is the early answer. */

@@ -1,6 +1,7 @@
 import {
   bootConfigCreate,
   diskAttach,
+  diskDelete,
   exportCreate,
   M2Error,
   networkAttach,
@@ -239,6 +240,28 @@ describe('a deprovision', () => {
     const { body } = await gateway.ask('DELETE', `${at}/${id}?disk=delete`);
     await gateway.ended(body as OperationBody);
     expect(gateway.standIns.disks.has(disk)).toBe(false);
+  });
+
+  it('is refused where the disk cannot be deleted, and ends without that', async () => {
+    const { provision: id, disk } = await provisioned(newNode().name, { diskName: 'forked' });
+    gateway.standIns.storage.addDisk('its-fork', project.id, { fork: { disk, tag: uuidv7() } });
+    const { status, body } = await gateway.ask('DELETE', `${at}/${id}?disk=delete`);
+    expect([status, body]).toMatchObject([409, { code: 'tag.in_use', detail: expect.stringContaining('its-fork') }]);
+    expect(await shown(id)).toMatchObject({ state: 'ready' });
+    await gateway.ended((await gateway.ask('DELETE', `${at}/${id}`)).body as OperationBody);
+    expect(await shown(id)).toMatchObject({ state: 'ended' });
+  });
+
+  it('whose disk is refused at the last moment has given the node back, and keeps nobody waiting', async () => {
+    const node = newNode();
+    const { provision: id, disk } = await provisioned(node.name);
+    gateway.standIns.fail(diskDelete, new M2Error('tag.in_use', 'Made from it meanwhile'));
+    const { body } = await gateway.ask('DELETE', `${at}/${id}?disk=delete`);
+    const end = await gateway.ended(body as OperationBody);
+    expect(end).toMatchObject({ state: 'failed', error: { code: 'tag.in_use' }, attention: null });
+    expect(await shown(id)).toMatchObject({ state: 'ended', endedAt: expect.any(String) as string });
+    expect(gateway.standIns.disks.get(disk)).toMatchObject({ holder: null, state: 'ready' });
+    await provisioned(node.name);
   });
 
   it('cannot be cancelled, nor begun twice', async () => {

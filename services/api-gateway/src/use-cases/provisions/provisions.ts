@@ -4,7 +4,7 @@ import { toProvision } from '../../provisions/provisions.js';
 import type { DeprovisionInput } from '../../sagas/deprovision.js';
 import type { ProvisionInput } from '../../sagas/provision.js';
 import { ask } from '../ask.js';
-import { readyDisk, refuseHeld, refuseTakenDisk } from '../disks/find-disk.js';
+import { readyDisk, refuseHeld, refuseTakenDisk, refuseUsedDisk } from '../disks/find-disk.js';
 import { readyImage } from '../images/find-image.js';
 import { implement, type Parts } from '../use-case.js';
 
@@ -30,8 +30,9 @@ export const createProvision = implement(useCases.provisionCreate, async (parts,
 
 export const deleteProvision = implement(
   useCases.provisionDelete,
-  async ({ provisions, runner }, request, { id, disk }) => {
+  async ({ kit, provisions, runner }, request, { id, disk }) => {
     const row = await provisions.row(request.project, id);
+    if (disk === 'delete') await refuseUsedDisk(kit, row.project, { id: row.disk, name: row.disk_name });
     const input: DeprovisionInput = {
       provision: row.id,
       node: row.node,
