@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { beginBadBmcs, describeBadBmcs } from './bad-input/bmcs.js';
 import { describeBadImages } from './bad-input/images.js';
 import { describeBadNames } from './bad-input/names.js';
+import { describeProjects } from './bad-input/projects.js';
 import { describeBadRequests } from './bad-input/requests.js';
 import { describeStrangers } from './bad-input/strangers.js';
 import { type TestInstallation, startTestInstallation } from './installation.js';
@@ -24,6 +25,7 @@ describeBadNames(installation);
 describeBadRequests(installation);
 describeStrangers(installation);
 describeBadImages(installation);
+describeProjects(installation);
 
 it('leaves nothing behind, all of it together', async () => {
   await expect(expectNothing(installation())).resolves.toBeUndefined();

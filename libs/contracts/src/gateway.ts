@@ -41,6 +41,10 @@ export const operationStates = [
 ] as const;
 export type OperationState = (typeof operationStates)[number];
 
+/** Those in which nothing happens any more. */
+export const operationEnds = ['succeeded', 'failed', 'cancelled', 'abandoned'] as const satisfies OperationState[];
+export type OperationEnd = (typeof operationEnds)[number];
+
 /** `unknown`: the intent is on record and the outcome is not; a crash may have been in between. */
 export const stepStates = ['waiting', 'running', 'unknown', 'done', 'skipped', 'failed', 'undoing', 'undone'] as const;
 export type StepState = (typeof stepStates)[number];
@@ -129,8 +133,18 @@ const operationRef = z.object({ id, project: id, kind: z.enum(operationKinds), b
 export const operationStarted = event('gateway.operation.started', 'An operation was accepted', operationRef);
 export const operationEnded = event(
   'gateway.operation.ended',
-  'An operation ended: as asked, undone or abandoned; or it needs attention',
-  operationRef.extend({ state: z.enum(operationStates), error: errorValue.nullable() }),
+  'An operation ended, once and for good: as asked, undone or abandoned',
+  operationRef.extend({ state: z.enum(operationEnds), error: errorValue.nullable() }),
+);
+export const operationNeedsAttention = event(
+  'gateway.operation.attention-needed',
+  'An operation goes neither on nor back before a person decides',
+  operationRef.extend({ attention: z.string(), error: errorValue.nullable() }),
+);
+export const operationResumed = event(
+  'gateway.operation.resumed',
+  'An operation that needed attention goes on, or back: a person resumed or cancelled it, or left a step out',
+  operationRef,
 );
 /** `by` is who did it, for `reason`. */
 const decided = operationRef.extend({ reason: z.string() });

@@ -103,7 +103,12 @@ export const nodeRelease = command(
 
 /** `project` absent: all nodes (for operators); else those that the project may use. */
 export const nodeShow = query('hil.node.show', 'One node', z.object({ node: nameOrId, project: id.optional() }), node);
-export const nodeList = query('hil.node.list', 'Nodes, by name', page.extend({ project: id.optional() }), pageOf(node));
+export const nodeList = query(
+  'hil.node.list',
+  'Nodes, by name: all, or those that a project may use, or its own',
+  page.extend({ project: id.optional(), own: z.boolean().optional() }),
+  pageOf(node),
+);
 
 export const networkAttach = command(
   'hil.network.attach',

@@ -1,4 +1,4 @@
-import { type OperationKind, operationEnded } from '@m2/contracts';
+import { type OperationKind, operationNeedsAttention } from '@m2/contracts';
 import type { Database, Kit, Sql } from '@m2/service-kit';
 import type { RecordedStep, StepRow } from './journal.js';
 import { type DbOperation, type OperationRow, toRow } from './rows.js';
@@ -114,16 +114,22 @@ export class Claims {
   async parkUnknown(): Promise<void> {
     await this.kit.transact(async (sql, emit) => {
       await sql.query(`DELETE FROM saga_runners WHERE seen_at < now() - $1 * interval '1 second'`, [runnerSeconds]);
-      const rows = await sql.query<{ id: string; project: string; kind: OperationKind; created_by: string }>(
+      const rows = await sql.query<{
+        id: string;
+        project: string;
+        kind: OperationKind;
+        created_by: string;
+        attention: string;
+      }>(
         `UPDATE operations o SET state = 'needs_attention', fence = fence + 1, runner = NULL, lease_until = NULL,
            attention = format('No gateway that runs knows version %s of %s. Start one that does, then run: m2 operation resume %s',
              version, kind, id)
          WHERE ${open} AND ${unheld('o')}
            AND NOT EXISTS (SELECT 1 FROM saga_runners r WHERE ${known('o', 'r.knows')})
-         RETURNING id, project, kind, created_by`,
+         RETURNING id, project, kind, created_by, attention`,
       );
-      for (const { id, project, kind, created_by: by } of rows)
-        emit(operationEnded, { id, project, kind, by, state: 'needs_attention', error: null }, { entity: id, project });
+      for (const { id, project, kind, created_by: by, attention } of rows)
+        emit(operationNeedsAttention, { id, project, kind, by, attention, error: null }, { entity: id, project });
     });
   }
 }

@@ -1,4 +1,4 @@
-import { type ErrorValue, M2Error, type OperationState, shown, type StepState } from '@m2/contracts';
+import { type ErrorValue, M2Error, type OperationEnd, shown, type StepState } from '@m2/contracts';
 import { contextOf, inSpan, SpanKind } from '@m2/service-kit';
 import { channel } from 'node:diagnostics_channel';
 import { lastSteps, readySteps } from './graph.js';
@@ -7,7 +7,7 @@ import { type Journal, LostOperation, type StepRow } from './journal.js';
 import type { OperationRow } from './rows.js';
 import { isForwardOnly, type Saga, type SagaState, type Step, stepsOf } from './saga.js';
 import { StepRunner, type StepRunnerParts } from './step-runner.js';
-import type { OperationStore } from './store.js';
+import type { Ending, OperationStore } from './store.js';
 
 /**
  * `{ kind, operation, step, direction: 'do' | 'undo', phase }`; `intent` when it is on record that the step is about to be done,
@@ -244,16 +244,16 @@ export class Execution {
     const attention =
       `${names.join(', ')} ${what}: ${detail.replace(/\.$/, '')}. ` +
       `Fix the cause, then run: m2 operation resume ${id}`;
-    await this.end('needs_attention', this.operation.error ?? error, attention);
+    await this.leave({ state: 'needs_attention', error: this.operation.error ?? error, attention });
   }
 
-  private async end(state: OperationState, error: ErrorValue | null, attention: string | null = null): Promise<void> {
+  private end(state: OperationEnd, error: ErrorValue | null): Promise<void> {
+    return this.leave({ state, error, attention: null });
+  }
+
+  private async leave(ending: Ending): Promise<void> {
     const { settle } = this.saga;
-    await this.parts.store.end(
-      this.operation,
-      { state, error, attention },
-      settle && ((sql) => settle(sql, this.state, state)),
-    );
+    await this.parts.store.end(this.operation, ending, settle && ((sql) => settle(sql, this.state, ending.state)));
     this.parts.changed(this.operation.id);
   }
 

@@ -2,8 +2,11 @@ import {
   type ErrorValue,
   M2Error,
   type Operation,
+  type OperationEnd,
   operationEnded,
   type OperationKind,
+  operationNeedsAttention,
+  operationResumed,
   operationStarted,
   type OperationState,
   type OperationStep,
@@ -38,11 +41,9 @@ export interface NewOperation {
 }
 
 /** How an operation ends; with `attention` it has not, and waits for a person. */
-export interface Ending {
-  state: OperationState;
-  error: ErrorValue | null;
-  attention: string | null;
-}
+export type Ending = { error: ErrorValue | null } & (
+  { state: OperationEnd; attention: null } | { state: 'needs_attention'; attention: string }
+);
 
 /**
  * `{ kind, operation, phase }`: `accepted`, `turned-back` or `ended` is on record, and nothing else was done since. Synchronous, as
@@ -194,11 +195,8 @@ export class OperationStore {
   }
 
   /** `settle` runs in the same transaction. Throws LostOperation. */
-  async end(
-    operation: OperationRow,
-    { state, error, attention }: Ending,
-    settle?: (sql: Sql) => Promise<void>,
-  ): Promise<void> {
+  async end(operation: OperationRow, ending: Ending, settle?: (sql: Sql) => Promise<void>): Promise<void> {
+    const { state, error, attention } = ending;
     await this.kit.transact(async (sql, emit) => {
       const [row] = await sql.query<{ id: string }>(
         `UPDATE operations SET state = $3, error = $4, attention = $5, ended_at = CASE WHEN $5::text IS NULL THEN now() END,
@@ -208,12 +206,12 @@ export class OperationStore {
       );
       if (!row) throw new LostOperation(`Another runner has operation ${operation.id}`);
       await settle?.(sql);
-      const { id, project, kind, createdBy } = operation;
-      emit(
-        operationEnded,
-        { id, project, kind, by: createdBy, state, error: error && shown(error) },
-        { entity: id, project },
-      );
+      const { id, project, kind, createdBy: by } = operation;
+      const about = { id, project, kind, by, error: error && shown(error) };
+      const meta = { entity: id, project };
+      if (ending.state === 'needs_attention')
+        emit(operationNeedsAttention, { ...about, attention: ending.attention }, meta);
+      else emit(operationEnded, { ...about, state: ending.state }, meta);
     });
     operationChannel.publish({ kind: operation.kind, operation: operation.id, phase: 'ended' });
   }
@@ -282,28 +280,41 @@ export class OperationStore {
    * `operation.not_cancellable`.
    */
   requestCancel(id: string, decision: string): Promise<boolean> {
-    return this.decide(id, decision, async (sql, _emit, { kind, state }) => {
+    return this.decide(id, decision, async (sql, emit, before) => {
       const rows = await sql.query<{ id: string }>(
         `UPDATE operations SET cancel_requested = true, state = 'running', attention = NULL, takeovers = 0
          WHERE id = $1 AND (state = 'running' OR state = 'needs_attention' AND NOT undoing) AND kind || '@' || version = ANY($2)
          RETURNING id`,
         [id, this.sagas.cancellable],
       );
+      const { kind, state } = before;
       if (rows.length === 0) throw new M2Error('operation.not_cancellable', `Operation ${id} (${kind}) is ${state}`);
+      tellResumed(emit, before);
     });
   }
 
   /** Throws M2Error `operation.not_found`, `operation.not_resumable`. */
   resume(id: string, decision: string): Promise<boolean> {
-    return this.decide(id, decision, async (sql, _emit, { state }) => {
-      const rows = await sql.query<{ id: string }>(resuming, [id, ['needs_attention']]);
-      if (rows.length === 0) throw new M2Error('operation.not_resumable', `Operation ${id} is ${state}`);
+    return this.decide(id, decision, async (sql, emit, before) => {
+      if (!(await resumeIn(sql, emit, before, ['needs_attention'])))
+        throw new M2Error('operation.not_resumable', `Operation ${id} is ${before.state}`);
     });
   }
 }
 
-/** Lets the operation `$1` go on where it was, under another fence: a runner that has it loses it. `$2`: the states from which. */
-export const resuming = `
-  UPDATE operations SET state = CASE WHEN undoing THEN 'undoing' ELSE 'running' END, attention = NULL, takeovers = 0,
-    fence = fence + 1, runner = NULL, lease_until = NULL, error = CASE WHEN undoing THEN error END
-  WHERE id = $1 AND state = ANY($2) RETURNING id`;
+/** Lets an operation go on where it was, under another fence: a runner that has it loses it. `from`: the states from which. Returns whether it does. */
+export async function resumeIn(sql: Sql, emit: Emit, before: DbOperation, from: OperationState[]): Promise<boolean> {
+  const rows = await sql.query<{ id: string }>(
+    `UPDATE operations SET state = CASE WHEN undoing THEN 'undoing' ELSE 'running' END, attention = NULL, takeovers = 0,
+       fence = fence + 1, runner = NULL, lease_until = NULL, error = CASE WHEN undoing THEN error END
+     WHERE id = $1 AND state = ANY($2) RETURNING id`,
+    [before.id, from],
+  );
+  if (rows.length > 0) tellResumed(emit, before);
+  return rows.length > 0;
+}
+
+/** One that needed no attention just goes on. */
+function tellResumed(emit: Emit, { id, project, kind, state, created_by: by }: DbOperation): void {
+  if (state === 'needs_attention') emit(operationResumed, { id, project, kind, by }, { entity: id, project });
+}

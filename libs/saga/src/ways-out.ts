@@ -13,7 +13,7 @@ import { readSteps } from './claims.js';
 import type { RecordedStep, StepRow } from './journal.js';
 import type { SagaRegistry } from './registry.js';
 import type { DbOperation } from './rows.js';
-import { type OperationStore, resuming } from './store.js';
+import { type OperationStore, resumeIn } from './store.js';
 import { isForwardOnly, type Saga, type SagaState, type Skip, type Step, stepsOf } from './saga.js';
 
 /** An operation that a person may end, with its saga, where that is known here. */
@@ -56,9 +56,9 @@ export class WaysOut {
         step,
         JSON.stringify(skip),
       ]);
-      await sql.query(resuming, [id, stuckStates]);
       const { project, kind } = stuck.row;
       emit(operationStepSkipped, { id, project, kind, step, ...skip }, { entity: id, project });
+      await resumeIn(sql, emit, stuck.row, stuckStates);
     });
   }
 

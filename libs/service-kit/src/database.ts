@@ -304,3 +304,7 @@ export function isConnectionError(error: unknown): boolean {
 /** 23505: a unique index said no; `constraint` tells which. */
 export const violatesUnique = (error: unknown, constraint: string): boolean =>
   (error as { code?: string }).code === '23505' && (error as { constraint?: string }).constraint === constraint;
+
+/** 23503: what the row refers to is not there, or not any more. */
+export const violatesReference = (error: unknown, constraint: string): boolean =>
+  (error as { code?: string }).code === '23503' && (error as { constraint?: string }).constraint === constraint;

@@ -1,6 +1,6 @@
 export { Bus, type RequestOptions } from './bus.js';
 export { type BaseConfig, baseConfig, ConfigError, listenAddress, loadConfig } from './config.js';
-export { Database, isConnectionError, type Sql, violatesUnique } from './database.js';
+export { Database, isConnectionError, type Sql, violatesReference, violatesUnique } from './database.js';
 export type { Effect, Emit } from './effects.js';
 export { Answers, Consumes, Handles } from './handlers.js';
 export type { ReceivedEvent } from './inbox.js';

@@ -19,7 +19,7 @@ export const nodeUseCases = ofCapability('nodes', {
     summary: 'Makes a node known',
     input: nodeSpec,
     output: node,
-    errors: ['node.exists'],
+    errors: ['node.exists', 'project.not_found'],
     example: {
       name: 'node-1',
       nics: [{ label: 'eth0', mac: '52:54:00:12:34:56' }],

@@ -1,5 +1,5 @@
 import { M2Error, type Role, type Token, tokenCreated, tokenRevoked } from '@m2/contracts';
-import { type Kit, KIT, newestFirst } from '@m2/service-kit';
+import { type Kit, KIT, newestFirst, violatesReference } from '@m2/service-kit';
 import { Inject, Injectable, type OnModuleInit } from '@nestjs/common';
 import { createHash, randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
@@ -50,16 +50,22 @@ export class Tokens implements OnModuleInit {
   /** Makes a token. One that was made with this `id` gets a new value: nobody was told its first one. */
   async create(id: string, name: string, role: Role, project: string | null): Promise<Token & { value: string }> {
     const value = `m2_${randomBytes(32).toString('base64url')}`;
-    const created = await this.kit.transact(async (sql, emit) => {
-      const [row] = await sql.query<Row & { is_new: boolean }>(
-        `INSERT INTO tokens (id, name, role, project, hash) VALUES ($1, $2, $3, $4, $5)
+    const created = await this.kit
+      .transact(async (sql, emit) => {
+        const [row] = await sql.query<Row & { is_new: boolean }>(
+          `INSERT INTO tokens (id, name, role, project, hash) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (id) DO UPDATE SET hash = excluded.hash WHERE tokens.revoked_at IS NULL RETURNING *, xmax = 0 AS is_new`,
-        [id, name, role, project, hashOf(value)],
-      );
-      if (!row) throw new M2Error('token.not_found', 'The token was made and revoked meanwhile');
-      if (row.is_new) emit(tokenCreated, { id, project, name, role }, { entity: id, project });
-      return toToken(row);
-    });
+          [id, name, role, project, hashOf(value)],
+        );
+        if (!row) throw new M2Error('token.not_found', 'The token was made and revoked meanwhile');
+        if (row.is_new) emit(tokenCreated, { id, project, name, role }, { entity: id, project });
+        return toToken(row);
+      })
+      .catch((error: unknown) => {
+        if (violatesReference(error, 'tokens_project_fkey'))
+          throw new M2Error('project.not_found', `There is no project ${project}`);
+        throw error;
+      });
     return { ...created, value };
   }
 

@@ -1,4 +1,4 @@
-import { type Operation, operationEnded, type OperationKind, operationKinds } from '@m2/contracts';
+import { type Operation, operationNeedsAttention, type OperationKind, operationKinds } from '@m2/contracts';
 import { until } from '@m2/service-kit/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sagas } from '../sagas/index.js';
@@ -127,11 +127,11 @@ describe('two gateways of different versions at work on one database', () => {
     expect(await after.runner.store.show(operation.id)).toMatchObject({ state: 'running' });
     await all.anHourPasses([after]);
     expect(await all.ended(after.runner, operation)).toMatchObject({ state: 'needs_attention' });
-    const told = await all.kit.database.query<{ data: { state: string } }>(
+    const told = await all.kit.database.query<{ data: { attention: string } }>(
       'SELECT data FROM m2_outbox WHERE type = $1 AND entity = $2',
-      [operationEnded.type, operation.id],
+      [operationNeedsAttention.type, operation.id],
     );
-    expect(told.map(({ data }) => data.state)).toEqual(['needs_attention']);
+    expect(told.map(({ data }) => data.attention)).toEqual([expect.stringContaining('No gateway that runs knows')]);
     await after.runner.abandon(operation.id, { by: 'olga', reason: 'no use' });
     await after.stop();
   });

@@ -158,6 +158,22 @@ describe('an operation that waits for a service that is not there', () => {
   });
 });
 
+it('each turn of an operation has an event of its own, and its end comes once', async () => {
+  const typesOf = async ({ id }: { id: string }) =>
+    (
+      await all.kit.database.query<{ type: string }>('SELECT type FROM m2_outbox WHERE entity = $1 ORDER BY sequence', [
+        id,
+      ])
+    ).map(({ type }) => type.replace('gateway.operation.', ''));
+  const stuck = ['started', 'attention-needed'];
+  expect(await typesOf(forward)).toEqual([...stuck, 'step-skipped', 'resumed', 'ended']);
+  const [, operation] = backward as [Operation, Operation];
+  expect(await typesOf(operation)).toEqual(stuck);
+  await one.runner.resume(operation.id);
+  await all.ended(one.runner, operation);
+  expect(await typesOf(operation)).toEqual([...stuck, 'resumed', 'attention-needed']);
+});
+
 describe('an operation that is abandoned', () => {
   const provision = async () => {
     const [row] = await all.kit.database.query<{ id: string; state: string; ended: boolean }>(

@@ -1,5 +1,5 @@
 import { fields, M2Error, type Project, projectCreated, projectDeleted } from '@m2/contracts';
-import { type Kit, KIT, violatesUnique } from '@m2/service-kit';
+import { type Kit, KIT, type Sql, violatesUnique } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 
 interface Row {
@@ -67,19 +67,47 @@ export class Projects {
     }
   }
 
-  /** `isEmpty` asks the services; the lock keeps an operation from starting in between. */
+  /**
+   * Keeps projects from being deleted until the transaction ends. Whoever puts on record that something refers to a project holds it: the
+   * project of an operation is held by its acceptance, the others that it names by this. Throws M2Error `project.not_found`.
+   */
+  async hold(sql: Sql, ids: string[]): Promise<void> {
+    const wanted = [...new Set(ids)];
+    if (wanted.length === 0) return;
+    const rows = await sql.query<{ id: string }>(
+      'SELECT id FROM projects WHERE id = ANY($1) ORDER BY id FOR KEY SHARE',
+      [wanted],
+    );
+    const there = new Set(rows.map(({ id }) => id));
+    const gone = wanted.find((id) => !there.has(id));
+    if (gone) throw new M2Error('project.not_found', `There is no project ${gone}`);
+  }
+
+  /** The same while something is done at once, by this or another service. */
+  during<T>(ids: string[], work: () => Promise<T>): Promise<T> {
+    return this.kit.database.transaction(async (sql) => {
+      await this.hold(sql, ids);
+      return work();
+    });
+  }
+
+  /**
+   * Refused as long as anything refers to the project, wherever that is: `isEmpty` asks the services, and an open operation refers to every
+   * project that its input names. The lock keeps whoever holds the project from recording more in between.
+   */
   async delete(project: Project, isEmpty: () => Promise<boolean>): Promise<void> {
     await this.kit.transact(async (sql, emit) => {
       await sql.query('SELECT id FROM projects WHERE id = $1 FOR UPDATE', [project.id]);
       const [busy] = await sql.query<{ busy: boolean }>(
-        `SELECT EXISTS (SELECT FROM operations WHERE project = $1 AND ended_at IS NULL)
+        `SELECT EXISTS (SELECT FROM operations WHERE state IN ('running', 'undoing', 'needs_attention')
+                 AND (project = $1 OR input::text LIKE '%' || $1::text || '%'))
              OR EXISTS (SELECT FROM provisions WHERE project = $1 AND ended_at IS NULL) AS busy`,
         [project.id],
       );
       if (busy?.busy || !(await isEmpty()))
         throw new M2Error(
           'project.not_empty',
-          `The project "${project.name}" still has provisions, disks (also in the trash), images or operations`,
+          `The project "${project.name}" still has nodes, provisions, disks (also in the trash), images or operations`,
         );
       await sql.query('DELETE FROM provisions WHERE project = $1', [project.id]);
       await sql.query('DELETE FROM projects WHERE id = $1', [project.id]);

@@ -113,7 +113,9 @@ export class StandIns {
       return node;
     };
     this.on(nodeShow, ({ node, project }) => find(node, project));
-    this.on(nodeList, ({ project }) => ({ items: [...this.nodes.values()].filter((node) => visible(node, project)) }));
+    this.on(nodeList, ({ project, own }) => ({
+      items: [...this.nodes.values()].filter((node) => visible(node, project) && (!own || node.project !== null)),
+    }));
     this.on(nodeRegister, ({ name, project }) => this.addNode(name, project));
     this.on(nodeSetBmc, ({ nodeId }) => find(nodeId));
     this.on(nodeRemove, ({ nodeId }) => {

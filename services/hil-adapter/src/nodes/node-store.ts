@@ -37,13 +37,15 @@ export class NodeStore {
     return toNode(entity);
   }
 
-  async list(filter: { project?: string | undefined; cursor?: string | undefined; limit: number }) {
+  async list(filter: {
+    project?: string | undefined;
+    own?: boolean | undefined;
+    cursor?: string | undefined;
+    limit: number;
+  }) {
     const after = filter.cursor ? { name: MoreThan(filter.cursor) } : {};
     const usable = filter.project
-      ? [
-          { ...after, project: IsNull() },
-          { ...after, project: filter.project },
-        ]
+      ? [...(filter.own ? [] : [{ ...after, project: IsNull() }]), { ...after, project: filter.project }]
       : after;
     const entities = await this.repository.find({
       where: usable,

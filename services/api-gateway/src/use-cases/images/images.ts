@@ -34,7 +34,10 @@ export const importImage = implement(useCases.imageImport, async (parts, request
 export const updateImage = implement(useCases.imageUpdate, async (parts, request, { image: which, ...changes }) => {
   const image = await ownImage(parts.kit, request.project, which);
   const input = await resolveChanges(parts, changes, image, request.project, request.actor);
-  return parts.runner.begin(request, 'image.update', input, { image: image.id });
+  const named = [...(input.toProject ? [input.toProject] : []), ...(input.sharedWith ?? [])];
+  return parts.runner.begin(request, 'image.update', input, { image: image.id }, (sql) =>
+    parts.projects.hold(sql, named),
+  );
 });
 
 export const exportImage = implement(

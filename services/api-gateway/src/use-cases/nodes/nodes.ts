@@ -43,8 +43,10 @@ export const showNode = implement(useCases.nodeShow, async ({ kit }, { actor }, 
   visibleTo(actor, await find(kit, actor, node)),
 );
 
-export const registerNode = implement(useCases.nodeRegister, ({ kit }, request, spec) =>
-  tell(kit, request, nodeRegister, { ...spec, nodeId: request.id }),
+export const registerNode = implement(useCases.nodeRegister, ({ kit, projects }, request, spec) =>
+  projects.during(spec.project ? [spec.project] : [], () =>
+    tell(kit, request, nodeRegister, { ...spec, nodeId: request.id }),
+  ),
 );
 
 export const setBmc = implement(useCases.nodeSetBmc, async ({ kit }, request, { node, ...bmc }) => {

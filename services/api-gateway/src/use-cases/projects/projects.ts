@@ -1,4 +1,4 @@
-import { diskList, imageList, useCases } from '@m2/contracts';
+import { diskList, imageList, nodeList, useCases } from '@m2/contracts';
 import { ask } from '../ask.js';
 import { implement } from '../use-case.js';
 
@@ -15,13 +15,16 @@ export const showProject = implement(useCases.projectShow, async (_parts, { proj
 export const deleteProject = implement(useCases.projectDelete, async ({ kit, projects }, { project }) => {
   await projects.delete(project, async () => {
     const one = { project: project.id, limit: 1 };
-    const pages = await Promise.all([
+    const [nodes, ...pages] = await Promise.all([
+      ask(kit, nodeList, { ...one, own: true }),
       // What others let it use is no reason to keep it.
       ask(kit, imageList, { ...one, own: true }),
       ask(kit, diskList, one),
       ask(kit, diskList, { ...one, trashed: true }),
     ]);
-    return pages.every(({ items }) => items.length === 0);
+    // An earlier hil-adapter does not know "own", and lists everybody's nodes too.
+    const ownNodes = nodes.items.filter((node) => node.project === project.id);
+    return [{ items: ownNodes }, ...pages].every(({ items }) => items.length === 0);
   });
   return undefined;
 });

@@ -6,6 +6,7 @@ import {
   M2Error,
   networkAttach,
   nodeReserve,
+  nodeShow,
   powerBoot,
   powerOff,
 } from '@m2/contracts';
@@ -139,6 +140,23 @@ describe('a provision', () => {
     const later = await provision(node.name, {}, key);
     for (const { status, operation } of [...together, later])
       expect([status, operation.id]).toEqual([202, together[0]!.operation.id]);
+  });
+
+  it('whose twin comes while the first is still being checked, or recorded, is not refused for what the first one takes', async () => {
+    const node = newNode();
+    const key = { 'idempotency-key': uuidv7() };
+    const asked = () => gateway.standIns.asked.filter(({ subject }) => subject === nodeShow.subject).length;
+    const release = gateway.standIns.hold(nodeShow);
+    const more = { diskName: `of-${node.name}` };
+    const first = provision(node.name, more, key);
+    await until('the first is being checked', () => asked() === 1);
+    const twin = provision(node.name, more, key);
+    release();
+    const [one, two] = await Promise.all([first, twin]);
+    expect([one.status, two.status, two.operation.id]).toEqual([202, 202, one.operation.id]);
+    // The key is reserved before the checks: nothing was looked up for the twin.
+    expect(asked()).toBe(1);
+    await gateway.ended(one.operation);
   });
 });
 

@@ -6,8 +6,8 @@ export const showQuota = implement(useCases.quotaShow, ({ kit }, { project }) =>
   ask(kit, quotaShow, { project: project.id }),
 );
 
-export const setQuota = implement(useCases.quotaSet, ({ kit }, request, limits) =>
-  tell(kit, request, quotaSet, { project: request.project.id, limits }),
+export const setQuota = implement(useCases.quotaSet, ({ kit, projects }, request, limits) =>
+  projects.during([request.project.id], () => tell(kit, request, quotaSet, { project: request.project.id, limits })),
 );
 
 export const checkStorage = implement(useCases.storageCheck, ({ kit }) => askAtLength(kit, storageCheck, {}));
