@@ -108,6 +108,8 @@ export default defineConfig({
       // Together: one is mostly at work on nodes that boot, the other waits for services that start.
       tier({ name: 'e2e', include: ['e2e/src/**/*.e2e.ts'], ...whole }),
       tier({ name: 'faults', include: ['faults/src/**/*.faults.ts'], ...whole }),
+      // On request, for as long as one likes (`m2 test chaos`); a minute of it is one of the faults.
+      tier({ name: 'chaos', include: ['faults/src/chaos.faults.ts'], ...whole }),
     ],
   },
 });

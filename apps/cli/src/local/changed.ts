@@ -29,12 +29,13 @@ const readers: [RegExp, string[]][] = [
 export function select(changed: string[], tier: Tier): Selection {
   if (changed.length === 0) return { run: 'nothing', why: 'nothing changed' };
   const whole =
-    tier === 'e2e' || tier === 'faults'
-      ? (file: string) => (product.test(file) && !test.test(file)) || file.startsWith(`${tier}/`)
-      : (file: string) => programs.test(file);
+    tier === 'unit' || tier === 'it'
+      ? (file: string) => programs.test(file)
+      : (file: string) =>
+          (product.test(file) && !test.test(file)) || file.startsWith(tier === 'chaos' ? 'faults/' : `${tier}/`);
   const cause = changed.find((file) => everything.test(file) || whole(file));
   if (cause) return { run: 'all', why: `${cause} changed` };
-  if (tier === 'e2e' || tier === 'faults') return { run: 'nothing', why: 'nothing changed of what it starts' };
+  if (tier !== 'unit' && tier !== 'it') return { run: 'nothing', why: 'nothing changed of what it starts' };
   const reading = readers.flatMap(([read, tests]) => (changed.some((file) => read.test(file)) ? tests : []));
   return { run: 'related', files: [...new Set([...changed, ...reading])] };
 }

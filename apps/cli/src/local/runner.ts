@@ -23,6 +23,8 @@ export interface RunOptions {
   /** Where vitest.config is; the workspace by default. */
   root?: string;
   output?: 'inherit' | 'ignore';
+  /** More environment for the tests. */
+  env?: Record<string, string>;
 }
 
 // Beside this file, compiled as it is.
@@ -32,13 +34,13 @@ const reporter = fileURLToPath(new URL(`./test-reporter${extname(import.meta.url
 export async function runTests(
   workspace: string,
   tiers: Tier[],
-  { report, related, root = workspace, output = 'inherit' }: RunOptions,
+  { report, related, root = workspace, output = 'inherit', env: more = {} }: RunOptions,
 ): Promise<TestRun> {
   await rm(report, { force: true });
   const args = [binPath(workspace, 'vitest'), ...(related ? ['related', '--run', '--passWithNoTests'] : ['run'])];
   args.push(...tiers.flatMap((tier) => ['--project', tier]));
   args.push('--reporter=default', `--reporter=${reporter}`, ...(related ?? []));
-  const env = { ...process.env, [reportVariable]: report };
+  const env = { ...process.env, ...more, [reportVariable]: report };
   const code = await finished(spawn(process.execPath, args, { cwd: root, env, stdio: ['ignore', output, output] }));
   const text = await readFile(report, 'utf8').catch(() => undefined);
   return { code, report: text === undefined ? undefined : testReport.parse(JSON.parse(text)) };

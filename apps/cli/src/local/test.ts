@@ -2,13 +2,14 @@ import { Argument, type Command } from 'commander';
 import { join } from 'node:path';
 import type { Act, App } from '../app.js';
 import { exitCodes } from '../exit-codes.js';
-import { formatDuration } from '../output/units.js';
+import { usageError } from '../errors.js';
+import { formatDuration, parseCount } from '../output/units.js';
 import { testPackages } from '../stage/packages.js';
 import { Exit } from '../world.js';
 import { changedFiles, select } from './changed.js';
 import { withSupervisor } from './installation.js';
 import { judge, runTests, type TestRun } from './runner.js';
-import { durationOf, slowest, type TestReport, type Tier, tiers, type TierSummary } from './test-report.js';
+import { durationOf, parts, slowest, type TestReport, type Tier, tiers, type TierSummary } from './test-report.js';
 import { totalsLine } from './totals.js';
 import { workspaceRoot } from './workspace.js';
 
@@ -18,20 +19,26 @@ const slowestCount = 20;
 interface TestOptions {
   /** True without a value. */
   changed?: string | true;
+  seed?: number;
+  minutes?: number;
 }
 
-/** `m2 test [unit|it|e2e|faults]`: the last line on standard output is the totals of all that ran. */
+/** `m2 test [unit|it|e2e|faults|chaos]`: the last line on standard output is the totals of all that ran. */
 export function testCommand(program: Command, act: Act): void {
   program
     .command('test')
     .description('run the tests, or a part of them')
-    .addArgument(new Argument('[part]', 'what to run (all)').choices(tiers))
+    .addArgument(new Argument('[part]', 'what to run (all but chaos)').choices(parts))
     .option(
       '--changed [ref]',
       'only what the changes since a commit or a branch can touch (HEAD: what is not committed)',
     )
+    .option('--seed <number>', 'of chaos: which plan of requests and faults', parseCount)
+    .option('--minutes <number>', 'of chaos: how long the plan lasts', parseCount)
     .action(
-      act<TestOptions, [Tier?]>(async (app, { changed }, part) => {
+      act<TestOptions, [Tier?]>(async (app, { changed, seed, minutes }, part) => {
+        if (part !== 'chaos' && (seed ?? minutes) !== undefined)
+          throw usageError('--seed and --minutes are of chaos', 'Run: m2 test chaos --seed N --minutes M');
         const root = workspaceRoot();
         const wanted = part ? [part] : [...tiers];
         const ref = changed === true ? 'HEAD' : changed;
@@ -44,7 +51,8 @@ export function testCommand(program: Command, act: Act): void {
         const runs: TestRun[] = [];
         for (const [n, { tiers, related }] of plan.entries()) {
           const report = join(root, reportDirectory, n === 0 ? 'report.json' : `report-${n + 1}.json`);
-          runs.push(await runTests(root, tiers, { report, ...(related && { related }) }));
+          const env = chaosEnvironment({ seed, minutes });
+          runs.push(await runTests(root, tiers, { report, env, ...(related && { related }) }));
         }
         const { summaries, totals, good } = judge(
           runs,
@@ -58,6 +66,12 @@ export function testCommand(program: Command, act: Act): void {
       }),
     );
 }
+
+/** What faults/src/chaos.faults.ts reads. */
+const chaosEnvironment = ({ seed, minutes }: TestOptions): Record<string, string> => ({
+  ...(seed !== undefined && { M2_CHAOS_SEED: String(seed) }),
+  ...(minutes !== undefined && { M2_CHAOS_MINUTES: String(minutes) }),
+});
 
 interface Part {
   tiers: Tier[];

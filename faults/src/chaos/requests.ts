@@ -1,0 +1,135 @@
+import { ApiError, type M2Client } from '@m2/cli';
+import type { Operation } from '@m2/contracts';
+import { randomUUID } from 'node:crypto';
+import type { TestInstallation } from '../installation.js';
+import type { Action, RequestKind } from './plan.js';
+
+type Args = Extract<Action, { request: unknown }>['args'];
+/** `doors`: the clients of all gateways. */
+type Ask = (client: M2Client, args: Args, installation: TestInstallation, doors: M2Client[]) => Promise<unknown>;
+/** How a failure begins that is none of a fault that was made. */
+const twins = 'two copies of one request';
+
+const MiB = 2 ** 20;
+const nodeOf = ({ node }: Args) => `node-${node + 1}`;
+const disk = ({ stage: { project } }: TestInstallation, name: string) => ({ project, disk: name });
+
+async function deprovision(client: M2Client, args: Args, { stage }: TestInstallation, fate: 'keep' | 'delete') {
+  const params = { project: stage.project };
+  const { items } = await client.list('provisionList', { params });
+  const found = items.find(({ nodeName }) => nodeName === nodeOf(args));
+  if (!found) return undefined;
+  return client.call('provisionDelete', { params: { ...params, id: found.id }, query: { disk: fate } });
+}
+
+const importing =
+  (source: (args: Args, installation: TestInstallation) => object): Ask =>
+  (client, args, installation) =>
+    client.call('imageImport', {
+      params: { project: installation.stage.project },
+      body: { name: args.image, source: source(args, installation) as never },
+    });
+
+const asks: Record<RequestKind, Ask> = {
+  'provision-new': (client, args, { stage: { project } }) =>
+    client.call('provisionCreate', {
+      params: { project },
+      body: { node: nodeOf(args), image: 'golden', diskName: args.disk, waitFor: 'ready' },
+    }),
+  'provision-old': (client, args, { stage: { project } }) =>
+    client.call('provisionCreate', {
+      params: { project },
+      body: { node: nodeOf(args), disk: args.disk, waitFor: 'ready' },
+    }),
+  'deprovision-keep': (client, args, installation) => deprovision(client, args, installation, 'keep'),
+  'deprovision-delete': (client, args, installation) => deprovision(client, args, installation, 'delete'),
+  'create-disk': (client, args, { stage: { project } }) =>
+    client.call('diskCreate', {
+      params: { project },
+      body: { name: args.disk, image: args.choice % 2 ? 'golden' : args.image },
+    }),
+  'fork-disk': (client, args, { stage: { project } }) =>
+    client.call('diskCreate', {
+      params: { project },
+      body: { name: args.disk, disk: args.other, ...(args.choice % 2 && { tag: args.tag }) },
+    }),
+  'grow-disk': (client, args, installation) =>
+    client.call('diskUpdate', {
+      params: disk(installation, args.disk),
+      body: { sizeBytes: 128 * MiB + args.choice * MiB, ...(args.choice % 5 === 0 && { name: args.other }) },
+    }),
+  'rename-disk': (client, args, installation) =>
+    client.call('diskUpdate', { params: disk(installation, args.disk), body: { name: args.other } }),
+  'flatten-disk': (client, args, installation) => client.call('diskFlatten', { params: disk(installation, args.disk) }),
+  'tag-disk': (client, args, installation) =>
+    client.call('diskTag', { params: disk(installation, args.disk), body: { name: args.tag } }),
+  'untag-disk': (client, args, installation) =>
+    client.call('diskUntag', { params: { ...disk(installation, args.disk), tag: args.tag } }),
+  'roll-back-disk': (client, args, installation) =>
+    client.call('diskRollback', { params: disk(installation, args.disk), body: { tag: args.tag } }),
+  'trash-disk': (client, args, installation) => client.call('diskDelete', { params: disk(installation, args.disk) }),
+  'purge-disk': (client, args, installation) =>
+    client.call('diskDelete', { params: disk(installation, args.disk), query: { purge: 'true' } }),
+  'restore-disk': (client, args, installation) =>
+    client.call('diskRestore', { params: disk(installation, args.disk), body: {} }),
+  'import-image': importing((_, { stage }) => ({ kind: 'file', path: stage.image.path })),
+  'copy-image': importing(() => ({ kind: 'image', image: 'golden' })),
+  'image-of-disk': importing((args) => ({
+    kind: 'disk',
+    disk: args.disk,
+    ...(args.choice % 2 && { tag: args.tag }),
+  })),
+  'describe-image': (client, { image, choice }, { stage: { project } }) =>
+    client.call('imageUpdate', { params: { project, image }, body: { metadata: { defaultUser: `user-${choice}` } } }),
+  'delete-image': (client, { image }, { stage: { project } }) =>
+    client.call('imageDelete', { params: { project, image } }),
+  cancel: async (client, { choice }) => {
+    const { items } = await client.list('operationList', { query: { state: 'running' } });
+    const id = items[choice % Math.max(1, items.length)]?.id;
+    return id && client.call('operationCancel', { params: { id } });
+  },
+  /** Two copies of one request at once, one at each gateway, have to be one operation. */
+  twice: async (_client, args, { stage: { project } }, doors) => {
+    const wanted = { name: args.disk, image: 'golden' };
+    const body = JSON.stringify(wanted);
+    const key = randomUUID();
+    const copies = await Promise.all(
+      doors.map(async (door) => {
+        const { url, headers } = door.address('diskCreate', { params: { project }, body: wanted });
+        const sent = { ...headers, 'content-type': 'application/json', 'idempotency-key': key };
+        const signal = AbortSignal.timeout(30_000);
+        const answer = await fetch(url, { method: 'POST', headers: sent, body, signal }).catch(() => undefined);
+        return answer && { status: answer.status, json: (await answer.json().catch(() => ({}))) as Operation };
+      }),
+    );
+    const accepted = copies.flatMap((copy) => (copy?.status === 202 ? [copy.json] : []));
+    const refused = copies.filter((copy) => copy && copy.status >= 400 && copy.status < 500);
+    if (new Set(accepted.map(({ id }) => id)).size > 1 || (accepted.length > 0 && refused.length > 0))
+      throw new Error(`${twins} with the key ${key} were answered ${JSON.stringify(copies)}`);
+    return accepted[0];
+  },
+};
+
+/** How a request was answered: accepted as an operation, done, refused with a code, or not answered at all. */
+export interface Answered {
+  operation?: string;
+  refused?: string;
+  unanswered?: string;
+}
+
+export async function ask(
+  action: Extract<Action, { request: unknown }>,
+  doors: M2Client[],
+  installation: TestInstallation,
+): Promise<Answered> {
+  try {
+    const client = doors[action.args.door]!;
+    const answer = (await asks[action.request](client, action.args, installation, doors)) as Operation | undefined;
+    return answer?.steps ? { operation: answer.id } : {};
+  } catch (error) {
+    if (error instanceof ApiError && error.status < 500) return { refused: error.code };
+    if (error instanceof ApiError) return { unanswered: error.code };
+    if ((error as Error).message.startsWith(twins)) throw error;
+    return { unanswered: (error as Error).message };
+  }
+}

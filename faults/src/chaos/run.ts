@@ -1,0 +1,140 @@
+import { M2Client } from '@m2/cli';
+import { cp, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { tidy } from '../api-calls.js';
+import { askDeprovision, startTestInstallation, succeeded, type TestInstallation } from '../installation.js';
+import { expectNothing } from '../observed-state.js';
+import { Faults } from './faults.js';
+import { brokenInvariants, untilAllEnded } from './invariants.js';
+import { nodeCount, planOf, services, told } from './plan.js';
+import { ask } from './requests.js';
+import { SecondGateway } from './second-gateway.js';
+
+export interface ChaosOptions {
+  seed: number;
+  minutes: number;
+}
+
+/** Longer than any step's deadline, and than what waits for a person takes to be tried again. */
+const quietMs = 360_000;
+const reports = fileURLToPath(new URL('../../../node_modules/.cache/m2-tests/', import.meta.url));
+
+export interface ChaosResult {
+  /** How requests were answered, and how often. */
+  answers: Record<string, number>;
+  operations: Record<string, number>;
+  faults: number;
+}
+
+/**
+ * Does what the seed's plan says to an installation of its own with two gateways, then mends all that was broken, and looks whether everything
+ * is as it must be. Throws an error with the plan so far, and how to run it again.
+ */
+export async function chaos({ seed, minutes }: ChaosOptions): Promise<ChaosResult> {
+  const log: string[] = [`seed ${seed}, ${minutes} minutes`];
+  let installation: TestInstallation | undefined;
+  let second: SecondGateway | undefined;
+  try {
+    installation = await startTestInstallation({ nodes: nodeCount, mortal: [...services] });
+    second = await SecondGateway.start(installation);
+    return await play({ seed, minutes }, installation, second, log);
+  } catch (error) {
+    const kept = await keep(seed, installation, [...log, String((error as Error).stack)]);
+    const last = log.slice(-60).join('\n');
+    throw new Error(
+      `seed ${seed}: ${(error as Error).message}\n\nThe plan so far (all of it, and the logs: ${kept}):\n${last}\n\n` +
+        `Again: m2 test chaos --seed ${seed} --minutes ${minutes}`,
+      { cause: error },
+    );
+  } finally {
+    await second?.stop();
+    await installation?.close();
+  }
+}
+
+async function play(
+  { seed, minutes }: ChaosOptions,
+  installation: TestInstallation,
+  second: SecondGateway,
+  log: string[],
+): Promise<ChaosResult> {
+  const faults = new Faults(installation, second);
+  const token = installation.adminToken;
+  const doors = [
+    new M2Client({ url: installation.stage.running.url, token, attempts: 8 }),
+    new M2Client({ url: second.url, token, attempts: 8 }),
+  ];
+  const answers: Record<string, number> = {};
+  const accepted: string[] = [];
+  const asked: Promise<void>[] = [];
+  let broken = 0;
+  const began = performance.now();
+  for (const action of planOf(seed, minutes)) {
+    await pause(Math.max(0, action.atMs - (performance.now() - began)));
+    const at = log.push(told(action)) - 1;
+    if ('fault' in action) {
+      broken += 1;
+      log[at] += ` -> ${await faults.make(action)}`;
+    } else
+      asked.push(
+        ask(action, doors, installation).then(({ operation, refused, unanswered }) => {
+          if (operation) accepted.push(operation);
+          const answer = operation ? 'accepted' : (refused ?? unanswered?.split('\n')[0] ?? 'done');
+          answers[answer] = (answers[answer] ?? 0) + 1;
+          log[at] += ` -> ${operation ?? answer}`;
+        }),
+      );
+  }
+  await Promise.all(asked);
+  await faults.end();
+  log.push('all is mended');
+  const open = await untilAllEnded(installation, quietMs);
+  if (open.length > 0)
+    throw new Error(
+      `does not end: ${open.map(({ id, kind, state, attention }) => `${kind} ${id} ${state} ${attention}`).join('; ')}`,
+    );
+  await settled(installation, accepted, faults);
+  // What is made can also be taken back.
+  const { items } = await installation.client.list('provisionList', {
+    params: { project: installation.stage.project },
+  });
+  for (const { id } of items) await succeeded(installation, await askDeprovision(installation, id, 'keep'));
+  await tidy(installation);
+  await expectNothing(installation);
+  const { items: operations } = await installation.client.list('operationList');
+  return {
+    answers,
+    operations: Object.fromEntries(
+      Object.entries(Object.groupBy(operations, ({ kind, state }) => `${kind} ${state}`)).map(([key, list]) => [
+        key,
+        list!.length,
+      ]),
+    ),
+    faults: broken,
+  };
+}
+
+/** Reconciling takes its time after a fault; what is wrong for longer than that is wrong. */
+async function settled(installation: TestInstallation, accepted: string[], faults: Faults): Promise<void> {
+  let wrong: string[] = [];
+  for (const until = performance.now() + settleMs; ; await pause(1_000)) {
+    wrong = await brokenInvariants(installation, accepted, faults.doubtful);
+    if (wrong.length === 0) return;
+    if (performance.now() > until) throw new Error(`is not as it must be:\n${wrong.join('\n')}`);
+  }
+}
+const settleMs = 90_000;
+
+/** The log of the run and those of the services, for whoever looks for the reason. */
+async function keep(seed: number, installation: TestInstallation | undefined, log: string[]): Promise<string> {
+  const directory = join(reports, `chaos-${seed}`);
+  await mkdir(directory, { recursive: true });
+  await writeFile(join(directory, 'plan.txt'), `${log.join('\n')}\n`);
+  if (installation)
+    await cp(join(installation.stage.state, 'logs'), join(directory, 'logs'), { recursive: true, force: true }).catch(
+      () => {},
+    );
+  return directory;
+}
