@@ -12,7 +12,7 @@ interface Told {
 }
 
 /** Errors that say that M2 itself is wrong, whatever was broken. */
-const bugs = ['internal', 'fence.stale'];
+const bugs = new Set(['internal', 'fence.stale']);
 
 const same = (what: string, found: unknown[], wanted: unknown[]): string[] => {
   const [a, b] = [found, wanted].map((list) => list.map((one) => JSON.stringify(one)).sort());
@@ -187,7 +187,7 @@ async function operations(installation: TestInstallation, accepted: string[]): P
       .filter((row) => row.ended && !isInOrder(row))
       .map(({ id, kind, types }) => `${kind} ${id} was told of as ${types.join(', ')}`),
     ...rows
-      .filter(({ error }) => error && bugs.includes(error.code))
+      .filter(({ error }) => error && bugs.has(error.code))
       .map(({ id, kind, error }) => `${kind} ${id} failed by a bug: ${error!.code}: ${error!.detail}`),
   ];
 }

@@ -8,23 +8,23 @@ const requestWeights = {
   'provision-new': 12,
   'provision-old': 7,
   'deprovision-keep': 9,
-  'deprovision-delete': 5,
-  'create-disk': 16,
+  'deprovision-delete': 8,
+  'create-disk': 12,
   'fork-disk': 8,
-  'grow-disk': 6,
+  'grow-disk': 8,
   'rename-disk': 2,
   'flatten-disk': 3,
-  'tag-disk': 5,
+  'tag-disk': 7,
   'untag-disk': 4,
-  'roll-back-disk': 4,
-  'trash-disk': 3,
-  'purge-disk': 3,
+  'roll-back-disk': 6,
+  'trash-disk': 5,
+  'purge-disk': 7,
   'restore-disk': 4,
   'import-image': 4,
   'copy-image': 2,
   'image-of-disk': 3,
   'describe-image': 2,
-  'delete-image': 3,
+  'delete-image': 5,
   cancel: 4,
   twice: 3,
 };
@@ -49,8 +49,8 @@ const faultWeights = {
 export type FaultKind = keyof typeof faultWeights;
 
 export const services = ['gateway', 'image', 'iscsi', 'boot', 'hil'] as const;
-export const nodeCount = 4;
-const names = { disk: 6, image: 3, tag: 2 };
+export const nodeCount = 6;
+const names = { disk: 10, image: 4, tag: 2 };
 
 interface Args {
   node: number;
@@ -70,8 +70,8 @@ export type Action = { atMs: number } & (
   | { fault: FaultKind; service: (typeof services)[number]; node: number; phase: string; forMs: number }
 );
 
-const betweenRequestsMs = [20, 400] as const;
-const betweenFaultsMs = [1_500, 7_000] as const;
+const betweenRequestsMs = [10, 250] as const;
+const betweenFaultsMs = [1_000, 5_000] as const;
 /** Up to longer than a lease (15 s): what was paused comes back when others have taken over. */
 const pauseMs = [500, 22_000] as const;
 const commandPhases = ['begin', 'acted', 'committed', 'end'];
