@@ -73,7 +73,7 @@ describe('m2 completion', () => {
     ],
     [
       ['m2', 'test', ''],
-      ['unit', 'it', 'e2e', 'faults'],
+      ['unit', 'it', 'e2e', 'faults', 'chaos'],
     ],
     [
       ['m2', 'up', '--storage', ''],

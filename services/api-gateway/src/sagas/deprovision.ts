@@ -89,10 +89,15 @@ export const deprovisionSaga = defineSaga<DeprovisionInput>({
   settle: async (sql, { input }, outcome) => {
     // Failed: the disk is kept, and all else is done.
     if (outcome === 'succeeded' || outcome === 'failed')
-      await sql.query(`UPDATE provisions SET state = 'ended', ended_at = now() WHERE id = $1`, [input.provision]);
+      await sql.query(
+        `UPDATE provisions SET state = 'ended', ended_at = now() WHERE id = $1 AND state = 'deprovisioning'`,
+        [input.provision],
+      );
     // It may be deprovisioned again.
     else if (outcome === 'abandoned')
-      await sql.query(`UPDATE provisions SET state = 'failed' WHERE id = $1`, [input.provision]);
+      await sql.query(`UPDATE provisions SET state = 'failed' WHERE id = $1 AND state = 'deprovisioning'`, [
+        input.provision,
+      ]);
   },
 });
 
