@@ -68,7 +68,10 @@ describe('the pages', () => {
   it('show an example of every command', () => {
     const lines = shellLines(read('docs/cli.md')).join('\n');
     const missing = actions().filter(({ path }) => !new RegExp(`(^|\\W)m2 ${path}( |$)`, 'm').test(lines));
-    expect(missing.map(({ path }) => path)).toEqual([]);
+    expect(
+      missing.map(({ path }) => `m2 ${path}`),
+      'give each of these commands an example in docs/cli.md',
+    ).toEqual([]);
   });
 
   it('name every exit code', () => {
