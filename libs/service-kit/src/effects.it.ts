@@ -129,7 +129,7 @@ describe('an effect', () => {
   });
 
   it('that fails before its handler has recorded anything is refused; later it may have been done', async () => {
-    const no = () => {
+    const no = (_after?: unknown): never => {
       throw new M2Error('disk.in_use', 'no');
     };
     const refusals: ((effect: Effect) => Promise<unknown>)[] = [
