@@ -108,7 +108,11 @@ describe('a disk', () => {
 
   it('is deleted into the trash, found there, and comes back under a name that is free', async () => {
     const disk = addDisk('web');
-    expect(await sentFor(diskDelete, await ask('DELETE', '/web'))).toEqual({ diskId: disk.id, project: lab.id, purge: false });
+    expect(await sentFor(diskDelete, await ask('DELETE', '/web'))).toEqual({
+      diskId: disk.id,
+      project: lab.id,
+      purge: false,
+    });
     expect(code(await ask('GET', '/web'))).toEqual([404, 'disk.not_found']);
     expect((await ask('GET', '?trashed=true')).text).toContain(disk.id);
     addDisk('web');
@@ -205,7 +209,9 @@ describe('tags', () => {
       ['POST', '/running/rollback', { tag: 'live' }, 409, 'disk.in_use'],
     ] as const)
       expect([path, code(await ask(method, path, body))]).toEqual([path, [status, expected]]);
-    expect(await sentFor(diskUntag, await ask('DELETE', `/tagged/tags/${made.tagId}`))).toMatchObject({ tagId: made.tagId });
+    expect(await sentFor(diskUntag, await ask('DELETE', `/tagged/tags/${made.tagId}`))).toMatchObject({
+      tagId: made.tagId,
+    });
     await sentFor(diskUntag, await ask('DELETE', `/${held.id}/tags/live`));
   });
 

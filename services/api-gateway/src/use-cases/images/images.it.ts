@@ -1,4 +1,12 @@
-import { type Call, imageDelete, imageExportCancel, imageExportShow, imageImport, imageUpdate, M2Error } from '@m2/contracts';
+import {
+  type Call,
+  imageDelete,
+  imageExportCancel,
+  imageExportShow,
+  imageImport,
+  imageUpdate,
+  M2Error,
+} from '@m2/contracts';
 import { until } from '@m2/service-kit/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openGateway, type OperationBody, type TestGateway } from '../../testing/gateway.js';
@@ -54,7 +62,10 @@ describe('a new image', () => {
     const image = gateway.standIns.addImage('golden', lab.id);
     for (const which of ['golden', image.id])
       expect(
-        await sentFor(imageImport, await post({ name: `copy-${which.slice(-12)}`, source: { kind: 'image', image: which } })),
+        await sentFor(
+          imageImport,
+          await post({ name: `copy-${which.slice(-12)}`, source: { kind: 'image', image: which } }),
+        ),
       ).toMatchObject({ source: { kind: 'image', image: image.id, project: lab.id } });
   });
 
@@ -218,7 +229,10 @@ describe('an image', () => {
       token: member,
       body: { name: 'of-lent', image: 'lent' },
     });
-    expect(await sentFor(imageImport, disk)).toMatchObject({ from: { kind: 'image', image: image.id }, project: lab.id });
+    expect(await sentFor(imageImport, disk)).toMatchObject({
+      from: { kind: 'image', image: image.id },
+      project: lab.id,
+    });
   });
 
   it('has a lineage', async () => {
@@ -230,7 +244,11 @@ describe('an image', () => {
   it('is written to a volume, and what was written is removed when that is cancelled or fails', async () => {
     const image = gateway.standIns.addImage('golden-2', lab.id);
     const begin = () => gateway.ask('POST', `${at}/golden-2/export`, { token: member, body: { volume: 'pool/flat' } });
-    expect(await sentFor(imageImport, await begin())).toMatchObject({ image: image.id, volume: 'pool/flat', project: lab.id });
+    expect(await sentFor(imageImport, await begin())).toMatchObject({
+      image: image.id,
+      volume: 'pool/flat',
+      project: lab.id,
+    });
     gateway.standIns.fail(imageExportShow, new M2Error('storage.full', 'The pool is full'));
     const { body } = await begin();
     expect(await gateway.ended(body as OperationBody)).toMatchObject({
