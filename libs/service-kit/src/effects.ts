@@ -96,9 +96,13 @@ interface Surroundings {
  *
  * It holds no connection while the hardware works. When this process was silent for too long, another one may have taken the step over: from then
  * on every method throws LeaseLost, and `signal` is aborted.
+ *
+ * A handler acts on nothing before it has asked its effect something. What it throws until then, or in its first transaction, touched
+ * nothing: it is a refusal (`M2Error.refused`).
  */
 export class Effect implements Sql {
   private committed = false;
+  private begun = false;
   /** The transaction under way. */
   private open: Sql | undefined;
 
@@ -109,6 +113,11 @@ export class Effect implements Sql {
 
   get key(): string {
     return this.order.key;
+  }
+
+  /** Whether the handler may have acted. */
+  get hasBegun(): boolean {
+    return this.begun;
   }
 
   /** Aborts when the step is not ours any more, with a LeaseLost: a driver that works for long looks at it. */
@@ -124,6 +133,7 @@ export class Effect implements Sql {
   /** On a connection of the pool, for this statement only; during a transaction of the effect, in that. */
   async query<Row extends object>(text: string, values?: unknown[]): Promise<Row[]> {
     this.at.lifetime.assert();
+    this.begun ||= !this.open;
     return (this.open ?? this.at.database).query<Row>(text, values);
   }
 
@@ -160,11 +170,14 @@ export class Effect implements Sql {
     return this.committed;
   }
 
+  /** What fails inside the transaction is taken back. When the COMMIT fails, nobody knows. */
   private async within<T>(sql: Sql, work: () => Promise<T>): Promise<T> {
     const before = this.open;
     this.open = sql;
     try {
-      return await work();
+      const result = await work();
+      this.begun = true;
+      return result;
     } finally {
       this.open = before;
     }
@@ -256,6 +269,7 @@ export class Effects {
     } catch (error) {
       // A driver that was stopped says so in its own words.
       lifetime.signal.throwIfAborted();
+      if (error instanceof M2Error && error.retry === 'final' && !effect.hasBegun) error.refused = true;
       throw error;
     } finally {
       if (!effect.isCommitted) await this.leases.giveBack(step, lifetime);

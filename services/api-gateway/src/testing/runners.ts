@@ -93,6 +93,8 @@ export async function openRunners(before?: (databaseUrl: string) => Promise<void
   let count = 0;
   /** Of the runners that live. */
   const names = new Set<string>();
+  /** How to stop those that live. */
+  const started = new Set<() => Promise<void>>();
 
   const start = async (
     known: { current?: Record<OperationKind, Saga<never>>; earlier?: Saga<never>[] } = {},
@@ -134,11 +136,14 @@ export async function openRunners(before?: (databaseUrl: string) => Promise<void
     names.add(instance);
     await runner.onModuleInit();
     const stop = async () => {
+      started.delete(stop);
       await runner.onApplicationShutdown();
       names.delete(instance);
     };
+    started.add(stop);
     const kill = () => {
       dead = true;
+      started.delete(stop);
       void runner.onApplicationShutdown();
       names.delete(instance);
     };
@@ -175,7 +180,11 @@ export async function openRunners(before?: (databaseUrl: string) => Promise<void
            seen_at = CASE WHEN id = ANY($1) THEN seen_at ELSE now() - interval '1 hour' END`,
         [alive.map(({ runner }) => runner.id)],
       ),
-    close: () => env.close(),
+    /** Also ends the runners that a failed test has left: they would keep the database open. */
+    close: async () => {
+      await Promise.all([...started].map((stop) => stop()));
+      await env.close();
+    },
   };
 }
 
