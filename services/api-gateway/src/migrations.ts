@@ -69,3 +69,21 @@ export class IdempotencyKeys1796000000001 implements MigrationInterface {
     await runner.query('DROP TABLE idempotency_keys');
   }
 }
+
+/** What is current among much that has ended, and events of a type, without a look at all others. */
+export class GatewayIndexes1797000000001 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE INDEX provisions_current ON provisions (project, id DESC) WHERE ended_at IS NULL;
+      CREATE INDEX provisions_ended ON provisions (ended_at) WHERE ended_at IS NOT NULL;
+      CREATE INDEX tokens_valid ON tokens (id DESC) WHERE revoked_at IS NULL;
+      CREATE INDEX tokens_by_project ON tokens (project);
+      CREATE INDEX events_by_type ON events (type text_pattern_ops, sequence);
+      CREATE INDEX events_by_project_type ON events (project, type text_pattern_ops, sequence);`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      DROP INDEX provisions_current, provisions_ended, tokens_valid, tokens_by_project, events_by_type, events_by_project_type`);
+  }
+}

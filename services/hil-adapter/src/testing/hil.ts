@@ -6,7 +6,7 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { hilConfig } from '../config.js';
 import { DriverRegistry } from '../driver-registry.js';
-import { BrokenNodes1796000000002, Hil1795000000002 } from '../migrations.js';
+import { hilMigrations } from '../migrations.js';
 import { type Attachment, type NetworkDriver, NetworkError } from '../networks/network.port.js';
 import { NETWORK_DRIVERS, NetworkHandlers } from '../networks/network-handlers.js';
 import { NicEntity, NodeEntity } from '../nodes/node.entity.js';
@@ -111,7 +111,7 @@ export async function openHil() {
     name: 'hil',
     config: hilConfig,
     module: RecordedModule,
-    migrations: [Hil1795000000002, BrokenNodes1796000000002],
+    migrations: hilMigrations,
     entities: [NodeEntity, NicEntity],
   };
   const { kit } = await env.run(definition);
