@@ -119,5 +119,62 @@ export class ImageIndexes1797000000005 implements MigrationInterface {
   }
 }
 
+/** What a project with limits uses is kept beside its limits, by whoever changes what it has. */
+export class QuotaUse1797100000005 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      ALTER TABLE quotas ADD used_bytes bigint NOT NULL DEFAULT 0, ADD used_disks integer NOT NULL DEFAULT 0,
+        ADD used_images integer NOT NULL DEFAULT 0;
+
+      CREATE FUNCTION count_use(p_project uuid) RETURNS TABLE (bytes bigint, disks integer, images integer) LANGUAGE sql AS $$
+        SELECT (coalesce(i.bytes, 0) + coalesce(d.bytes, 0))::bigint, d.count::int, i.count::int
+        FROM (SELECT sum(size_bytes) AS bytes, count(*) FROM images WHERE project = p_project) i,
+             (SELECT sum(size_bytes) AS bytes, count(*) FROM disks WHERE project = p_project) d $$;
+
+      -- nobody makes or removes anything between the counting and the commit, from when on the triggers below count
+      CREATE FUNCTION begin_quota() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN
+        LOCK TABLE disks, images IN SHARE ROW EXCLUSIVE MODE;
+        SELECT * INTO NEW.used_bytes, NEW.used_disks, NEW.used_images FROM count_use(NEW.project);
+        RETURN NEW;
+      END $$;
+      CREATE TRIGGER begin_quota BEFORE INSERT ON quotas FOR EACH ROW EXECUTE FUNCTION begin_quota();
+
+      CREATE FUNCTION keep_quota() RETURNS trigger LANGUAGE plpgsql AS $$
+      DECLARE is_disk integer := (TG_TABLE_NAME = 'disks')::int;
+      BEGIN
+        IF TG_OP <> 'INSERT' THEN
+          UPDATE quotas SET used_bytes = used_bytes - coalesce(OLD.size_bytes, 0), used_disks = used_disks - is_disk,
+            used_images = used_images - 1 + is_disk WHERE project = OLD.project;
+        END IF;
+        IF TG_OP <> 'DELETE' THEN
+          UPDATE quotas SET used_bytes = used_bytes + coalesce(NEW.size_bytes, 0), used_disks = used_disks + is_disk,
+            used_images = used_images + 1 - is_disk WHERE project = NEW.project;
+        END IF;
+        RETURN NULL;
+      END $$;
+      CREATE TRIGGER keep_quota AFTER INSERT OR DELETE OR UPDATE OF size_bytes, project ON disks
+        FOR EACH ROW EXECUTE FUNCTION keep_quota();
+      CREATE TRIGGER keep_quota AFTER INSERT OR DELETE OR UPDATE OF size_bytes, project ON images
+        FOR EACH ROW EXECUTE FUNCTION keep_quota();
+
+      UPDATE quotas SET (used_bytes, used_disks, used_images) = (SELECT * FROM count_use(project));`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      DROP TRIGGER keep_quota ON images;
+      DROP TRIGGER keep_quota ON disks;
+      DROP TRIGGER begin_quota ON quotas;
+      DROP FUNCTION keep_quota, begin_quota, count_use;
+      ALTER TABLE quotas DROP used_bytes, DROP used_disks, DROP used_images;`);
+  }
+}
+
 /** In this order. */
-export const imageMigrations = [Image1795000000005, ImageLife1796000000005, ImageIndexes1797000000005];
+export const imageMigrations = [
+  Image1795000000005,
+  ImageLife1796000000005,
+  ImageIndexes1797000000005,
+  QuotaUse1797100000005,
+];

@@ -1,6 +1,7 @@
 import type { PostgresDriver } from 'typeorm/driver/postgres/PostgresDriver.js';
 import type { EventEmitter } from 'node:events';
 import type { Database } from '../database.js';
+import { until } from './until.js';
 
 /** One table, as one statement read it. */
 export interface Scan {
@@ -28,7 +29,7 @@ interface PlanNode {
  */
 export async function watchPlans(database: Database): Promise<{ scans(): Scan[]; forget(): void }> {
   const scans: Scan[] = [];
-  const pool = (database.orm.driver as PostgresDriver).master as EventEmitter;
+  const pool = (database.orm.driver as PostgresDriver).master as EventEmitter & { totalCount: number };
   pool.on('connect', (client: EventEmitter) =>
     client.on('notice', ({ message = '' }: { message?: string }) => {
       const at = message.indexOf('plan:');
@@ -51,11 +52,14 @@ export async function watchPlans(database: Database): Promise<{ scans(): Scan[];
     await database.query(
       `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET ${name} = %L', current_database(), '${value}'); END $$`,
     );
+  let old = pool.totalCount;
+  pool.on('remove', () => (old -= 1));
   await database.query(
     `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`,
   );
   // This one's own connection goes last.
   await database.query('SELECT pg_terminate_backend(pg_backend_pid())').catch(() => {});
+  await until('the pool has forgotten its old connections', () => old <= 0);
   return { scans: () => scans, forget: () => void scans.splice(0) };
 }
 

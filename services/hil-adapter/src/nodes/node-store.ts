@@ -38,11 +38,10 @@ export class NodeStore {
       `(SELECT ${this.shown}, (SELECT jsonb_agg(nics) FROM nics WHERE node = nodes.id) AS nics
         FROM nodes WHERE name > $1 ${condition} ORDER BY name LIMIT $2)`;
     const pages = filter.project ? [page('AND project IS NULL'), page('AND project = $3')] : [page('')];
-    const entities = await this.kit.database.query<NodeEntity>(`${pages.join(' UNION ALL ')} ORDER BY name LIMIT $2`, [
-      filter.cursor ?? '',
-      filter.limit + 1,
-      ...(filter.project ? [filter.project] : []),
-    ]);
+    const entities = await this.kit.database.query<NodeEntity>(
+      `SELECT * FROM (${pages.join(' UNION ALL ')}) pages ORDER BY name LIMIT $2`,
+      [filter.cursor ?? '', filter.limit + 1, ...(filter.project ? [filter.project] : [])],
+    );
     const items = entities.slice(0, filter.limit).map(toNode);
     return entities.length > filter.limit ? { items, next: items.at(-1)!.name } : { items };
   }

@@ -2,7 +2,6 @@ import { type Call, type InputOf, nodeRegister, nodeReserve, type ReplyOf } from
 import type { ServiceDefinition } from '@m2/service-kit';
 import { openTestEnvironment } from '@m2/service-kit/testing';
 import { Module } from '@nestjs/common';
-import { TypeOrmModule } from '@nestjs/typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { hilConfig } from '../config.js';
 import { DriverRegistry } from '../driver-registry.js';
@@ -98,7 +97,6 @@ export async function openHil() {
   const networks = new RecordedNetworks();
 
   @Module({
-    imports: [TypeOrmModule.forFeature([NodeEntity])],
     controllers: [NodeHandlers, PowerHandlers, NetworkHandlers],
     providers: [
       NodeStore,
