@@ -81,6 +81,26 @@ export const rbdRebuildObjectMap = declare<[image: Pointer, progress: ProgressCa
   'int rbd_rebuild_object_map(void *image, RbdProgress *progress, void *data)',
 );
 
+// Trash
+export const rbdTrashMove = declare<[ioctx: Pointer, name: string, delaySeconds: number]>(
+  library,
+  'int rbd_trash_move(void *ioctx, const char *name, uint64_t delay)',
+);
+export const rbdTrashList = declare<[ioctx: Pointer, entries: Pointer, count: Out<number>]>(
+  library,
+  'int rbd_trash_list(void *ioctx, void *entries, _Inout_ size_t *count)',
+);
+export const rbdTrashRemove = declare<[ioctx: Pointer, id: string, force: boolean]>(
+  library,
+  'int rbd_trash_remove(void *ioctx, const char *id, bool force)',
+);
+export const rbdTrashRemoveWithProgress = declare<
+  [ioctx: Pointer, id: string, force: boolean, progress: ProgressCallback, data: null]
+>(
+  library,
+  'int rbd_trash_remove_with_progress(void *ioctx, const char *id, bool force, RbdProgress *progress, void *data)',
+);
+
 // Information about an image
 export const rbdGetFeatures = declare<[image: Pointer, features: Out<number>]>(
   library,
