@@ -149,16 +149,17 @@ export class RbdClient {
   }
 
   /**
-   * Removes an image and its data from the trash. It may be called again after an interruption, and goes on. Only with `onProgress` it can be
-   * aborted, and may take longer than an hour. Errors: `busy` (somebody has it open), `not_found`.
+   * Removes an image and its data from the trash. It may be called again after an interruption, and goes on. Images from `progressFromBytes` on
+   * (64 GiB) report progress, can be aborted, and may take as long as they go on. Errors: `busy` (somebody has it open), `not_found`.
    */
   trashRemove(
     { pool, namespace, id }: { pool: string; namespace?: string; id: string },
-    options: ProgressOptions = {},
+    { progressFromBytes = 2 ** 36, ...options }: ProgressOptions & { progressFromBytes?: number } = {},
   ): Promise<void> {
-    const withProgress = options.onProgress !== undefined;
-    const limits = withProgress ? {} : { deadlineMs: 3_600_000 };
-    return this.#call('trashRemove', [pool, namespace, id, { withProgress }], { ...limits, ...options });
+    return this.#call('trashRemove', [pool, namespace, id, { progressFromBytes }], {
+      deadlineMs: 3_600_000,
+      ...options,
+    });
   }
 
   /** Renames it within the same pool and namespace. */

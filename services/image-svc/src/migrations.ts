@@ -171,10 +171,22 @@ export class QuotaUse1797100000005 implements MigrationInterface {
   }
 }
 
+/** Deleted projects for which the storage still keeps something. */
+export class EndedProjects1797200000005 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query('CREATE TABLE ended_projects (project uuid PRIMARY KEY)');
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP TABLE ended_projects');
+  }
+}
+
 /** In this order. */
 export const imageMigrations = [
   Image1795000000005,
   ImageLife1796000000005,
   ImageIndexes1797000000005,
   QuotaUse1797100000005,
+  EndedProjects1797200000005,
 ];

@@ -67,6 +67,10 @@ export const rbdOpenReadOnly = declare<[ioctx: Pointer, name: string, image: Out
   library,
   'int rbd_open_read_only(void *ioctx, const char *name, _Out_ void **image, const char *snap)',
 );
+export const rbdOpenByIdReadOnly = declare<[ioctx: Pointer, id: string, image: Out<Pointer | null>, snap: null]>(
+  library,
+  'int rbd_open_by_id_read_only(void *ioctx, const char *id, _Out_ void **image, const char *snap)',
+);
 export const rbdClose = declare<WithImage>(library, 'int rbd_close(void *image)');
 export const rbdResize = declare<
   [image: Pointer, size: number, allowShrink: boolean, progress: ProgressCallback, data: null]

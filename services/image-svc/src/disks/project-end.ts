@@ -1,23 +1,18 @@
 import { projectDeleted } from '@m2/contracts';
-import { Consumes, type Kit, KIT, type ReceivedEvent } from '@m2/service-kit';
+import { Consumes, type ReceivedEvent, type Sql } from '@m2/service-kit';
 import { Controller, Inject } from '@nestjs/common';
-import type { StorageBackend } from '@m2/storage';
-import { STORAGE } from '../storage/storage.token.js';
+import { Reclaimer } from '../volumes/reclaimer.js';
 
-/** Removes what the storage keeps for a project (a namespace, a user) when the project is deleted. */
+/** Has what the storage keeps for a project (a namespace, a user) removed when the project is deleted. */
 @Controller()
 export class ProjectEnd {
-  constructor(
-    @Inject(KIT) private readonly kit: Kit,
-    @Inject(STORAGE) private readonly storage: StorageBackend,
-  ) {}
+  constructor(@Inject(Reclaimer) private readonly reclaimer: Reclaimer) {}
 
   @Consumes({ durable: 'image-projects', of: projectDeleted })
-  async forget(events: ReceivedEvent[]): Promise<void> {
-    for (const { data } of events)
-      await this.storage.ensureNoProject(String(data['id'])).catch((error: unknown) => {
-        // A project that still has something in the storage (see the storage check) does not stop the others.
-        this.kit.log.warn({ err: error, project: data['id'] }, 'a deleted project still has something in the storage');
-      });
+  async forget(events: ReceivedEvent[], sql: Sql): Promise<void> {
+    await this.reclaimer.endProjects(
+      sql,
+      events.map(({ data }) => String(data['id'])),
+    );
   }
 }

@@ -9,6 +9,7 @@ import type {
   LongWork,
   Origin,
   Readable,
+  RemovedVolume,
   StorageBackend,
   VolumeInfo,
   VolumeReader,
@@ -195,6 +196,15 @@ export class FileBackend implements StorageBackend {
   copyToForeign(): Promise<void> {
     return Promise.reject(unsupported());
   }
+
+  /** None: a file is gone when it has no name. */
+  async removed(): Promise<RemovedVolume[]> {
+    return [];
+  }
+
+  onRemoved(): void {}
+
+  async ensureFreed(): Promise<void> {}
 
   /** This backend keeps nothing for a project. */
   async ensureNoProject(): Promise<void> {}
