@@ -41,3 +41,17 @@ export class Plumbing1795000000000 implements MigrationInterface {
     await runner.query('DROP FUNCTION m2_effect_begin; DROP TABLE m2_inbox, m2_outbox, m2_effects, m2_fences');
   }
 }
+
+/** The oldest rows are found by an index. */
+export class Retention1797000000000 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE INDEX m2_fences_touched_at ON m2_fences (touched_at);
+      CREATE INDEX m2_inbox_received_at ON m2_inbox (received_at);
+      CREATE INDEX m2_outbox_published_at ON m2_outbox (published_at) WHERE published_at IS NOT NULL;`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP INDEX m2_fences_touched_at, m2_inbox_received_at, m2_outbox_published_at');
+  }
+}

@@ -1,3 +1,4 @@
+import { Saga1796000000000, SagaIndexes1797000000000 } from '@m2/saga';
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
 export class Gateway1795000000001 implements MigrationInterface {
@@ -75,6 +76,9 @@ export class GatewayIndexes1797000000001 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`
       CREATE INDEX provisions_current ON provisions (project, id DESC) WHERE ended_at IS NULL;
+      CREATE INDEX provisions_by_operation ON provisions (operation) WHERE ended_at IS NULL;
+      CREATE INDEX events_by_time ON events (time);
+      CREATE INDEX tokens_revoked ON tokens (revoked_at) WHERE revoked_at IS NOT NULL;
       CREATE INDEX provisions_ended ON provisions (ended_at) WHERE ended_at IS NOT NULL;
       CREATE INDEX tokens_valid ON tokens (id DESC) WHERE revoked_at IS NULL;
       CREATE INDEX tokens_by_project ON tokens (project);
@@ -84,6 +88,15 @@ export class GatewayIndexes1797000000001 implements MigrationInterface {
 
   async down(runner: QueryRunner): Promise<void> {
     await runner.query(`
-      DROP INDEX provisions_current, provisions_ended, tokens_valid, tokens_by_project, events_by_type, events_by_project_type`);
+      DROP INDEX provisions_current, provisions_by_operation, provisions_ended, events_by_time, tokens_valid, tokens_revoked, tokens_by_project, events_by_type, events_by_project_type`);
   }
 }
+
+/** In this order. */
+export const gatewayMigrations = [
+  Gateway1795000000001,
+  Saga1796000000000,
+  IdempotencyKeys1796000000001,
+  SagaIndexes1797000000000,
+  GatewayIndexes1797000000001,
+];

@@ -105,6 +105,7 @@ export class ImageIndexes1797000000005 implements MigrationInterface {
       CREATE INDEX images_shared ON images USING gin (shared_with) WHERE visibility = 'shared';
       CREATE INDEX images_by_parent ON images ((CASE source->>'kind' WHEN 'image' THEN (source->>'image')::uuid
         WHEN 'disk' THEN coalesce((source->>'tag')::uuid, (source->>'disk')::uuid) END));
+      CREATE INDEX image_exports_created_at ON image_exports (created_at);
       CREATE INDEX image_exports_running ON image_exports (created_at) WHERE state = 'running';
       CREATE INDEX tags_by_volume ON tags (volume);
       CREATE INDEX tags_automatic ON tags (created_at) WHERE automatic;
@@ -115,7 +116,7 @@ export class ImageIndexes1797000000005 implements MigrationInterface {
   async down(runner: QueryRunner): Promise<void> {
     await runner.query(`
       DROP INDEX disks_trashed, disks_flattening, disks_held, disks_to_settle, disks_bytes, images_bytes, images_importing, images_public,
-        images_shared, images_by_parent, image_exports_running, tags_by_volume, tags_automatic, tags_not_ready, former_volumes_pending`);
+        images_shared, images_by_parent, image_exports_created_at, image_exports_running, tags_by_volume, tags_automatic, tags_not_ready, former_volumes_pending`);
   }
 }
 

@@ -44,6 +44,8 @@ describe('what was removed', () => {
     await until('it was tried', () => service.storage.calls.includes(`free ${golden.name}`));
     service.storage.leave(clone);
     await until('both are freed', async () => (await left()).length === 0);
+    const tried = service.storage.calls.filter((call) => call.startsWith('free'));
+    expect(tried.slice(-3)).toEqual([`free ${golden.name}`, `free ${clone.name}`, `free ${golden.name}`]);
   });
 
   it('is left alone when another installation removed it, or when the database still has it', async () => {

@@ -57,6 +57,7 @@ export class Reclaimer implements OnModuleInit, BeforeApplicationShutdown {
 
   /** The project was deleted: what the storage keeps for it goes when its last volume has. In the transaction that takes that in. */
   async endProjects(sql: Sql, projects: string[]): Promise<void> {
+    await sql.query('DELETE FROM quotas WHERE project = ANY ($1)', [projects]);
     await sql.query('INSERT INTO ended_projects (project) SELECT unnest($1::uuid[]) ON CONFLICT DO NOTHING', [
       projects,
     ]);
