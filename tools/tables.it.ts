@@ -5,7 +5,7 @@ import { gatewayMigrations } from '../services/api-gateway/src/migrations.js';
 import { gatewayExpiring } from '../services/api-gateway/src/retention.js';
 import { bootMigrations } from '../services/boot-svc/src/migrations.js';
 import { hilMigrations } from '../services/hil-adapter/src/migrations.js';
-import { imageMigrations } from '../services/image-svc/src/migrations.js';
+import { migrations as imageMigrations } from '../services/image-svc/src/migrations.js';
 import { imageExpiring } from '../services/image-svc/src/retention.js';
 import { iscsiMigrations } from '../services/iscsi-svc/src/migrations.js';
 import { iscsiExpiring } from '../services/iscsi-svc/src/retention.js';

@@ -28,7 +28,7 @@ export class Saga1796000000000 implements MigrationInterface {
 }
 
 /** Lists of operations by state and kind, and the oldest ended ones, without a look at all others. Few operations do not succeed. */
-export class SagaIndexes1797000000000 implements MigrationInterface {
+export class SagaIndexes1798000000000 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`
       CREATE INDEX operations_by_state ON operations (state, id DESC) WHERE state <> 'succeeded';

@@ -43,7 +43,7 @@ export class Plumbing1795000000000 implements MigrationInterface {
 }
 
 /** The oldest rows are found by an index. */
-export class Retention1797000000000 implements MigrationInterface {
+export class Retention1798000000000 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`
       CREATE INDEX m2_fences_touched_at ON m2_fences (touched_at);

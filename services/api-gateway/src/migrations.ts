@@ -1,4 +1,4 @@
-import { Saga1796000000000, SagaIndexes1797000000000 } from '@m2/saga';
+import { Saga1796000000000, SagaIndexes1798000000000 } from '@m2/saga';
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
 export class Gateway1795000000001 implements MigrationInterface {
@@ -72,7 +72,7 @@ export class IdempotencyKeys1796000000001 implements MigrationInterface {
 }
 
 /** What is current among much that has ended, and events of a type, without a look at all others. */
-export class GatewayIndexes1797000000001 implements MigrationInterface {
+export class GatewayIndexes1798000000001 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`
       CREATE INDEX provisions_current ON provisions (project, id DESC) WHERE ended_at IS NULL;
@@ -97,6 +97,6 @@ export const gatewayMigrations = [
   Gateway1795000000001,
   Saga1796000000000,
   IdempotencyKeys1796000000001,
-  SagaIndexes1797000000000,
-  GatewayIndexes1797000000001,
+  SagaIndexes1798000000000,
+  GatewayIndexes1798000000001,
 ];

@@ -31,7 +31,7 @@ export class BrokenNodes1796000000002 implements MigrationInterface {
   }
 }
 
-export class NodesByProject1797000000002 implements MigrationInterface {
+export class NodesByProject1798000000002 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query('CREATE INDEX nodes_by_project ON nodes (project, name)');
   }
@@ -42,4 +42,4 @@ export class NodesByProject1797000000002 implements MigrationInterface {
 }
 
 /** In this order. */
-export const hilMigrations = [Hil1795000000002, BrokenNodes1796000000002, NodesByProject1797000000002];
+export const hilMigrations = [Hil1795000000002, BrokenNodes1796000000002, NodesByProject1798000000002];

@@ -91,7 +91,7 @@ export class ImageLife1796000000005 implements MigrationInterface {
  * What is rare among very many rows is found by an index of its own: what is under way, trashed, held. And what was made from an image is
  * found by that image's identifier.
  */
-export class ImageIndexes1797000000005 implements MigrationInterface {
+export class ImageIndexes1798000000005 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`
       CREATE INDEX disks_trashed ON disks (project, id) WHERE state = 'trashed';
@@ -121,7 +121,7 @@ export class ImageIndexes1797000000005 implements MigrationInterface {
 }
 
 /** What a project with limits uses is kept beside its limits, by whoever changes what it has. */
-export class QuotaUse1797100000005 implements MigrationInterface {
+export class QuotaUse1798100000005 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`
       ALTER TABLE quotas ADD used_bytes bigint NOT NULL DEFAULT 0, ADD used_disks integer NOT NULL DEFAULT 0,
@@ -173,7 +173,7 @@ export class QuotaUse1797100000005 implements MigrationInterface {
 }
 
 /** Deleted projects for which the storage still keeps something. */
-export class EndedProjects1797200000005 implements MigrationInterface {
+export class EndedProjects1798200000005 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query('CREATE TABLE ended_projects (project uuid PRIMARY KEY)');
   }
@@ -184,10 +184,10 @@ export class EndedProjects1797200000005 implements MigrationInterface {
 }
 
 /** In this order. */
-export const imageMigrations = [
+export const migrations = [
   Image1795000000005,
   ImageLife1796000000005,
-  ImageIndexes1797000000005,
-  QuotaUse1797100000005,
-  EndedProjects1797200000005,
+  ImageIndexes1798000000005,
+  QuotaUse1798100000005,
+  EndedProjects1798200000005,
 ];

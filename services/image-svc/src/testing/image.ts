@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { STORAGE } from '../storage/storage.token.js';
 import { imageConfig } from '../config.js';
 import { controllers, providers } from '../providers.js';
-import { imageMigrations } from '../migrations.js';
+import { migrations } from '../migrations.js';
 import { RecordedStorage } from './recorded-storage.js';
 
 /** The `from` of the command that creates a disk. */
@@ -28,7 +28,7 @@ export async function openImage(settings: Record<string, string> = {}, ownPostgr
     name: 'image',
     config: imageConfig,
     module: RecordedModule,
-    migrations: imageMigrations,
+    migrations: migrations,
     entities: [],
   };
   const quiet = { write: () => true } as unknown as NodeJS.WritableStream;
