@@ -36,6 +36,7 @@ const longest = [
   'libs/storage/src/backends/file/file-backend.it.ts',
   'apps/cli/src/stage/installation.it.ts',
   'faults/src/gateway.faults.ts',
+  'faults/src/ceph-steps.faults.ts',
   'e2e/src/ceph.e2e.ts',
   'faults/src/ceph.faults.ts',
   'e2e/src/files.e2e.ts',

@@ -38,6 +38,7 @@ const services: Record<string, Service> = {
       disks: 'A person, or the end of their time in the trash (DiskRemover).',
       tags: 'A person, or what was made from them (TagRemover), or their disk (DiskRemover).',
       former_volumes: 'Their last tag (TagRemover.settle), or their disk (DiskRemover).',
+      ceph_clients: 'The next life of the service, which shuts them out (CephClients).',
       quotas: 'The end of their project (Reclaimer.endProjects).',
       findings: 'The check that does not find them any more (StorageCheck).',
       ended_projects: 'The storage that keeps nothing for them any more (Reclaimer).',

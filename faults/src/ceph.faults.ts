@@ -1,34 +1,19 @@
 import type { Operation } from '@m2/contracts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { cephOf, expectAsBefore, foreignNamespace, observeCeph, rbd, type ObservedCeph } from './ceph/observed-ceph.js';
-import { describeKilledInCeph } from './ceph/killed.js';
+import { startCephInstallation } from './ceph/installation.js';
+import { expectAsBefore, observeCeph, type ObservedCeph } from './ceph/observed-ceph.js';
 import { describeOutages } from './ceph/outages.js';
 import { describeProjects } from './ceph/projects.js';
 import { actedCases } from './commands.js';
 import { happened } from './events.js';
-import {
-  askDeprovision,
-  askProvision,
-  type TestInstallation,
-  startTestInstallation,
-  succeeded,
-} from './installation.js';
+import { askDeprovision, askProvision, type TestInstallation, succeeded } from './installation.js';
 import { deprovisionSteps, made, provisionSteps, removed, takenBack } from './provision-requests.js';
 
 let started: TestInstallation;
 const installation = () => started;
 
 beforeAll(async () => {
-  started = await startTestInstallation({
-    nodes: 2,
-    storage: 'ceph',
-    mortal: ['image', 'iscsi'],
-    env: { image: { M2_FOREIGN_VOLUMES: `m2-images/${foreignNamespace}`, M2_ORPHAN_GRACE_SECONDS: '20' } },
-  });
-  await rbd(started, 'namespace', 'create', `${cephOf(started).imagePool}/${foreignNamespace}`);
-  // The first disk of a project makes its namespace and its user in Ceph.
-  const { about } = await succeeded(started, await askProvision(started));
-  await succeeded(started, await askDeprovision(started, about['provision']!));
+  started = await startCephInstallation();
 });
 afterAll(() => started?.close());
 
@@ -70,9 +55,6 @@ describe('a node with a disk in Ceph', () => {
 
 describe('while a node works with its disk,', () => {
   describeOutages(installation);
-});
-describe('in steps of Ceph,', () => {
-  describeKilledInCeph(installation);
 });
 describe('a project of its own in Ceph:', () => {
   describeProjects(installation);

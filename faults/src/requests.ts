@@ -66,7 +66,7 @@ export const requests: Record<Kind, Request[]> = {
       told: once('image.image.updated'),
     },
   ],
-  // File storage has no foreign volumes: see `refusals`, and ceph.faults.ts.
+  // File storage has no foreign volumes: see `refusals`, and ceph-steps.faults.ts.
   'image.export': [],
   'image.delete': [
     {

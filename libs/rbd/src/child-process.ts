@@ -1,7 +1,7 @@
 import { fork, type ChildProcess as Process } from 'node:child_process';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { FromChild, Setup, ToChild } from './protocol.ts';
+import type { FromChild, ToChild } from './protocol.ts';
 
 /** The program beside this file, compiled or not like this file. Node runs both. */
 const program = fileURLToPath(new URL(`./child/main${extname(import.meta.url)}`, import.meta.url));
@@ -16,7 +16,7 @@ export interface ChildEvents {
 }
 
 /** Starts the child. It gets none of this process's environment, which may have secrets. */
-export function startChild(setup: Setup, events: ChildEvents): { send(message: ToChild): void; process: Process } {
+export function startChild(events: ChildEvents): { send(message: ToChild): void; process: Process } {
   const { PATH, LD_LIBRARY_PATH } = process.env;
   const child = fork(program, [], {
     execArgv: [],
@@ -44,7 +44,6 @@ export function startChild(setup: Setup, events: ChildEvents): { send(message: T
   child.on('close', (code, signal) => end(`${signal ? `killed by ${signal}` : `exited with ${code}`}${last()}`));
   // The callback keeps a message to a process that has just ended from becoming an `error` event.
   const send = (message: ToChild) => void child.send(message, () => {});
-  send({ type: 'setup', setup });
   return { send, process: child };
 }
 

@@ -49,6 +49,26 @@ describe('a cluster that does not answer', () => {
     expect(rbd.pid).not.toBe(pid);
   });
 
+  it('lets a change that is late end before anybody looks at the image again', async () => {
+    // The child has no reason to be killed: librbd waits for ever, and the child may be silent for long.
+    const rbd = cluster.client({ osdTimeoutMs: 0, graceMs: 60_000 });
+    const ref = cluster.image();
+    await rbd.create(ref, { sizeBytes: MiB });
+    const { pid } = rbd;
+    await withStoppedOsd(async () => {
+      const late = rbd.snapCreate({ ...ref, snap: 'late' }, { deadlineMs: 500 });
+      await expect(late).rejects.toMatchObject({ code: 'timeout' });
+      await expect(rbd.info(ref, { deadlineMs: 200 })).rejects.toMatchObject({ code: 'timeout', call: 'info' });
+      const controller = new AbortController();
+      const aborted = rbd.info(ref, { signal: controller.signal });
+      controller.abort(new Error('nobody wants it any more'));
+      await expect(aborted).rejects.toThrow('nobody wants it any more');
+    });
+    expect(await rbd.info(ref)).toMatchObject({ snaps: [{ name: 'late' }] });
+    expect(rbd.pid).toBe(pid);
+    await rbd.snapRemove({ ...ref, snap: 'late' });
+  });
+
   it('is told by librbd when the OSD may take less time than the call', async () => {
     const rbd = cluster.client({ osdTimeoutMs: 1000 });
     const ref = cluster.image();
@@ -175,6 +195,53 @@ describe('a child', () => {
     expect(rbd.pid).toBeGreaterThan(0);
     await rbd.close();
     await expect(rbd.versions()).rejects.toMatchObject({ code: 'unavailable' });
+  });
+});
+
+describe('the next life of a process', () => {
+  /** In a service it is a table. */
+  const addressBook = () => {
+    const addresses = new Set<string>();
+    return {
+      addresses,
+      dead: async () => [...addresses],
+      add: async (address: string) => void addresses.add(address),
+      remove: async (gone: string[]) => gone.forEach((address) => addresses.delete(address)),
+      close: async () => {},
+    };
+  };
+
+  it('shuts out the client of the last one, and its images are free at once', async () => {
+    const book = addressBook();
+    const last = cluster.client({ addressBook: book });
+    const ref = await cluster.filledImage(last, 1);
+    const held = await last.openImage(ref);
+    const [dead] = book.addresses;
+    // Stopped, it is like a client on a host that died: its connections stay, and so does what it asked for.
+    process.kill(last.pid!, 'SIGSTOP');
+    const next = cluster.client({ addressBook: book });
+    await next.remove(ref);
+    expect([...book.addresses]).toEqual([expect.not.stringContaining(dead!)]);
+    process.kill(last.pid!, 'SIGCONT');
+    await expect(held.write(0, randomBytes(512))).rejects.toMatchObject({ code: 'unavailable' });
+  });
+
+  it('has nobody to shut out when that one ended in good order', async () => {
+    const book = addressBook();
+    const last = cluster.client({ addressBook: book });
+    await last.poolId(cluster.ceph.imagePool);
+    expect(book.addresses.size).toBe(1);
+    await last.close();
+    expect(book.addresses.size).toBe(0);
+  });
+
+  it('is not begun while its address cannot be recorded', async () => {
+    const book = { ...addressBook(), add: () => Promise.reject(new Error('the database is away')) };
+    const rbd = cluster.client({ addressBook: book });
+    await expect(rbd.create(cluster.image(), { sizeBytes: MiB })).rejects.toMatchObject({
+      code: 'unavailable',
+      message: expect.stringContaining('the database is away') as string,
+    });
   });
 });
 

@@ -3,6 +3,7 @@ export { RbdError, type RbdErrorCode } from './rbd-error.ts';
 export type { ImageHandle } from './image-handle.ts';
 export type { ImageStream } from './image-stream.ts';
 export type {
+  AddressBook,
   CallOptions,
   Child,
   Extent,

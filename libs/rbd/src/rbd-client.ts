@@ -1,4 +1,4 @@
-import { Connection, type Call } from './connection.ts';
+import { Connection, type Call, type Fencing } from './connection.ts';
 import { ImageHandle } from './image-handle.ts';
 import { openStream, type ImageStream } from './image-stream.ts';
 import { RbdError } from './rbd-error.ts';
@@ -27,18 +27,20 @@ const defaults = {
   graceMs: 2000,
 };
 
+type Options = RbdClientOptions & typeof defaults;
+
 /**
  * A client of a Ceph cluster's block devices. A child process holds the connection, from the first call on. When it hangs or dies, the next
  * call replaces it. Every method rejects with `RbdError`, or with the reason of an aborted signal.
  */
 export class RbdClient {
-  readonly #options: Required<RbdClientOptions>;
+  readonly #options: Options;
   #connection: Connection | undefined;
   #closed = false;
-  /** Addresses of children that died and may still have requests in flight. */
-  #fence: string[] = [];
+  /** Addresses of our own children that died and may still have requests in flight. */
+  #lost: string[] = [];
 
-  private constructor(options: Required<RbdClientOptions>) {
+  private constructor(options: Options) {
     this.#options = options;
   }
 
@@ -50,7 +52,11 @@ export class RbdClient {
   /** Disconnects. Calls under way are lost; wait for them first. */
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#connection?.close();
+    const connection = this.#connection;
+    const inGoodOrder = await connection?.close();
+    const { addressBook } = this.#options;
+    if (inGoodOrder && connection?.address) await addressBook?.remove([connection.address]);
+    await addressBook?.close();
   }
 
   /** Process id of the child, while there is one. */
@@ -284,18 +290,24 @@ export class RbdClient {
   }
 
   #connect(): Connection {
-    const { conf, user, connectDeadlineMs, monTimeoutMs, osdTimeoutMs } = this.#options;
+    const { conf, user, connectDeadlineMs, monTimeoutMs, osdTimeoutMs, addressBook } = this.#options;
     const setup = {
       conf,
       user,
       connectSeconds: connectDeadlineMs / 1000,
       monSeconds: monTimeoutMs / 1000,
       osdSeconds: osdTimeoutMs / 1000,
-      fence: [...this.#fence],
     };
-    const connection = new Connection(setup, this.#options, () => {
-      // It connected, so it has fenced the children before it. Now it may be fenced itself.
-      if (connection.address !== undefined) this.#fence = [connection.address];
+    const fencing: Fencing = {
+      dead: async () => [...new Set([...((await addressBook?.dead()) ?? []), ...this.#lost])],
+      connected: async (address, fenced) => {
+        this.#lost = this.#lost.filter((lost) => !fenced.includes(lost));
+        await addressBook?.add(address);
+        await addressBook?.remove(fenced);
+      },
+    };
+    const connection = new Connection(setup, this.#options, fencing, () => {
+      if (connection.address !== undefined) this.#lost.push(connection.address);
       if (this.#connection === connection) this.#connection = undefined;
     });
     return connection;

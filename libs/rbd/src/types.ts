@@ -101,6 +101,21 @@ export interface MonAnswer {
   out: Buffer;
 }
 
+/**
+ * Where a client writes down its connections' addresses in the cluster, so that the next life of its process can shut the last one out:
+ * what that one asked for last may still be on its way.
+ */
+export interface AddressBook {
+  /** Addresses of connections whose process is gone and did not end them in good order. */
+  dead(): Promise<string[]>;
+  /** Called before the connection is used. */
+  add(address: string): Promise<void>;
+  /** They are shut out, or ended in good order. */
+  remove(addresses: string[]): Promise<void>;
+  /** The client ends. What was not removed is dead from now on. */
+  close(): Promise<void>;
+}
+
 export interface RbdClientOptions {
   /** Absolute path of ceph.conf. It names the keyring, so no key passes through here. */
   conf: string;
@@ -116,6 +131,8 @@ export interface RbdClientOptions {
   osdTimeoutMs?: number;
   /** How long the child may stay silent after a call's deadline before it is killed; default 2 s. */
   graceMs?: number;
+  /** Without it, only the clients that this object itself has lost are shut out. */
+  addressBook?: AddressBook;
 }
 
 export interface CallOptions {

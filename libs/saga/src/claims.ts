@@ -1,6 +1,6 @@
 import { type OperationKind, operationEnded } from '@m2/contracts';
 import type { Database, Kit, Sql } from '@m2/service-kit';
-import type { StepRow } from './journal.js';
+import type { RecordedStep, StepRow } from './journal.js';
 import { type DbOperation, type OperationRow, toRow } from './rows.js';
 
 /** Seconds for which an operation belongs to its runner without a renewal. */
@@ -134,10 +134,11 @@ const taking = (which: string) => `
     started_at = coalesce(started_at, now()), takeovers = takeovers + CASE WHEN runner IS NULL THEN 0 ELSE 1 END
   WHERE id IN (${which}) RETURNING *`;
 
-export const readSteps = (database: Sql, operation: string): Promise<StepRow[]> =>
-  database.query<StepRow>(
+export const readSteps = (database: Sql, operation: string): Promise<RecordedStep[]> =>
+  database.query<RecordedStep>(
     `SELECT name, after, state, attempts, started_at AS "startedAt", ended_at AS "endedAt", reply, error,
-       undo_started_at AS "undoStartedAt", undo_ended_at AS "undoEndedAt", skipped AS skip
+       undo_started_at AS "undoStartedAt", undo_ended_at AS "undoEndedAt", skipped AS skip,
+       CASE WHEN state IN ('running', 'undoing') THEN absent END AS absent
      FROM operation_steps WHERE operation = $1 ORDER BY position`,
     [operation],
   );

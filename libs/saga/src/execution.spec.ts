@@ -459,6 +459,25 @@ describe('a wait', () => {
     expect(last(gone.ended)).toMatchObject({ state: 'failed', error: { code: 'image.not_found' } });
   });
 
+  it('that fails after its command was done leaves something to undo, whatever the failure says of itself', async () => {
+    const { do: act, undo } = step('w');
+    const failing: (() => never)[] = [
+      () => {
+        throw new M2Error('bmc.auth_failed', 'the look did not reach it');
+      },
+      () => {
+        throw new M2Error('request.invalid', 'the look was not understood');
+      },
+    ];
+    for (const fails of failing) {
+      const world = waiting([fails], { do: act, undo });
+      await finish(world.takeOver());
+      expect(world.sent).toEqual(['do a', 'do w', 'look w', 'undo w', 'undo a']);
+      expect(world.present.size).toBe(0);
+      expect(last(world.ended)).toMatchObject({ state: 'failed' });
+    }
+  });
+
   it('is told apart from work, which takes room', async () => {
     const slow = gate();
     const world = waiting([notYet, () => ({ done: true })]).when('do a', slow.promise);

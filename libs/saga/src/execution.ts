@@ -21,7 +21,7 @@ const longestPauseMs = 5_000;
 
 export interface ExecutionParts extends StepRunnerParts {
   journal: Pick<Journal, 'write'>;
-  store: Pick<OperationStore, 'saveProgress' | 'turnBack' | 'end'>;
+  store: Pick<OperationStore, 'saveProgress' | 'saveAbsence' | 'turnBack' | 'end'>;
 }
 
 type Failure = M2Error | Cancelled;
@@ -157,16 +157,20 @@ export class Execution {
   private async doStep(step: Step<never>): Promise<{ step: Step<never>; error?: Failure }> {
     this.publish(step.name, 'do', 'intent');
     const row = this.row(step.name);
+    let isDone = false;
     try {
       if (row.skip) await this.runner.skip(step, row.skip);
-      else this.set(step.name, { reply: await this.runner.do(step, row, !isForwardOnly(this.saga, step)) });
+      else {
+        const reply = await this.runner.do(step, row, !isForwardOnly(this.saga, step), () => (isDone = true));
+        this.set(step.name, { reply });
+      }
       this.set(step.name, { state: row.skip ? 'skipped' : 'done', endedAt: now(), error: null });
       return { step };
     } catch (error) {
       if (error instanceof LostOperation) throw error;
       const failure = error instanceof Cancelled ? error : M2Error.from(error);
       const value = failure instanceof M2Error ? failure.toValue() : null;
-      const state = afterFailure(failure, row.attempts <= 1);
+      const state = afterFailure(failure, row.attempts <= 1 && !isDone);
       this.set(step.name, { state, error: value, endedAt: now() });
       return { step, error: failure };
     }
@@ -288,9 +292,9 @@ export class Execution {
 
 /**
  * `failed` says that there is nothing to undo. That is certain only when the first and only command never reached what it was for; in any
- * other case the step may have happened, in part or after all.
+ * other case the step may have happened, in part or after all. `isOnlyCommand`: it is that command that failed, and not a wait after it.
  */
-const afterFailure = (failure: Failure, firstAttempt: boolean): StepState =>
-  failure instanceof M2Error && failure.untouched && firstAttempt ? 'failed' : 'unknown';
+const afterFailure = (failure: Failure, isOnlyCommand: boolean): StepState =>
+  failure instanceof M2Error && failure.untouched && isOnlyCommand ? 'failed' : 'unknown';
 
 const now = () => new Date().toISOString();

@@ -19,6 +19,11 @@ export interface StepRow {
   skip: Skip | null;
 }
 
+/** A step on record, with what it says while the service that it needs is not there. */
+export interface RecordedStep extends StepRow {
+  absent: string | null;
+}
+
 /** Another runner has taken the operation over; this one must let go of it. */
 export class LostOperation extends Error {
   override readonly name = 'LostOperation';
@@ -94,7 +99,7 @@ export class Journal {
          UPDATE operation_steps s
          SET state = c.state, attempts = c.attempts, started_at = c."startedAt", ended_at = c."endedAt", reply = c.reply,
              error = c.error, undo_started_at = c."undoStartedAt", undo_ended_at = c."undoEndedAt",
-             progress = CASE WHEN c.state = 'running' THEN s.progress END
+             progress = CASE WHEN c.state = 'running' THEN s.progress END, absent = NULL
          FROM changes c JOIN mine m ON m.id = c.operation
          WHERE s.operation = c.operation AND s.name = c.name
          RETURNING s.operation`,

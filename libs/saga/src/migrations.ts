@@ -27,6 +27,28 @@ export class Saga1796000000000 implements MigrationInterface {
   }
 }
 
+/** What a step says while the service that it needs is not there; a person may then leave the step out, or abandon the operation. */
+export class SagaAbsence1797000000000 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query('ALTER TABLE operation_steps ADD COLUMN absent text');
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('ALTER TABLE operation_steps DROP COLUMN absent');
+  }
+}
+
+/** The requests by which people decided: one that is repeated decides nothing again. */
+export class SagaDecisions1797100000000 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`ALTER TABLE operations ADD COLUMN decisions uuid[] NOT NULL DEFAULT '{}'`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('ALTER TABLE operations DROP COLUMN decisions');
+  }
+}
+
 /** Lists of operations by state and kind, and the oldest ended ones, without a look at all others. Few operations do not succeed. */
 export class SagaIndexes1798000000000 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {

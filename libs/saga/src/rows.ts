@@ -86,7 +86,9 @@ const iso = (value: Date | string | null) => (value === null ? null : new Date(v
 /** The steps of the operation `o`, as `toOperation` takes them. */
 export const stepsJson = `
   (SELECT coalesce(jsonb_agg(jsonb_build_object('name', s.name, 'state', s.state, 'attempts', s.attempts, 'startedAt', s.started_at,
-     'endedAt', s.ended_at, 'undoStartedAt', s.undo_started_at, 'undoEndedAt', s.undo_ended_at, 'progress', s.progress,
+     'endedAt', s.ended_at, 'undoStartedAt', s.undo_started_at, 'undoEndedAt', s.undo_ended_at,
+     'progress', CASE WHEN s.absent IS NULL OR s.state NOT IN ('running', 'undoing') THEN s.progress
+       ELSE jsonb_build_object('done', 0, 'total', NULL, 'text', s.absent) END,
      'error', s.error, 'skipped', s.skipped) ORDER BY s.position), '[]')
    FROM operation_steps s WHERE s.operation = o.id) AS steps`;
 

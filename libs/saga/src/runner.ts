@@ -73,7 +73,7 @@ export class Runner {
     this.store = new OperationStore(kit, sagas, projects);
     this.journal = new Journal(kit.database);
     this.claims = new Claims(kit, { id: this.id, instance, knows: sagas.known });
-    this.waysOut = new WaysOut(kit, sagas);
+    this.waysOut = new WaysOut(kit.database, this.store, sagas);
     this.room = new Room(options, () =>
       [...this.running.values()].filter(({ execution }) => !execution.onlyWaits).map(({ row }) => row.project),
     );
@@ -158,17 +158,19 @@ export class Runner {
     return accepted;
   }
 
-  /** Throws M2Error `operation.not_found`, `operation.not_cancellable`. */
-  async cancel(id: string): Promise<void> {
-    await this.store.requestCancel(id);
+  /**
+   * A person stops an operation. `decision` names the request, here and in the next three: one that comes again decides nothing again.
+   * Throws M2Error `operation.not_found`, `operation.not_cancellable`.
+   */
+  async cancel(id: string, decision = uuidv7()): Promise<void> {
+    if (!(await this.store.requestCancel(id, decision))) return;
     this.running.get(id)?.execution.cancel();
     this.wake();
   }
 
   /** Throws M2Error `operation.not_found`, `operation.not_resumable`. */
-  async resume(id: string): Promise<void> {
-    await this.store.resume(id);
-    this.wake();
+  async resume(id: string, decision = uuidv7()): Promise<void> {
+    if (await this.store.resume(id, decision)) this.wake();
   }
 
   /** What leaving out a stuck step would leave behind. Throws as `skipStep` does. */
@@ -177,11 +179,12 @@ export class Runner {
   }
 
   /**
-   * Leaves out a step of an operation that needs attention, and lets the operation go on.
+   * Leaves out a step that is stuck, or whose service is not there, and lets the operation go on.
    * Throws M2Error `operation.not_found`, `operation.not_resumable`, `operation.step_not_skippable`.
    */
-  async skipStep(id: string, step: string, skip: Skip): Promise<void> {
-    await this.waysOut.skipStep(id, step, skip);
+  async skipStep(id: string, step: string, skip: Skip, decision = uuidv7()): Promise<void> {
+    if (!(await this.waysOut.skipStep(id, step, skip, decision))) return;
+    this.running.get(id)?.execution.stop();
     this.wake();
   }
 
@@ -190,9 +193,13 @@ export class Runner {
     return this.waysOut.planAbandon(id);
   }
 
-  /** Ends an operation that needs attention as it is. Throws M2Error `operation.not_found`, `operation.not_resumable`. */
-  async abandon(id: string, why: Skip): Promise<void> {
-    await this.waysOut.abandon(id, why);
+  /**
+   * Ends an operation as it is, which needs attention, or waits for a service that is not there. Throws M2Error `operation.not_found`,
+   * `operation.not_resumable`.
+   */
+  async abandon(id: string, why: Skip, decision = uuidv7()): Promise<void> {
+    if (!(await this.waysOut.abandon(id, why, decision))) return;
+    this.running.get(id)?.execution.stop();
     this.options.changed(id);
   }
 

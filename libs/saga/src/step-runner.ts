@@ -13,7 +13,7 @@ const lookMs = 10_000;
 
 export interface StepRunnerParts {
   bus: Pick<Bus, 'request'>;
-  store: Pick<OperationStore, 'saveProgress'>;
+  store: Pick<OperationStore, 'saveProgress' | 'saveAbsence'>;
   log: Pick<Logger, 'info' | 'warn' | 'error'>;
   /** Tells whoever watches that the operation changed. */
   changed(operation: string): void;
@@ -24,6 +24,8 @@ export interface StepRunnerParts {
 
 /** Carries single steps of one operation out: sends their commands until they are answered, and waits for what takes its time. */
 export class StepRunner {
+  /** What is on record of services that are not there, by step. */
+  private readonly absences = new Map<string, string | null>();
   private underWay = 0;
   private waiting = 0;
 
@@ -39,13 +41,17 @@ export class StepRunner {
     return this.waiting > 0 && this.waiting === this.underWay;
   }
 
-  /** Answers the step's reply, and counts its attempts in its row. Throws M2Error, Cancelled, LostOperation. */
-  async do(step: Step<never>, row: StepRow, hasWayBack: boolean): Promise<unknown> {
+  /**
+   * Answers the step's reply, and counts its attempts in its row. `isDone` is called when the command is done: what fails after that is the
+   * wait. Throws M2Error, Cancelled, LostOperation.
+   */
+  async do(step: Step<never>, row: StepRow, hasWayBack: boolean, isDone: () => void): Promise<unknown> {
     const started = performance.now();
     this.underWay += 1;
     try {
       const patience = new Patience(this.deadlineOf(step), hasWayBack);
       const reply = step.do ? await this.send(step, 'do', step.do(this.state), patience, row, hasWayBack) : null;
+      if (step.do) isDone();
       return step.wait ? await this.wait(step, patience, hasWayBack) : reply;
     } finally {
       this.underWay -= 1;
@@ -84,6 +90,7 @@ export class StepRunner {
       } catch (error) {
         const failure = M2Error.from(error);
         if (failure.code === 'fence.stale') throw new LostOperation(failure.detail);
+        this.tellAbsence(step.name, failure);
         pauseMs = patience.afterFailure(failure, performance.now() - sentAt);
         this.parts.log.info(
           { operation: this.operation.id, step: step.name, code: failure.code },
@@ -118,9 +125,11 @@ export class StepRunner {
       try {
         outcome = look(await this.parts.bus.request(call, input as never, { deadlineMs: lookMs }));
         patience.answered();
+        this.tellAbsence(step.name, undefined);
       } catch (error) {
         // A look that fails for now is no answer; the next one may be.
         const failure = M2Error.from(error);
+        this.tellAbsence(step.name, failure);
         if (failure.retry === 'final') throw failure;
         if (failure.retry === 'bug') pauseMs = patience.afterBug(failure);
         if (failure.retry === 'absent') patience.wasAbsent(performance.now() - lookedAt + everyMs);
@@ -131,6 +140,17 @@ export class StepRunner {
       if (patience.remainingMs < 0) throw new M2Error(timeout.code, timeout.detail);
       await this.interrupts.pause(pauseMs, hasWayBack ? 'do' : 'undo', woken);
     }
+  }
+
+  /** Whoever looks is told why nothing happens, and may then decide not to wait any longer. */
+  private tellAbsence(step: string, failure: M2Error | undefined): void {
+    const absent = failure?.retry === 'absent' ? failure.detail : null;
+    if (absent === (this.absences.get(step) ?? null)) return;
+    void this.parts.store.saveAbsence(this.operation, step, absent).then((written) => {
+      if (!written) return;
+      this.absences.set(step, absent);
+      this.parts.changed(this.operation.id);
+    });
   }
 
   private progress(step: string, progress: { done: number; total: number | null; text: string } | null): void {

@@ -9,7 +9,15 @@ import {
   type OperationStep,
   shown,
 } from '@m2/contracts';
-import { currentTraceparent, type Database, type Kit, newestFirst, type Sql, violatesUnique } from '@m2/service-kit';
+import {
+  currentTraceparent,
+  type Database,
+  type Emit,
+  type Kit,
+  newestFirst,
+  type Sql,
+  violatesUnique,
+} from '@m2/service-kit';
 import { channel } from 'node:diagnostics_channel';
 import { leaseSeconds } from './claims.js';
 import type { Commission } from './commission.js';
@@ -232,34 +240,70 @@ export class OperationStore {
     }
   }
 
+  /** Keeps that a step waits because the service that it needs is not there, in words; null: it is there. Returns whether it was written. */
+  async saveAbsence({ id, fence }: OperationRow, step: string, absent: string | null): Promise<boolean> {
+    try {
+      const changed = await this.database.query<{ name: string }>(
+        `UPDATE operation_steps s SET absent = $4 FROM operations o
+         WHERE o.id = $1 AND o.fence = $3 AND s.operation = o.id AND s.name = $2 RETURNING s.name`,
+        [id, step, fence, absent],
+      );
+      return changed.length > 0;
+    } catch {
+      return false; // the next attempt brings it
+    }
+  }
+
+  /**
+   * What a person decides of an operation. `work` is done once for each `decision`, however often that comes, and as a whole or not at all.
+   * Returns whether it was done now. Throws M2Error `operation.not_found`, and what `work` throws.
+   */
+  decide(
+    id: string,
+    decision: string,
+    work: (sql: Sql, emit: Emit, operation: DbOperation) => Promise<void>,
+  ): Promise<boolean> {
+    return this.kit.transact(async (sql, emit) => {
+      // Locked, so that two who decide at once do not both.
+      const [row] = await sql.query<DbOperation & { known: boolean }>(
+        'SELECT *, $2::uuid = ANY(decisions) AS known FROM operations WHERE id = $1 FOR UPDATE',
+        [id, decision],
+      );
+      if (!row) throw new M2Error('operation.not_found', `There is no operation ${id}`);
+      if (row.known) return false;
+      await work(sql, emit, row);
+      await sql.query('UPDATE operations SET decisions = decisions || $2::uuid WHERE id = $1', [id, decision]);
+      return true;
+    });
+  }
+
   /**
    * Asks for the end of an operation that runs, or that is stuck on its way on. Throws M2Error `operation.not_found`,
    * `operation.not_cancellable`.
    */
-  async requestCancel(id: string): Promise<void> {
-    const rows = await this.database.query<{ id: string }>(
-      `UPDATE operations SET cancel_requested = true, state = 'running', attention = NULL, takeovers = 0
-       WHERE id = $1 AND (state = 'running' OR state = 'needs_attention' AND NOT undoing) AND kind || '@' || version = ANY($2)
-       RETURNING id`,
-      [id, this.sagas.cancellable],
-    );
-    if (rows.length > 0) return;
-    const { state, kind } = await this.show(id);
-    throw new M2Error('operation.not_cancellable', `Operation ${id} (${kind}) is ${state}`);
+  requestCancel(id: string, decision: string): Promise<boolean> {
+    return this.decide(id, decision, async (sql, _emit, { kind, state }) => {
+      const rows = await sql.query<{ id: string }>(
+        `UPDATE operations SET cancel_requested = true, state = 'running', attention = NULL, takeovers = 0
+         WHERE id = $1 AND (state = 'running' OR state = 'needs_attention' AND NOT undoing) AND kind || '@' || version = ANY($2)
+         RETURNING id`,
+        [id, this.sagas.cancellable],
+      );
+      if (rows.length === 0) throw new M2Error('operation.not_cancellable', `Operation ${id} (${kind}) is ${state}`);
+    });
   }
 
   /** Throws M2Error `operation.not_found`, `operation.not_resumable`. */
-  async resume(id: string): Promise<void> {
-    const rows = await this.database.query<{ id: string }>(
-      `${resuming} WHERE id = $1 AND state = 'needs_attention' RETURNING id`,
-      [id],
-    );
-    if (rows.length === 0)
-      throw new M2Error('operation.not_resumable', `Operation ${id} is ${(await this.show(id)).state}`);
+  resume(id: string, decision: string): Promise<boolean> {
+    return this.decide(id, decision, async (sql, _emit, { state }) => {
+      const rows = await sql.query<{ id: string }>(resuming, [id, ['needs_attention']]);
+      if (rows.length === 0) throw new M2Error('operation.not_resumable', `Operation ${id} is ${state}`);
+    });
   }
 }
 
-/** Lets an operation that needs attention go on where it was. */
+/** Lets the operation `$1` go on where it was, under another fence: a runner that has it loses it. `$2`: the states from which. */
 export const resuming = `
-  UPDATE operations SET state = CASE WHEN undoing THEN 'undoing' ELSE 'running' END, attention = NULL, lease_until = NULL, takeovers = 0,
-    error = CASE WHEN undoing THEN error END`;
+  UPDATE operations SET state = CASE WHEN undoing THEN 'undoing' ELSE 'running' END, attention = NULL, takeovers = 0,
+    fence = fence + 1, runner = NULL, lease_until = NULL, error = CASE WHEN undoing THEN error END
+  WHERE id = $1 AND state = ANY($2) RETURNING id`;

@@ -2,47 +2,53 @@ import {
   M2Error,
   operationAbandoned,
   operationEnded,
+  type OperationState,
   operationStepSkipped,
   shown,
   type StepState,
   type WayOut,
 } from '@m2/contracts';
-import type { Kit, Sql } from '@m2/service-kit';
+import type { Database, Sql } from '@m2/service-kit';
 import { readSteps } from './claims.js';
-import type { StepRow } from './journal.js';
+import type { RecordedStep, StepRow } from './journal.js';
 import type { SagaRegistry } from './registry.js';
 import type { DbOperation } from './rows.js';
-import { resuming } from './store.js';
+import { type OperationStore, resuming } from './store.js';
 import { isForwardOnly, type Saga, type SagaState, type Skip, type Step, stepsOf } from './saga.js';
 
-/** An operation that waits for a person, with its saga, where that is known here. */
+/** An operation that a person may end, with its saga, where that is known here. */
 interface Stuck {
   row: DbOperation;
   saga: Saga<never> | undefined;
   /** What keeps it from its end, in the direction in which it goes. */
-  left: { row: StepRow; step: Step<never> | undefined }[];
+  left: { row: RecordedStep; step: Step<never> | undefined }[];
 }
 
 /** It was tried, and it is not known to be done. */
 const tried: StepState[] = ['running', 'undoing', 'unknown', 'failed'];
+const stuckStates: OperationState[] = ['needs_attention', 'running', 'undoing'];
 
-/** What a person may do with an operation that goes neither on nor back. Each way is told before it is taken, and is on record after. */
+/**
+ * What a person may do with an operation that goes neither on nor back: it needs attention, or waits for a service that is not there. Each
+ * way is told before it is taken, and is on record after. A runner that has the operation loses it.
+ */
 export class WaysOut {
   constructor(
-    private readonly kit: Pick<Kit, 'database' | 'transact'>,
+    private readonly database: Database,
+    private readonly store: Pick<OperationStore, 'decide'>,
     private readonly sagas: SagaRegistry,
   ) {}
 
   /** What would stay behind. Throws M2Error `operation.not_found`, `operation.not_resumable`, `operation.step_not_skippable`. */
   async planSkip(id: string, step: string): Promise<WayOut> {
-    const stuck = await this.stuck(this.kit.database, id);
+    const stuck = await this.stuck(this.database, id);
     const { leaves, unsafe } = skipRule(stuck, step);
     return { operation: id, steps: [{ step, leaves, unsafe }] };
   }
 
-  /** Leaves a stuck step out, and lets the operation go on. Throws as `planSkip` does. */
-  async skipStep(id: string, step: string, skip: Skip): Promise<void> {
-    await this.kit.transact(async (sql, emit) => {
+  /** Leaves a stuck step out, and lets the operation go on. Returns whether it was done now (see `decide`). Throws as `planSkip` does. */
+  skipStep(id: string, step: string, skip: Skip, decision: string): Promise<boolean> {
+    return this.store.decide(id, decision, async (sql, emit) => {
       const stuck = await this.stuck(sql, id);
       skipRule(stuck, step);
       await sql.query('UPDATE operation_steps SET skipped = $3 WHERE operation = $1 AND name = $2', [
@@ -50,7 +56,7 @@ export class WaysOut {
         step,
         JSON.stringify(skip),
       ]);
-      await sql.query(`${resuming} WHERE id = $1`, [id]);
+      await sql.query(resuming, [id, stuckStates]);
       const { project, kind } = stuck.row;
       emit(operationStepSkipped, { id, project, kind, step, ...skip }, { entity: id, project });
     });
@@ -58,7 +64,7 @@ export class WaysOut {
 
   /** What would stay behind. Throws M2Error `operation.not_found`, `operation.not_resumable`. */
   async planAbandon(id: string): Promise<WayOut> {
-    const { left } = await this.stuck(this.kit.database, id);
+    const { left } = await this.stuck(this.database, id);
     const steps = left.map(({ row: { name }, step }) => ({
       step: name,
       leaves: step?.skip?.leaves ?? `What ${name} made, or was to take back, stays as it is.`,
@@ -67,15 +73,17 @@ export class WaysOut {
     return { operation: id, steps };
   }
 
-  /** Ends the operation as it is: nothing more is done or taken back. Throws as `planAbandon` does. */
-  async abandon(id: string, { by, reason }: Skip): Promise<void> {
-    await this.kit.transact(async (sql, emit) => {
+  /** Ends the operation as it is: nothing more is done or taken back. Returns as `skipStep` does. Throws as `planAbandon` does. */
+  abandon(id: string, { by, reason }: Skip, decision: string): Promise<boolean> {
+    return this.store.decide(id, decision, async (sql, emit) => {
       const { row, saga, left } = await this.stuck(sql, id);
       const names = left.map(({ row: { name } }) => name);
       const record = `Abandoned by ${by}: ${reason.replace(/\.$/, '')}. Left as they are: ${names.join(', ') || 'nothing'}`;
       await sql.query(
-        `UPDATE operations SET state = 'abandoned', attention = $2, ended_at = now(), fence = fence + 1 WHERE id = $1`,
-        [id, record],
+        `UPDATE operations SET state = 'abandoned', attention = $2, ended_at = now(), fence = fence + 1,
+           runner = NULL, lease_until = NULL
+         WHERE id = $1 AND state = ANY($3)`,
+        [id, record, stuckStates],
       );
       const { project, kind, created_by, error } = row;
       await (saga ?? this.sagas.newest(kind)).settle?.(sql, stateOf(row), 'abandoned');
@@ -88,17 +96,18 @@ export class WaysOut {
     });
   }
 
-  /** The row is locked, so that two who decide at once do not both. */
   private async stuck(sql: Sql, id: string): Promise<Stuck> {
-    const [row] = await sql.query<DbOperation>('SELECT * FROM operations WHERE id = $1 FOR UPDATE', [id]);
+    const [row] = await sql.query<DbOperation>('SELECT * FROM operations WHERE id = $1', [id]);
     if (!row) throw new M2Error('operation.not_found', `There is no operation ${id}`);
-    if (row.state !== 'needs_attention')
-      throw new M2Error('operation.not_resumable', `Operation ${id} is ${row.state}`);
     const saga = this.sagas.find(row.kind, row.version);
     const steps = saga ? stepsOf(saga, row.input as never) : [];
     const rows = await readSteps(sql, id);
     const all = rows.map((one) => ({ row: one, step: steps.find(({ name }) => name === one.name) }));
-    return { row, saga, left: all.filter(({ row: one, step }) => isLeft(one, step, saga, row.undoing)) };
+    const left = all.filter(({ row: one, step }) => isLeft(one, step, saga, row.undoing));
+    const isStuck = row.state === 'needs_attention' || left.some(({ row: { absent } }) => absent !== null);
+    if (!isStuck || !stuckStates.includes(row.state))
+      throw new M2Error('operation.not_resumable', `Operation ${id} is ${row.state}`);
+    return { row, saga, left };
   }
 }
 
@@ -112,7 +121,9 @@ function isLeft({ state }: StepRow, step: Step<never> | undefined, saga: Saga<ne
 
 function skipRule({ row, saga, left }: Stuck, name: string) {
   const refuse = (why: string) => new M2Error('operation.step_not_skippable', `${name} of operation ${row.id} ${why}`);
-  const found = left.find((one) => one.row.name === name && tried.includes(one.row.state));
+  const isStuck = ({ state, absent }: RecordedStep) =>
+    tried.includes(state) && (row.state === 'needs_attention' || absent !== null);
+  const found = left.find((one) => one.row.name === name && isStuck(one.row));
   if (!found) throw refuse('is not stuck');
   const { step } = found;
   // What a later step builds on is not left out on the way on; on the way back nothing builds on it.

@@ -1,4 +1,9 @@
-import { Saga1796000000000, SagaIndexes1798000000000 } from '@m2/saga';
+import {
+  Saga1796000000000,
+  SagaAbsence1797000000000,
+  SagaDecisions1797100000000,
+  SagaIndexes1798000000000,
+} from '@m2/saga';
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
 export class Gateway1795000000001 implements MigrationInterface {
@@ -97,6 +102,8 @@ export const gatewayMigrations = [
   Gateway1795000000001,
   Saga1796000000000,
   IdempotencyKeys1796000000001,
+  SagaAbsence1797000000000,
+  SagaDecisions1797100000000,
   SagaIndexes1798000000000,
   GatewayIndexes1798000000001,
 ];

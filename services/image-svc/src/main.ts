@@ -8,7 +8,7 @@ await runService({
   name: 'image',
   config: imageConfig,
   module: ImageModule,
-  migrations: migrations,
+  migrations,
   entities: [],
   expiring: imageExpiring,
 });

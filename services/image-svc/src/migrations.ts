@@ -87,6 +87,31 @@ export class ImageLife1796000000005 implements MigrationInterface {
   }
 }
 
+/** Which clients of a Ceph cluster the processes of this service had. */
+export class CephClients1797000000005 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`CREATE TABLE ceph_clients (address text PRIMARY KEY)`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query(`DROP TABLE ceph_clients`);
+  }
+}
+
+/** Removals of images that were interrupted are finished, as those of disks are. */
+export class ImageRemovals1797100000005 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      ALTER TABLE images ADD deleting_since timestamptz;
+      UPDATE images SET deleting_since = now() WHERE state = 'deleting';
+      CREATE INDEX images_on_their_way_out ON images (deleting_since) WHERE deleting_since IS NOT NULL;`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('ALTER TABLE images DROP deleting_since');
+  }
+}
+
 /**
  * What is rare among very many rows is found by an index of its own: what is under way, trashed, held. And what was made from an image is
  * found by that image's identifier.
@@ -187,6 +212,8 @@ export class EndedProjects1798200000005 implements MigrationInterface {
 export const migrations = [
   Image1795000000005,
   ImageLife1796000000005,
+  CephClients1797000000005,
+  ImageRemovals1797100000005,
   ImageIndexes1798000000005,
   QuotaUse1798100000005,
   EndedProjects1798200000005,

@@ -94,7 +94,7 @@ const consequences = ({ steps }: WayOut) =>
 /** `operation skip-step`, `abandon`: for what can neither go on nor back. */
 function waysOut(operation: Command, act: Act): void {
   destructive(operation.command('skip-step <operation> <step>'))
-    .description('leave out a stuck step of an operation that needs attention, and let it go on')
+    .description('leave out a stuck step of an operation, and let it go on')
     .requiredOption('--reason <reason>', 'why; it goes on record')
     .addOption(noWaitOption())
     .action(
@@ -111,7 +111,7 @@ function waysOut(operation: Command, act: Act): void {
     );
 
   destructive(operation.command('abandon <operation>'))
-    .description('end an operation that needs attention as it is: nothing more is done or undone')
+    .description('end a stuck operation as it is: nothing more is done or undone')
     .requiredOption('--reason <reason>', 'why; it goes on record')
     .action(
       act(async (app, options: DecisionOptions, id: string) => {

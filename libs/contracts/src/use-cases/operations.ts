@@ -54,7 +54,7 @@ export const operationUseCases = ofCapability('operations', {
   operationSkipStep: useCase({
     kind: 'change',
     permission: 'operation.skip-step',
-    summary: 'Leaves out a stuck step of an operation that needs attention, and lets it go on; look at the plan first',
+    summary: 'Leaves out a stuck step of an operation, and lets it go on; look at the plan first',
     input: one.extend({ step: name, reason }),
     output: operation,
     errors: ['operation.not_found', 'operation.not_resumable', 'operation.step_not_skippable'],
@@ -75,7 +75,7 @@ export const operationUseCases = ofCapability('operations', {
   operationAbandon: useCase({
     kind: 'change',
     permission: 'operation.abandon',
-    summary: 'Ends an operation that needs attention as it is: nothing more is done or undone; look at the plan first',
+    summary: 'Ends a stuck operation as it is: nothing more is done or undone; look at the plan first',
     input: one.extend({ reason }),
     output: operation,
     errors: ['operation.not_found', 'operation.not_resumable'],

@@ -1,5 +1,4 @@
-import type { Failure, FromChild, ToChild } from '../protocol.ts';
-import type { Cluster } from './cluster.ts';
+import type { Failure, FromChild, Setup, ToChild } from '../protocol.ts';
 import type { Context } from './context.ts';
 import type { Operations } from './operations.ts';
 
@@ -9,31 +8,46 @@ import type { Operations } from './operations.ts';
  */
 
 const progressIntervalMs = 50;
-const running = new Map<number, AbortController>();
-let libraries: Promise<{ cluster: Cluster; operations: Operations; closeAllHandles(): Promise<void> }>;
+const running = new Map<number, { controller: AbortController; done: Promise<void> }>();
+const setup = Promise.withResolvers<Setup>();
+const begin = Promise.withResolvers<void>();
+const libraries = setup.promise.then(connect);
+libraries.catch((error: unknown) => send({ type: 'unconnected', ...failureOf(error, 'connect') }));
 
 /** `process.send` calls back when the message is written. The last message must be. */
 const send = (message: FromChild) => new Promise<void>((resolve) => process.send?.(message, () => resolve()));
 
 process.on('message', (message: ToChild) => {
   if (message.type === 'setup') {
-    libraries = connect(message.setup);
-    libraries.catch((error: unknown) => send({ type: 'unconnected', ...failureOf(error, 'connect') }));
+    setup.resolve(message.setup);
+  } else if (message.type === 'begin') {
+    begin.resolve();
   } else if (message.type === 'call') {
-    void call(message.id, message.operation, message.args);
+    const controller = new AbortController();
+    const done = call(message.id, message.operation, message.args, controller.signal);
+    running.set(message.id, { controller, done: done.finally(() => running.delete(message.id)) });
   } else if (message.type === 'cancel') {
-    running.get(message.id)?.abort();
+    running.get(message.id)?.controller.abort();
   } else {
     void close();
   }
 });
 
-// The parent is gone. Nothing that was begun may go on: the next process looks at what is there.
-process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
+/** How long a child without a parent may take to end. The next one fences it anyway. */
+const orphanMs = 2000;
+
+// The parent is gone, so nothing that was begun may go on for long: the next process looks at what is there. It ends in good order, if it
+// can: an OSD keeps the watch of a client that dies just when it registers the watch, and then nobody can remove the image
+// (osd/PrimaryLogPG.cc, do_osd_op_effects: the session is gone).
+process.on('disconnect', () => {
+  setTimeout(() => process.kill(process.pid, 'SIGKILL'), orphanMs);
+  for (const { controller } of running.values()) controller.abort();
+  void Promise.all([...running.values()].map(({ done }) => done)).then(close);
+});
 // Ctrl-C in a terminal or a stop by a service manager goes to the whole group, and the parent still has calls to finish.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
 
-async function connect(setup: (ToChild & { type: 'setup' })['setup']): Promise<Awaited<typeof libraries>> {
+async function connect(setup: Setup) {
   // Imported here and not at the top, so that a machine without librbd gives an error and no crash.
   const [{ Cluster }, { operations }, { closeAllHandles }] = await Promise.all([
     import('./cluster.ts'),
@@ -42,15 +56,14 @@ async function connect(setup: (ToChild & { type: 'setup' })['setup']): Promise<A
   ]);
   const cluster = await Cluster.connect(setup);
   void send({ type: 'connected', address: cluster.address });
+  await begin.promise;
   return { cluster, operations, closeAllHandles };
 }
 
-async function call(id: number, name: string, args: unknown[]): Promise<void> {
-  const controller = new AbortController();
-  running.set(id, controller);
+async function call(id: number, name: string, args: unknown[], signal: AbortSignal): Promise<void> {
   try {
     const { cluster, operations } = await libraries;
-    const context: Context = { cluster, signal: controller.signal, progress: progressOf(id) };
+    const context: Context = { cluster, signal, progress: progressOf(id) };
     const operation = operations[name as keyof Operations] as (
       context: Context,
       ...args: unknown[]
@@ -58,8 +71,6 @@ async function call(id: number, name: string, args: unknown[]): Promise<void> {
     void send({ type: 'answer', id, value: await operation(context, ...args) });
   } catch (error) {
     void send({ type: 'failure', id, ...failureOf(error, name) });
-  } finally {
-    running.delete(id);
   }
 }
 

@@ -156,6 +156,7 @@ export class World {
             this.ended.push(ending);
           }),
         saveProgress: async () => true,
+        saveAbsence: async () => true,
       },
       log: { info: () => {}, warn: () => {}, error: () => {} },
       changed: () => {},

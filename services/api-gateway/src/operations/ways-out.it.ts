@@ -1,4 +1,6 @@
 import { M2Error, type Operation } from '@m2/contracts';
+import { until } from '@m2/service-kit/testing';
+import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Provisions } from '../provisions/provisions.js';
 import { inputs, openRunners, type TestRunner, type TestRunners } from '../testing/runners.js';
@@ -61,7 +63,8 @@ describe('a step that is stuck on the only way on', () => {
         code: 'operation.step_not_skippable',
       });
 
-    await one.runner.skipStep(forward.id, 'power-off', why);
+    const decision = uuidv7();
+    for (const _repeated of [1, 2]) await one.runner.skipStep(forward.id, 'power-off', why, decision);
     const ended = await all.ended(one.runner, forward);
     expect(ended).toMatchObject({ state: 'succeeded', attention: null, error: null });
     expect(ended.steps[0]).toMatchObject({ name: 'power-off', state: 'skipped', skipped: why, error: null });
@@ -96,6 +99,65 @@ describe('a step that is stuck on the way back', () => {
   });
 });
 
+describe('an operation that waits for a service that is not there', () => {
+  let two: TestRunner;
+  let three: TestRunner;
+  beforeAll(async () => {
+    [two, three] = [await all.start(), await all.start()];
+    const away = new M2Error('service.unavailable', 'The hil service does not answer');
+    for (const { services } of [two, three])
+      services.rule = (effect) => {
+        if (/\/attach-network\/undo$|\/power-off\/do$/.test(effect)) return away;
+        return effect.endsWith('/power-on/do') ? new M2Error('bmc.unreachable', 'No answer') : undefined;
+      };
+  });
+  afterAll(async () => {
+    await two?.stop();
+    await three?.stop();
+  });
+  const waiting = async (kind: 'provision' | 'deprovision', name: string) => {
+    const { id } = await all.begin(two.runner, kind);
+    return until('it says what it waits for', async () => {
+      const now = await two.runner.store.show(id);
+      const step = now.steps.find((one) => one.name === name)!;
+      return step.progress?.text === 'The hil service does not answer' ? now : undefined;
+    });
+  };
+
+  it('goes on without the step, on the way back and on the only way on; in whatever replica a person decides', async () => {
+    for (const decided of [two, three]) {
+      const back = await waiting('provision', 'attach-network');
+      expect(back.state).toBe('undoing');
+      await expect(decided.runner.skipStep(back.id, 'reserve-node', why)).rejects.toMatchObject({
+        code: 'operation.step_not_skippable',
+      });
+      await decided.runner.skipStep(back.id, 'attach-network', why);
+      const ended = await all.ended(two.runner, back);
+      expect(ended.state).toBe('failed');
+      expect(ended.steps.map(({ name, state }) => [name, state])).toContainEqual(['attach-network', 'skipped']);
+      expect(ended.steps.map(({ name, state }) => [name, state])).toContainEqual(['reserve-node', 'undone']);
+      expect(ended.steps.map(({ progress }) => progress)).not.toContainEqual(expect.objectContaining({ done: 0 }));
+    }
+    const on = await waiting('deprovision', 'power-off');
+    await two.runner.skipStep(on.id, 'power-off', why);
+    expect((await all.ended(two.runner, on)).state).toBe('succeeded');
+  });
+
+  it('is abandoned, and nothing more is sent when the service is back', async () => {
+    const other = await waiting('provision', 'attach-network');
+    const operation = await waiting('provision', 'attach-network');
+    expect((await two.runner.planAbandon(operation.id)).steps.map(({ step }) => step)).toContain('attach-network');
+    await two.runner.abandon(operation.id, why);
+    const [before, rule] = [two.services.sent.length, two.services.rule];
+    two.services.rule = () => undefined;
+    // It pauses longer, because it has waited longer.
+    await all.ended(two.runner, other);
+    two.services.rule = rule;
+    expect(two.services.sent.slice(before).filter((effect) => effect.startsWith(operation.id))).toEqual([]);
+    expect((await two.runner.store.show(operation.id)).state).toBe('abandoned');
+  });
+});
+
 describe('an operation that is abandoned', () => {
   const provision = async () => {
     const [row] = await all.kit.database.query<{ id: string; state: string; ended: boolean }>(
@@ -119,8 +181,8 @@ describe('an operation that is abandoned', () => {
     expect(steps.map(({ step }) => step)).toEqual(left);
     expect(steps.at(-1)).toMatchObject({ unsafe: expect.stringContaining('write to its disk') as string });
     expect(steps.every(({ leaves }) => leaves.length > 0)).toBe(true);
-    const before = one.services.sent.length;
-    await one.runner.abandon(operation.id, why);
+    const [before, decision] = [one.services.sent.length, uuidv7()];
+    for (const _repeated of [1, 2]) await one.runner.abandon(operation.id, why, decision);
     const ended = await one.runner.store.show(operation.id);
     expect(ended).toMatchObject({ state: 'abandoned', endedAt: expect.any(String) as string });
     expect(ended.attention).toBe(`Abandoned by olga: The BMC is dead. Left as they are: ${left.join(', ')}`);

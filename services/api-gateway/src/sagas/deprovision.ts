@@ -86,9 +86,14 @@ export const deprovisionSaga = defineSaga<DeprovisionInput>({
   ],
   settle: async (sql, { input }, outcome) => {
     if (outcome === 'succeeded')
-      await sql.query(`UPDATE provisions SET state = 'ended', ended_at = now() WHERE id = $1`, [input.provision]);
+      await sql.query(
+        `UPDATE provisions SET state = 'ended', ended_at = now() WHERE id = $1 AND state = 'deprovisioning'`,
+        [input.provision],
+      );
     // It may be deprovisioned again.
     else if (outcome === 'abandoned')
-      await sql.query(`UPDATE provisions SET state = 'failed' WHERE id = $1`, [input.provision]);
+      await sql.query(`UPDATE provisions SET state = 'failed' WHERE id = $1 AND state = 'deprovisioning'`, [
+        input.provision,
+      ]);
   },
 });

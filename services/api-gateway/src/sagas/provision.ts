@@ -161,15 +161,20 @@ export const provisionSaga = defineSaga<ProvisionInput>({
   ],
   settle: async (sql, { input, reply }, outcome) => {
     if (outcome === 'succeeded')
-      await sql.query('UPDATE provisions SET state = $2, report = $3 WHERE id = $1', [
+      await sql.query(`UPDATE provisions SET state = $2, report = $3 WHERE id = $1 AND state = 'provisioning'`, [
         input.provision,
         input.waitFor === 'booted' ? 'booted' : 'ready',
         input.waitFor === 'booted' ? JSON.stringify(reply(bootConfigShow, 'wait-for-boot').report) : null,
       ]);
     else if (outcome === 'failed' || outcome === 'cancelled')
-      await sql.query(`UPDATE provisions SET state = 'failed', ended_at = now() WHERE id = $1`, [input.provision]);
+      await sql.query(
+        `UPDATE provisions SET state = 'failed', ended_at = now() WHERE id = $1 AND state = 'provisioning'`,
+        [input.provision],
+      );
     // It goes on holding what was not taken back: deprovisioning it is the way to end it.
     else if (outcome === 'abandoned')
-      await sql.query(`UPDATE provisions SET state = 'failed' WHERE id = $1`, [input.provision]);
+      await sql.query(`UPDATE provisions SET state = 'failed' WHERE id = $1 AND state = 'provisioning'`, [
+        input.provision,
+      ]);
   },
 });

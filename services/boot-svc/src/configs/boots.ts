@@ -96,7 +96,7 @@ export class Boots {
     return this.kit.transact(async (sql, emit) => {
       const [row] = await sql.query<ConfigRow & Record<string, unknown>>(
         `UPDATE boot_configs SET state = 'booted', booted_at = now(), phone_home_hash = NULL, report = $3
-         WHERE phone_home_hash = $1 AND address = $2 RETURNING id, project, provision, node, mac`,
+         WHERE phone_home_hash = $1 AND address = $2 AND state = 'script_served' RETURNING id, project, provision, node, mac`,
         [hashOf(token), address, JSON.stringify(kept)],
       );
       if (row) emit(nodeBooted, { ...refOf(row), report: kept }, { entity: row.id, project: row.project });

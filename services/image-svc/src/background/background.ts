@@ -2,6 +2,8 @@ import { M2Error } from '@m2/contracts';
 import { type Kit, Periodic, type Session } from '@m2/service-kit';
 
 const takeUpEveryMs = 30_000;
+/** After its first failure, work is tried again this soon; after each one more, twice as late, until the rounds are sooner. */
+const retryMs = 500;
 
 export interface BackgroundWork {
   /** Used in logs and in the lock's name, e.g. "import". */
@@ -10,7 +12,7 @@ export interface BackgroundWork {
   concurrency: number;
   /** The identifiers of what has to be done, in order, from the database. */
   due(): Promise<string[]>;
-  /** Does one thing. Throw to leave it for the next time. No other replica works on it meanwhile. */
+  /** Does one thing. Throw to have it tried again soon. No other replica works on it meanwhile. */
   run(id: string, session: Session, signal: AbortSignal): Promise<void>;
 }
 
@@ -21,6 +23,8 @@ export interface BackgroundWork {
 export class Background {
   private readonly running = new Map<string, { stop: AbortController; done: Promise<void> }>();
   private readonly waiting: string[] = [];
+  private readonly failures = new Map<string, number>();
+  private readonly retries = new Set<NodeJS.Timeout>();
   private readonly rounds: Periodic;
 
   constructor(
@@ -48,6 +52,7 @@ export class Background {
     // From here on `start` does nothing. The storage is closed next, so whatever began now would fail.
     await this.rounds.stop();
     this.waiting.length = 0;
+    for (const retry of this.retries) clearTimeout(retry);
     await Promise.all([...this.running.keys()].map((id) => this.stop(id)));
   }
 
@@ -86,14 +91,29 @@ export class Background {
         [`m2 ${this.work.name} ${id}`],
       );
       if (lock?.mine) await this.work.run(id, session, signal);
+      this.failures.delete(id);
     } catch (error) {
       this.kit.log.error(
         { err: error, work: this.work.name, id },
         'background work was interrupted; it is tried again',
       );
+      this.retry(id);
     } finally {
       session?.release(true);
     }
+  }
+
+  private retry(id: string): void {
+    const failures = this.failures.get(id) ?? 0;
+    const delayMs = retryMs * 2 ** failures;
+    // The rounds do the rest. Work that is not due any more is not kept in mind.
+    if (delayMs >= takeUpEveryMs) return void this.failures.delete(id);
+    this.failures.set(id, failures + 1);
+    const timer = setTimeout(() => {
+      this.retries.delete(timer);
+      this.start(id);
+    }, delayMs);
+    this.retries.add(timer);
   }
 }
 

@@ -73,13 +73,13 @@ export class DiskHandlers {
     const deep = disk.depth > this.kit.config.maxCloneDepth;
     const flattening = deep ? { progress: null, error: null } : null;
     const made = effect.commit(async (sql, emit) => {
-      if (source.tag) await sql.query(`UPDATE tags SET state = 'ready' WHERE id = $1`, [source.tag.id]);
+      const tagged = source.tag === undefined || (await this.tags.markReady(sql, source.tag.id));
       const kept = await sql.query(
         `UPDATE disks SET state = CASE state WHEN 'creating' THEN 'ready' ELSE state END, flattening = coalesce($2, flattening)
          WHERE id = $1 AND state <> 'deleting' RETURNING id`,
         [disk.id, flattening && JSON.stringify(flattening)],
       );
-      if (kept.length === 0)
+      if (!tagged || kept.length === 0)
         throw new M2Error('disk.not_found', `The disk "${name}" was deleted while it was being created`);
       emit(
         diskCreated,
@@ -89,8 +89,10 @@ export class DiskHandlers {
       return { ...toDisk(disk), state: 'ready' as const, flattening };
     });
     await made.catch(async (error: unknown) => {
-      // The command that deleted the disk did not find the volume yet.
-      if (M2Error.from(error).code === 'disk.not_found') await this.storage.ensureNoDisk({ project, name: volume });
+      if (M2Error.from(error).code !== 'disk.not_found') throw error;
+      // The command that deleted the disk did not find the volume yet, nor perhaps the tag.
+      await this.storage.ensureNoDisk({ project, name: volume });
+      if (source.tag) await this.storage.ensureNoTag(volumeOf(source.tag), storageTag(source.tag.id));
       throw error;
     });
     if (deep) this.flattener.start(disk.id);
@@ -250,9 +252,10 @@ export class DiskHandlers {
     if (row?.state !== 'ready') return {};
     assertFree(row);
     await this.remover.assertUnused(sql, row);
-    await sql.query(`UPDATE disks SET state = 'trashed', trashed_at = now(), flattening = NULL WHERE id = $1`, [
-      diskId,
-    ]);
+    await sql.query(
+      `UPDATE disks SET state = 'trashed', trashed_at = now(), flattening = NULL WHERE id = $1 AND state = 'ready'`,
+      [diskId],
+    );
     emit(diskTrashed, { id: diskId, project, name: row.name }, { entity: diskId, project });
     return {};
   }
@@ -265,10 +268,10 @@ export class DiskHandlers {
         if (!row) throw new M2Error('disk.not_found', `There is no disk ${diskId} in this project`);
         if (row.state !== 'trashed') throw new M2Error('disk.not_ready', `The disk "${row.name}" is ${row.state}`);
         const restored = { ...row, state: 'ready' as const, name: name ?? row.name, trashedAt: null };
-        await sql.query(`UPDATE disks SET state = 'ready', name = $2, trashed_at = NULL WHERE id = $1`, [
-          diskId,
-          restored.name,
-        ]);
+        await sql.query(
+          `UPDATE disks SET state = 'ready', name = $2, trashed_at = NULL WHERE id = $1 AND state = 'trashed'`,
+          [diskId, restored.name],
+        );
         emit(diskRestored, { id: diskId, project, name: restored.name }, { entity: diskId, project });
         return toDisk(restored);
       });

@@ -70,20 +70,26 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
         this.tell(id, { progress: { phase: 'flatten', done, total }, error: null }),
       );
       await this.storage.ensureFlat({ project, name: volume }, { signal, onProgress });
-      const done = await this.kit.transact(async (sql, emit) => {
-        // A rollback may have given the disk another volume meanwhile. Then the flattened one does not count.
+      // A rollback may have given the disk another volume meanwhile. Then the flattened one does not count.
+      const flat = await session.query(`UPDATE disks SET depth = 0 WHERE id = $1 AND volume = $2 RETURNING id`, [
+        id,
+        volume,
+      ]);
+      if (flat.length === 0) return;
+      // Before anybody is told: who asked for a flat disk wants to delete the image next.
+      await this.tags.settle(id);
+      await this.kit.transact(async (sql, emit) => {
         const rows = await sql.query(
-          `UPDATE disks SET depth = 0, flattening = NULL WHERE id = $1 AND volume = $2 RETURNING id`,
+          `UPDATE disks SET flattening = NULL WHERE id = $1 AND volume = $2 AND flattening IS NOT NULL RETURNING id`,
           [id, volume],
         );
         if (rows.length > 0) emit(diskFlattened, { id, project, name }, { entity: id, project });
-        return rows.length > 0;
       });
-      if (done) await this.tags.settle(id);
     } catch (error) {
       const failure = M2Error.from(error);
       // The disk was attached, the service stops, or something is down for a while: the flattening is tried again.
-      if (signal.aborted || isConnectionError(error) || failure.retryable || failure.code === 'storage.in_use') return;
+      if (signal.aborted || failure.code === 'storage.in_use') return;
+      if (isConnectionError(error) || failure.retryable) throw error;
       this.kit.log.warn({ err: error, disk: id }, 'a disk could not be made flat');
       await this.tell(id, { progress: null, error: shown(failure.toValue()) });
     }

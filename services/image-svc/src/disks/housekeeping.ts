@@ -5,12 +5,11 @@ import { STORAGE } from '../storage/storage.token.js';
 import type { ImageConfig } from '../config.js';
 import { DiskRemover } from './disk-remover.js';
 import { DiskStore } from './disk-store.js';
+import { ImageRemover } from '../images/image-remover.js';
 import { TagRemover } from './tag-remover.js';
-import { withoutCommand } from '../volumes/removal.js';
+import { commandTime, withoutCommand } from '../volumes/removal.js';
 
 const everyMs = 60_000;
-/** No command takes this long, so what is still pending was abandoned. */
-const commandTime = '1 hour';
 /** Disks that were in the trash for `$1` hours, and disks whose removal was interrupted. */
 const isDue = `(state = 'trashed' AND trashed_at <= now() - make_interval(hours => 1) * $1
   OR state = 'deleting' AND trashed_at < now() - interval '${commandTime}')`;
@@ -25,6 +24,7 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
     @Inject(DiskStore) private readonly disks: DiskStore,
     @Inject(DiskRemover) private readonly remover: DiskRemover,
     @Inject(TagRemover) private readonly tags: TagRemover,
+    @Inject(ImageRemover) private readonly images: ImageRemover,
     @Inject(STORAGE) private readonly storage: StorageBackend,
   ) {
     this.rounds = new Periodic({
@@ -46,6 +46,7 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
 
   private async run(): Promise<void> {
     await this.emptyTrash();
+    await this.each(await this.images.interrupted(), (image) => this.images.finishInterrupted(image));
     await this.endTags();
     await this.endRollbacks();
     await this.settle();

@@ -11,6 +11,7 @@ import {
   diskTags,
   diskUntag,
   diskUpdate,
+  imageDelete,
   imageImport,
   quotaSet,
 } from '@m2/contracts';
@@ -38,6 +39,10 @@ const fork = ({ id, project }: Disk, name: string, tag?: string) =>
   service.tell(diskCreate, { diskId: randomUUID(), project, name, from: ofDisk(id, tag) });
 const tagsOf = async ({ id, project }: Disk) =>
   (await service.ask(diskTags, { disk: id, project })).items.map(({ name }) => name);
+const tagStates = async ({ id }: Disk) => {
+  const rows = await service.kit.database.query<{ state: string }>('SELECT state FROM tags WHERE disk = $1', [id]);
+  return rows.map(({ state }) => state);
+};
 const called = (method: string, times = 1) =>
   until(`${times} of ${method} are under way`, () => {
     const calls = service.storage.calls.filter((call) => `${call} `.startsWith(`${method} `));
@@ -90,6 +95,40 @@ describe('a disk that is deleted', () => {
     release();
     await expect(making).rejects.toMatchObject({ code: 'disk.not_found' });
     expect([...service.storage.volumes.values()].filter(({ project }) => project === image.project)).toEqual([]);
+  });
+
+  it('as a fork that is just being made leaves no tag', async () => {
+    const disk = await service.disk();
+    const request = { diskId: randomUUID(), project: disk.project, name: 'short-lived', from: ofDisk(disk.id) };
+    const release = service.storage.hold('tag');
+    const forking = service.tell(diskCreate, request);
+    forking.catch(() => {});
+    await called('tag');
+    service.storage.failing = { method: 'untag', code: 'storage.timeout' };
+    await service.tell(diskDelete, { diskId: request.diskId, project: disk.project, purge: true });
+    release();
+    await expect(forking).rejects.toMatchObject({ code: 'disk.not_found' });
+    expect(await tagStates(disk)).not.toContain('ready');
+    expect(service.storage.volumes.get(disk.volume)!.tags).toEqual([]);
+  });
+
+  it('as an image that is being copied from a disk, leaves neither a tag nor one that says it is ready', async () => {
+    for (const failing of [undefined, { method: 'untag', code: 'storage.timeout' } as const]) {
+      const disk = await service.disk();
+      const source = { kind: 'disk' as const, disk: disk.id };
+      const request = { ...service.request(), project: disk.project, source };
+      const release = service.storage.hold('tag');
+      const importing = service.tell(imageImport, request);
+      importing.catch(() => {});
+      await called('tag');
+      service.storage.failing = failing;
+      await service.tell(imageDelete, { imageId: request.imageId, project: disk.project });
+      release();
+      await expect(importing).rejects.toMatchObject({ code: 'image.not_found' });
+      expect(await tagStates(disk)).not.toContain('ready');
+      expect(service.storage.volumes.get(disk.volume)!.tags).toEqual([]);
+      service.storage.calls.length = 0;
+    }
   });
 
   it('in the middle of a rollback goes with what that made', async () => {

@@ -46,11 +46,7 @@ export class TagHandlers {
     });
     await this.storage.ensureTag(volumeOf(tag), storageTag(tag.id));
     return effect.commit(async (sql, emit) => {
-      const made = await sql.query(
-        `UPDATE tags SET state = 'ready' WHERE id = $1 AND state <> 'deleting' RETURNING id`,
-        [tagId],
-      );
-      if (made.length === 0)
+      if (!(await this.tags.markReady(sql, tagId)))
         throw new M2Error('tag.not_found', `The tag "${name}" was deleted while it was being created`);
       emit(
         diskTagged,

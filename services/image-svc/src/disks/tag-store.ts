@@ -127,6 +127,14 @@ export class TagStore {
     return (await this.locked(sql, id, 'SHARE'))!;
   }
 
+  /** The storage has the tag. Returns false when it was deleted while it was being created. */
+  async markReady(sql: Sql, id: string): Promise<boolean> {
+    const rows = await sql.query(`UPDATE tags SET state = 'ready' WHERE id = $1 AND state <> 'deleting' RETURNING id`, [
+      id,
+    ]);
+    return rows.length > 0;
+  }
+
   /** What depends on a tag, in words; empty when nothing does. Disks are named only when they are of the same project. */
   async dependents(sql: Sql, id: string): Promise<string[]> {
     const rows = await sql.query<{ what: string }>(

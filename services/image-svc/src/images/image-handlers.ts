@@ -59,12 +59,19 @@ export class ImageHandlers {
     const { image, tag } = await effect.transaction((sql) => this.record(sql, request));
     // The disk is tagged now, not when the import's turn comes: the image has the content of this moment.
     if (tag) await this.storage.ensureTag(volumeOf(tag), storageTag(tag.id));
-    const answer = await effect.commit(async (sql) => {
-      if (tag) await sql.query(`UPDATE tags SET state = 'ready' WHERE id = $1`, [tag.id]);
+    const recorded = effect.commit(async (sql) => {
+      if (tag && !(await this.tags.markReady(sql, tag.id)))
+        throw new M2Error('image.not_found', `The image "${image.name}" was deleted while it was being created`);
       return toImage(image, request.project);
     });
+    await recorded.catch(async (error: unknown) => {
+      // The command that deleted the image may not have found the tag yet.
+      if (tag && M2Error.from(error).code === 'image.not_found')
+        await this.storage.ensureNoTag(volumeOf(tag), storageTag(tag.id));
+      throw error;
+    });
     this.importer.start(request.imageId);
-    return answer;
+    return recorded;
   }
 
   /** `tag` is set when it has to be created first. */

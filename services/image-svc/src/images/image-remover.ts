@@ -1,17 +1,30 @@
 import { imageDeleted, M2Error } from '@m2/contracts';
-import type { Effect, Sql } from '@m2/service-kit';
+import { type Effect, type Kit, KIT, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import type { StorageBackend } from '@m2/storage';
 import { TagRemover } from '../disks/tag-remover.js';
 import { STORAGE } from '../storage/storage.token.js';
-import { finishRemoval } from '../volumes/removal.js';
+import { commandTime, type Committer, finishRemoval, withoutCommand } from '../volumes/removal.js';
 import { ImageStore } from './image-store.js';
 import { Importer } from './importer.js';
+
+/** An image whose row says that it is being deleted. */
+interface Leaving {
+  id: string;
+  project: string;
+  name: string;
+  volume: string;
+  /** The tag that it was being copied from. */
+  tag: string | null;
+}
+
+const leavingColumns = 'id, project, name, volume, from_tag AS tag';
 
 /** Removes images. */
 @Injectable()
 export class ImageRemover {
   constructor(
+    @Inject(KIT) private readonly kit: Kit,
     @Inject(ImageStore) private readonly images: ImageStore,
     @Inject(Importer) private readonly importer: Importer,
     @Inject(TagRemover) private readonly tags: TagRemover,
@@ -29,31 +42,55 @@ export class ImageRemover {
       const users = await this.users(sql, id, project);
       if (users.length > 0)
         throw new M2Error('image.in_use', `The image "${row.name}" is in use by ${users.join(', ')}`);
-      const [{ tag } = { tag: null }] = await sql.query<{ tag: string | null }>(
-        `UPDATE images SET state = 'deleting' WHERE id = $1 RETURNING from_tag AS tag`,
+      const [leaving] = await sql.query<Leaving>(
+        `UPDATE images SET state = 'deleting', deleting_since = now() WHERE id = $1 RETURNING ${leavingColumns}`,
         [id],
       );
-      return { ...row, tag };
+      return { ...leaving!, wasReady: row.state === 'ready' };
     });
-    if (!image) {
-      await effect.commit(async () => ({}));
-      return;
-    }
+    if (image) await this.finish(effect, image, image.wasReady);
+    else await effect.commit(async () => ({}));
+  }
+
+  /** Images whose removal was interrupted, and that nobody went on with. They are the caller's now, to `finishInterrupted`. */
+  interrupted(): Promise<Leaving[]> {
+    return this.kit.database.query<Leaving>(
+      `UPDATE images SET deleting_since = now() WHERE state = 'deleting' AND deleting_since < now() - interval '${commandTime}'
+       RETURNING ${leavingColumns}`,
+    );
+  }
+
+  finishInterrupted(image: Leaving): Promise<void> {
+    return this.finish(withoutCommand(this.kit), image, false);
+  }
+
+  /**
+   * Removes an image that is marked. `isWhole`: nobody began to remove it before, so it can be used again when somebody is reading it now. When
+   * a removal was interrupted, a part of the image may be gone: it stays marked, and its removal is tried again.
+   */
+  private async finish(
+    committer: Committer,
+    { id, project, name, volume, tag }: Leaving,
+    isWhole: boolean,
+  ): Promise<void> {
     await this.importer.stop(id);
-    await finishRemoval(effect, {
-      destroy: () => this.storage.ensureNoGolden(image.volume),
-      // A download or an export is reading it now.
+    await finishRemoval(committer, {
+      destroy: () => this.storage.ensureNoGolden(volume),
       restore: async () => {
-        if (image.state === 'ready')
-          await effect.query(`UPDATE images SET state = 'ready' WHERE id = $1 AND state = 'deleting'`, [id]);
+        if (isWhole)
+          await committer.query(
+            `UPDATE images SET state = 'ready', deleting_since = NULL WHERE id = $1 AND state = 'deleting'`,
+            [id],
+          );
       },
       forget: async (sql, emit) => {
         await sql.query('DELETE FROM image_exports WHERE image = $1', [id]);
-        await sql.query('DELETE FROM images WHERE id = $1', [id]);
-        emit(imageDeleted, { id, project, name: image.name }, { entity: id, project });
+        // Another replica may have deleted it.
+        const gone = await sql.query('DELETE FROM images WHERE id = $1 RETURNING id', [id]);
+        if (gone.length > 0) emit(imageDeleted, { id, project, name }, { entity: id, project });
       },
       release: async () => {
-        if (image.tag) await this.tags.release(image.tag);
+        if (tag) await this.tags.release(tag);
       },
     });
   }

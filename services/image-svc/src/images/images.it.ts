@@ -155,6 +155,21 @@ describe('deleting an image', () => {
     await service.tell(imageDelete, { imageId: image, project });
   });
 
+  it('that was interrupted and is read at the next attempt is not used again, as a part may be gone; it goes in the end', async () => {
+    const { id: image, project } = await service.image();
+    for (const code of ['storage.timeout', 'storage.in_use'] as const) {
+      service.storage.failing = { method: 'remove', code };
+      await expect(service.tell(imageDelete, { imageId: image, project })).rejects.toMatchObject({ code });
+      expect(await service.ask(imageShow, { image, project })).toMatchObject({ state: 'deleting' });
+    }
+    await service.kit.database.query(`UPDATE images SET deleting_since = now() - interval '2 hours' WHERE id = $1`, [
+      image,
+    ]);
+    await service.restart();
+    await until('nobody has to ask again', async () => (await row(image)) === undefined);
+    expect(await service.events(image)).toEqual(['image.image.imported', 'image.image.deleted']);
+  });
+
   it('that disks were cloned from is refused, and names them', async () => {
     const { id: image, project } = await service.image();
     await service.tell(diskCreate, { diskId: randomUUID(), project, name: 'clone-of-it', from: ofImage(image) });

@@ -28,7 +28,7 @@ export async function openImage(settings: Record<string, string> = {}, ownPostgr
     name: 'image',
     config: imageConfig,
     module: RecordedModule,
-    migrations: migrations,
+    migrations,
     entities: [],
   };
   const quiet = { write: () => true } as unknown as NodeJS.WritableStream;

@@ -1,6 +1,9 @@
 import { M2Error } from '@m2/contracts';
 import type { Emit, Kit, Sql } from '@m2/service-kit';
 
+/** SQL: no command takes this long, so what is still pending was abandoned. */
+export const commandTime = '1 hour';
+
 /** What a removal is committed with: the `Effect` of a command, or `withoutCommand(kit)`. */
 export interface Committer extends Sql {
   commit<T>(work: (sql: Sql, emit: Emit) => Promise<T>): Promise<T>;
@@ -26,7 +29,7 @@ export interface Removal {
 
 /**
  * The one way to remove images, disks, tags and exports: first the data, then the rows with their event, then what only they needed. A
- * crash in between leaves a marked row, and never data without a row. Throws what the storage throws.
+ * crash in between leaves a marked row, and never data without a row; `Housekeeping` goes on where nobody else does. Throws what the storage throws.
  */
 export async function finishRemoval(committer: Committer, removal: Removal): Promise<void> {
   try {

@@ -114,6 +114,39 @@ describe('deleting an export', () => {
     expect((await iscsi.ask(exportList, { project })).items).toEqual([]);
   });
 
+  it('wins over a creation that finishes later', async () => {
+    const request = iscsi.request();
+    const { exportId, project } = request;
+    const iqn = `iqn.2018-10.io.m2:${request.volume}`;
+    iscsi.targets.made = async () => {
+      iscsi.targets.made = async () => {};
+      iscsi.targets.failing = { method: 'remove', code: 'target.busy' };
+      await expect(iscsi.tell(exportDelete, { exportId, project })).rejects.toMatchObject({ code: 'target.busy' });
+    };
+    await expect(iscsi.tell(exportCreate, request)).rejects.toMatchObject({ code: 'export.not_found' });
+    expect((await iscsi.ask(exportList, { project })).items).toMatchObject([{ id: exportId, state: 'deleting' }]);
+    expect(iscsi.targets.specs.has(iqn)).toBe(false);
+    // Neither does a creation that begins now.
+    await expect(iscsi.tell(exportCreate, request)).rejects.toMatchObject({ code: 'export.not_found' });
+    expect(iscsi.targets.specs.has(iqn)).toBe(false);
+    await iscsi.tell(exportDelete, { exportId, project });
+    expect(await iscsi.events(exportId)).toEqual(['iscsi.export.deleted']);
+  });
+
+  it('that ends before the creation has made its target leaves none', async () => {
+    const request = iscsi.request();
+    const { exportId, project } = request;
+    iscsi.targets.made = async () => {
+      iscsi.targets.made = async () => {};
+      const before = new Map(iscsi.targets.specs);
+      await iscsi.tell(exportDelete, { exportId, project });
+      for (const [iqn, spec] of before) iscsi.targets.specs.set(iqn, spec);
+    };
+    await expect(iscsi.tell(exportCreate, request)).rejects.toMatchObject({ code: 'export.not_found' });
+    expect(iscsi.targets.specs.has(`iqn.2018-10.io.m2:${request.volume}`)).toBe(false);
+    expect((await iscsi.ask(exportList, { project })).items).toEqual([]);
+  });
+
   it('undoes a making that failed halfway', async () => {
     const request = iscsi.request();
     iscsi.targets.failing = { method: 'ensure', code: 'target.no_backing', afterwards: true };

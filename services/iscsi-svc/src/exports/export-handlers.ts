@@ -45,11 +45,25 @@ export class ExportHandlers {
     const row = await this.record(request, effect);
     if (isShared(row)) await this.makeEverywhere(row, effect);
     else await this.makeHere(row, effect);
-    return effect.commit(async (sql, emit) => {
-      await sql.query(`UPDATE exports SET state = 'ready' WHERE id = $1`, [row.id]);
+    const created = effect.commit(async (sql, emit) => {
+      const kept = await sql.query(
+        `UPDATE exports SET state = 'ready' WHERE id = $1 AND state <> 'deleting' RETURNING id`,
+        [row.id],
+      );
+      if (kept.length === 0) throw deleted(row.id);
       emit(exportCreated, eventOf(row), { entity: row.id, project: row.project });
       return toExport({ ...row, state: 'ready' }, await this.portals.of(sql, row.id));
     });
+    return created.catch(async (error: unknown) => {
+      if (M2Error.from(error).code === 'export.not_found') await this.takeBack(row);
+      throw error;
+    });
+  }
+
+  /** The command that deleted the export may not have found this host's target yet. A newer export of the disk has the same IQN. */
+  private async takeBack(row: ExportEntity): Promise<void> {
+    if (!(await this.exports.isWanted(row.iqn))) await this.targets.ensureNone(this.exports.specOf(row));
+    await this.portals.gone(this.kit.database, row.id);
   }
 
   private async makeHere(row: ExportEntity, effect: Effect): Promise<void> {
@@ -79,7 +93,8 @@ export class ExportHandlers {
       const [row] = await effect.query<ExportEntity>(
         `WITH row AS (
            INSERT INTO exports (id, project, disk, iqn, initiator, backing, chap_user, chap_secret, state)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'creating') ON CONFLICT (id) DO UPDATE SET backing = excluded.backing
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'creating')
+           ON CONFLICT (id) DO UPDATE SET backing = excluded.backing WHERE exports.state <> 'deleting'
            RETURNING ${this.exports.columns}),
          host AS (INSERT INTO export_portals (export, host) SELECT id, $9 FROM row ON CONFLICT DO NOTHING)
          SELECT * FROM row`,
@@ -95,7 +110,8 @@ export class ExportHandlers {
           this.portals.host,
         ],
       );
-      return row!;
+      if (!row) throw deleted(request.exportId);
+      return row;
     } catch (error) {
       if (violatesUnique(error, 'exports_disk') || violatesUnique(error, 'exports_iqn'))
         throw new M2Error('export.conflict', `Disk ${request.disk} is exported already`);
@@ -134,5 +150,8 @@ export class ExportHandlers {
     });
   }
 }
+
+const deleted = (id: string) =>
+  new M2Error('export.not_found', `The export ${id} was deleted while it was being created`);
 
 const eventOf = ({ id, project, disk, iqn }: ExportEntity) => ({ id, project, disk, iqn });

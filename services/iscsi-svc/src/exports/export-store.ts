@@ -74,8 +74,9 @@ export class ExportStore {
     );
   }
 
+  /** Whether an export that is not being deleted has this IQN. */
   async isWanted(iqn: string): Promise<boolean> {
-    const rows = await this.kit.database.query('SELECT 1 FROM exports WHERE iqn = $1', [iqn]);
+    const rows = await this.kit.database.query(`SELECT 1 FROM exports WHERE iqn = $1 AND state <> 'deleting'`, [iqn]);
     return rows.length > 0;
   }
 

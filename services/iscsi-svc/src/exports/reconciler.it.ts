@@ -135,6 +135,22 @@ describe('a tgtd that dies', () => {
     await until('it is gone', () => !iscsi.targets.specs.has(target.iqn));
     expect(await restored(target)).toBe(0);
   });
+
+  it('does not keep what it brought back for an export that is still being deleted', async () => {
+    const target = await exported();
+    const { exportId, project } = target;
+    iscsi.targets.made = async ({ iqn }) => {
+      if (iqn !== target.iqn) return;
+      iscsi.targets.made = async () => {};
+      iscsi.targets.failing = { method: 'remove', code: 'target.busy' };
+      await expect(iscsi.tell(exportDelete, { exportId, project })).rejects.toMatchObject({ code: 'target.busy' });
+    };
+    iscsi.targets.die(project);
+    await until('it came back', () => iscsi.targets.calls.filter((call) => call === `ensure ${target.iqn}`).length > 1);
+    await until('it is gone', () => !iscsi.targets.specs.has(target.iqn));
+    expect(await restored(target)).toBe(0);
+    await iscsi.tell(exportDelete, { exportId, project });
+  });
 });
 
 describe('a disk whose path was lost and is back', () => {

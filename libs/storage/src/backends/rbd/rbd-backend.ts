@@ -1,4 +1,4 @@
-import { RbdClient } from '@m2/rbd';
+import { type AddressBook, RbdClient } from '@m2/rbd';
 import { withDeadline } from '../deadline.js';
 import { Locks } from '@m2/locks';
 import { assertTag, assertVolumeName } from '../../storage.port.js';
@@ -36,6 +36,8 @@ export interface RbdBackendOptions {
   user: string;
   imagePool: string;
   diskPool: string;
+  /** Without it, what a killed process asked the cluster for may still happen after the next one has begun. */
+  addressBook?: AddressBook;
 }
 
 const healthDeadlineMs = 5_000;
@@ -60,9 +62,9 @@ export class RbdBackend implements StorageBackend {
   private readonly trash: Trash;
   private probing: Promise<unknown> | undefined;
 
-  private constructor({ conf, user, imagePool, diskPool }: RbdBackendOptions) {
+  private constructor({ conf, user, imagePool, diskPool, addressBook }: RbdBackendOptions) {
     const locks = new Locks();
-    this.rbd = RbdClient.open({ conf, user });
+    this.rbd = RbdClient.open({ conf, user, ...(addressBook && { addressBook }) });
     this.locations = new ImageLocations(imagePool, diskPool);
     this.projects = new Projects(this.rbd, this.locations, user);
     this.trash = new Trash(this.rbd, this.locations);

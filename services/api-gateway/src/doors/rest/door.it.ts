@@ -1,4 +1,12 @@
-import { allRoutes, fieldsBeside, imageShow, M2Error, nodeRegister, operationStarted } from '@m2/contracts';
+import {
+  allRoutes,
+  fieldsBeside,
+  imageImport,
+  imageShow,
+  M2Error,
+  nodeRegister,
+  operationStarted,
+} from '@m2/contracts';
 import { until } from '@m2/service-kit/testing';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -335,6 +343,26 @@ describe('an Idempotency-Key of a change', () => {
     expect((await post(images, importing('older'), row!.key)).body).toMatchObject({ id: first.id });
   });
 
+  it('of a decision whose gateway died is that decision, whatever came of it since', async () => {
+    const died = (key: string) =>
+      gateway.kit.database.query(
+        `UPDATE idempotency_keys SET ended_at = NULL, reply = NULL, lease_until = now() - interval '1 second' WHERE key = $1`,
+        [key],
+      );
+    const release = gateway.standIns.hold(imageImport);
+    const operation = (await post(images, importing('decided'), uuidv7())).body as OperationBody;
+    const cancel = (key: string) => post(`/v1/operations/${operation.id}/cancel`, {}, key);
+    const key = uuidv7();
+    expect((await cancel(key)).status).toBe(202);
+    release();
+    await gateway.ended(operation);
+    await died(key);
+    const again = await cancel(key);
+    expect([again.status, again.body]).toMatchObject([202, { id: operation.id, state: 'cancelled' }]);
+    // Another one comes too late.
+    expect((await cancel(uuidv7())).body).toMatchObject({ code: 'operation.not_cancellable' });
+  });
+
   it('of an operation whose gateway died is that operation', async () => {
     const key = uuidv7();
     const first = (await post(images, importing('outlived'), key)).body as OperationBody;
@@ -434,7 +462,7 @@ describe('a project', () => {
 
   it('in which an operation runs is not deleted', async () => {
     const { id } = await gateway.project('busy');
-    const release = gateway.standIns.hold((await import('@m2/contracts')).imageImport);
+    const release = gateway.standIns.hold(imageImport);
     const begun = await gateway.ask('POST', '/v1/projects/busy/images', { body: importing('slow') });
     const refused = await gateway.ask('DELETE', `/v1/projects/${id}`);
     expect([refused.status, refused.body]).toMatchObject([409, problem('project.not_empty', 409)]);

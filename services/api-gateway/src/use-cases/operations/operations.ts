@@ -21,39 +21,46 @@ export const showOperation = implement(
   },
 );
 
-export const cancelOperation = implement(useCases.operationCancel, async (parts, { actor }, { id }) => {
-  await visible(parts, actor, id);
-  await parts.runner.cancel(id);
-  return parts.runner.store.show(id);
-});
+export const cancelOperation = implement(
+  useCases.operationCancel,
+  decision(({ runner }, { id }, decided) => runner.cancel(id, decided)),
+);
 
-export const resumeOperation = implement(useCases.operationResume, async (parts, { actor }, { id }) => {
-  await visible(parts, actor, id);
-  await parts.runner.resume(id);
-  return parts.runner.store.show(id);
-});
+export const resumeOperation = implement(
+  useCases.operationResume,
+  decision(({ runner }, { id }, decided) => runner.resume(id, decided)),
+);
 
 export const planSkip = implement(useCases.operationSkipPlan, async (parts, { actor }, { id, step }) => {
   await visible(parts, actor, id);
   return parts.runner.planSkip(id, step);
 });
 
-export const skipStep = implement(useCases.operationSkipStep, async (parts, { actor }, { id, step, reason }) => {
-  await visible(parts, actor, id);
-  await parts.runner.skipStep(id, step, { by: actor.name, reason });
-  return parts.runner.store.show(id);
-});
+export const skipStep = implement(
+  useCases.operationSkipStep,
+  decision(({ runner }, { id, step, reason }, decided, by) => runner.skipStep(id, step, { by, reason }, decided)),
+);
 
 export const planAbandon = implement(useCases.operationAbandonPlan, async (parts, { actor }, { id }) => {
   await visible(parts, actor, id);
   return parts.runner.planAbandon(id);
 });
 
-export const abandonOperation = implement(useCases.operationAbandon, async (parts, { actor }, { id, reason }) => {
-  await visible(parts, actor, id);
-  await parts.runner.abandon(id, { by: actor.name, reason });
-  return parts.runner.store.show(id);
-});
+export const abandonOperation = implement(
+  useCases.operationAbandon,
+  decision(({ runner }, { id, reason }, decided, by) => runner.abandon(id, { by, reason }, decided)),
+);
+
+/** What somebody decides of an operation that he may see; answered with the operation. The request's identifier is the decision's. */
+function decision<Input extends { id: string }>(
+  decide: (parts: Parts, input: Input, decided: string, by: string) => Promise<void>,
+) {
+  return async (parts: Parts, { id, actor }: { id: string; actor: Actor }, input: Input): Promise<Operation> => {
+    await visible(parts, actor, input.id);
+    await decide(parts, input, id, actor.name);
+    return parts.runner.store.show(input.id);
+  };
+}
 
 /** Another project's operation is not there. */
 async function visible({ runner }: Parts, actor: Actor, id: string): Promise<Operation> {
