@@ -114,15 +114,18 @@ async function withMuch(drivers: BareOperations, empty: Run[]): Promise<Full> {
   };
 }
 
-const ratio = (full: number, empty: number) => Math.round((full / empty) * 100) / 100;
+function ratio(full: number, empty: number): number {
+  return Math.round((full / empty) * 100) / 100;
+}
 
-const compared = (empty: OperationCosts, full: OperationCosts): Full['operations'] =>
-  Object.fromEntries(
+function compared(empty: OperationCosts, full: OperationCosts): Full['operations'] {
+  return Object.fromEntries(
     Object.entries(empty).map(([name, emptyMs]) => [
       name,
       { emptyMs, fullMs: full[name]!, ratio: ratio(full[name]!, emptyMs) },
     ]),
   );
+}
 
 async function warmUp(count: number): Promise<void> {
   const { operations } = await provision(client, rack.nodes.slice(0, count));
@@ -183,8 +186,9 @@ async function timedRound(directory: string, nodes: BenchNode[]) {
   return { operations, accepted, wallMs: last - first, ...used };
 }
 
-const spanOf = (operation: Operation) =>
-  Date.parse(step(operation, 'power-on').endedAt ?? '') - Date.parse(operation.createdAt);
+function spanOf(operation: Operation): number {
+  return Date.parse(step(operation, 'power-on').endedAt ?? '') - Date.parse(operation.createdAt);
+}
 
 function step(operation: Operation, name: string) {
   return operation.steps.find((one) => one.name === name)!;
@@ -210,7 +214,9 @@ async function succeed(operation: Operation): Promise<void> {
     throw new Error(`${ended.kind} ended ${ended.state}: ${JSON.stringify(ended.error)}`);
 }
 
-const linesOf = (rows: string[][]) => rows.map((row) => row.map((cell) => cell.padStart(13)).join(''));
+function linesOf(rows: string[][]): string[] {
+  return rows.map((row) => row.map((cell) => cell.padStart(13)).join(''));
+}
 
 function table(runs: Run[]): string {
   const head = [
