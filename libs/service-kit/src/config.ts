@@ -24,7 +24,7 @@ export const baseConfig = z.object({
   opsListen: listen.prefault('127.0.0.1:0'),
   /** Days for which what has ended is kept: operations and their steps, provisions, revoked tokens (gateway), exports of images (image). */
   retentionDays: z.coerce.number().int().min(1).default(90),
-  /** Directory that these, and events, are written to as JSON lines before they are deleted; not set: they are only deleted. */
+  /** Directory to which operations, provisions and events are written, as JSON lines, before they are deleted; not set: they are only deleted. */
   retentionDirectory: z.string().min(1).optional(),
   otlpEndpoint: z.url().optional(),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),

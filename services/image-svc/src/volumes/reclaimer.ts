@@ -10,6 +10,7 @@ const concurrency = 2;
 /** How often the storage is asked what else there is to free: what others removed, and what was interrupted. */
 const lookEveryMs = 600_000;
 const tellEveryMs = 60_000;
+const endEveryMs = 30_000;
 
 /**
  * Frees the space of removed volumes, which may take hours, and then what the storage keeps for a project that was deleted. The storage itself
@@ -22,6 +23,7 @@ export class Reclaimer implements OnModuleInit, BeforeApplicationShutdown {
   /** Those that something else must be freed before: what was cloned from them. */
   private readonly blocked = new Set<string>();
   private readonly looks: Periodic;
+  private readonly ends: Periodic;
   private readonly gauge = meter().createGauge('m2_storage_removed_volumes', {
     description: 'Removed volumes whose space is not free yet',
   });
@@ -41,17 +43,24 @@ export class Reclaimer implements OnModuleInit, BeforeApplicationShutdown {
       work: () => this.look(),
       onError: (err) => kit.log.warn({ err }, 'what is left to be freed could not be listed; it is tried again'),
     });
+    this.ends = new Periodic({
+      everyMs: endEveryMs,
+      work: () => this.forgetProjects(),
+      onError: (err) => kit.log.warn({ err }, 'deleted projects could not be read; it is tried again'),
+    });
     storage.onRemoved((volume) => this.add(volume));
   }
 
   async onModuleInit(): Promise<void> {
     await this.background.open();
-    this.looks.start();
-    this.looks.wake();
+    for (const rounds of [this.looks, this.ends]) {
+      rounds.start();
+      rounds.wake();
+    }
   }
 
   async beforeApplicationShutdown(): Promise<void> {
-    await this.looks.stop();
+    await Promise.all([this.looks.stop(), this.ends.stop()]);
     await this.background.close();
   }
 
@@ -61,7 +70,6 @@ export class Reclaimer implements OnModuleInit, BeforeApplicationShutdown {
     await sql.query('INSERT INTO ended_projects (project) SELECT unnest($1::uuid[]) ON CONFLICT DO NOTHING', [
       projects,
     ]);
-    this.looks.wake();
   }
 
   private add(volume: RemovedVolume): void {
@@ -78,7 +86,6 @@ export class Reclaimer implements OnModuleInit, BeforeApplicationShutdown {
     const owned = await this.owned(removed.map(({ name }) => name));
     this.blocked.clear();
     for (const volume of removed) if (!owned.has(volume.name)) this.add(volume);
-    await this.forgetProjects();
   }
 
   /** What somebody took away by hand, and the database still has, is a fault for a person to look at: nothing of it may be lost. */
@@ -113,7 +120,7 @@ export class Reclaimer implements OnModuleInit, BeforeApplicationShutdown {
     const unblocked = [...this.blocked];
     this.blocked.clear();
     for (const other of unblocked) this.background.start(other);
-    if (![...this.known.values()].some(({ project }) => project === volume.project)) await this.forgetProjects();
+    if (![...this.known.values()].some(({ project }) => project === volume.project)) this.ends.wake();
   }
 
   private async forgetProjects(): Promise<void> {
