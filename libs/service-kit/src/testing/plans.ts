@@ -3,6 +3,11 @@ import type { EventEmitter } from 'node:events';
 import type { Database } from '../database.js';
 import { until } from './until.js';
 
+/** As much of pg's pool as is needed here. */
+interface Pool extends EventEmitter {
+  _clients: { processID?: number | null }[];
+}
+
 /** One table, as one statement read it. */
 export interface Scan {
   table: string;
@@ -29,7 +34,7 @@ interface PlanNode {
  */
 export async function watchPlans(database: Database): Promise<{ scans(): Scan[]; forget(): void }> {
   const scans: Scan[] = [];
-  const pool = (database.orm.driver as PostgresDriver).master as EventEmitter & { totalCount: number };
+  const pool = (database.orm.driver as PostgresDriver).master as Pool;
   pool.on('connect', (client: EventEmitter) =>
     client.on('notice', ({ message = '' }: { message?: string }) => {
       const at = message.indexOf('plan:');
@@ -52,14 +57,16 @@ export async function watchPlans(database: Database): Promise<{ scans(): Scan[];
     await database.query(
       `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET ${name} = %L', current_database(), '${value}'); END $$`,
     );
-  let old = pool.totalCount;
-  pool.on('remove', () => (old -= 1));
   await database.query(
     `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`,
   );
   // This one's own connection goes last.
   await database.query('SELECT pg_terminate_backend(pg_backend_pid())').catch(() => {});
-  await until('the pool has forgotten its old connections', () => old <= 0);
+  await until('the pool has forgotten its old connections', async () => {
+    const living = await database.query<{ pid: number }>('SELECT pid FROM pg_stat_activity').catch(() => []);
+    const pids = new Set(living.map(({ pid }) => pid));
+    return pids.size > 0 && pool._clients.every(({ processID }) => !processID || pids.has(processID));
+  });
   return { scans: () => scans, forget: () => void scans.splice(0) };
 }
 
