@@ -5,7 +5,7 @@ import { until } from './until.js';
 
 /** As much of pg's pool as is needed here. */
 interface Pool extends EventEmitter {
-  _clients: { processID?: number | null }[];
+  _idle: { client: { processID?: number | null } }[];
 }
 
 /** One table, as one statement read it. */
@@ -65,7 +65,7 @@ export async function watchPlans(database: Database): Promise<{ scans(): Scan[];
   await until('the pool has forgotten its old connections', async () => {
     const living = await database.query<{ pid: number }>('SELECT pid FROM pg_stat_activity').catch(() => []);
     const pids = new Set(living.map(({ pid }) => pid));
-    return pids.size > 0 && pool._clients.every(({ processID }) => !processID || pids.has(processID));
+    return pids.size > 0 && pool._idle.every(({ client }) => pids.has(client.processID ?? 0));
   });
   return { scans: () => scans, forget: () => void scans.splice(0) };
 }
