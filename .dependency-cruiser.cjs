@@ -48,6 +48,7 @@ module.exports = {
     },
     {
       name: 'service-kit-knows-the-contracts-only',
+      comment: 'Every service is built on it, so it knows what services say to each other, and none of them.',
       severity: 'error',
       from: { path: '^libs/service-kit/' },
       to: { path: '^(services|apps|lab|e2e|faults|bench)/|^@m2/(?!contracts$)' },
@@ -138,6 +139,7 @@ module.exports = {
     },
     {
       name: 'drivers-do-not-know-each-other',
+      comment: 'A driver can be replaced alone. What two of them need stands beside their port, or in a library.',
       severity: 'error',
       from: { path: `^(${driver})`, pathNot: tests },
       to: { path: [`^${driver}`, ...driverExports], pathNot: '^$1' },

@@ -186,10 +186,12 @@ it('lets everything else pass', () => {
   expect(found.filter((violation) => !expected.has(violation))).toEqual([]);
 });
 
-it('has a row here for every rule', async () => {
+it('has a row here for every rule, which says why it is there', async () => {
   const { default: config } = (await import('../.dependency-cruiser.cjs')) as {
-    default: { forbidden: { name: string }[] };
+    default: { forbidden: { name: string; comment?: string }[] };
   };
+  // `m2 check` shows the comment to whom the rule bites.
+  expect(config.forbidden.filter(({ comment }) => !comment)).toEqual([]);
   expect(new Set(forbidden.map(([rule]) => rule))).toEqual(new Set(config.forbidden.map(({ name }) => name)));
 });
 

@@ -2,6 +2,7 @@ import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { errorCatalogue } from '@m2/contracts';
 import { exitCodes } from '../apps/cli/src/exit-codes.js';
 import { killTable } from './docs/kills.js';
 import { fileLinks, fillRegions, shellLines } from './docs/markdown.js';
@@ -68,7 +69,10 @@ describe('the pages', () => {
   it('show an example of every command', () => {
     const lines = shellLines(read('docs/cli.md')).join('\n');
     const missing = actions().filter(({ path }) => !new RegExp(`(^|\\W)m2 ${path}( |$)`, 'm').test(lines));
-    expect(missing.map(({ path }) => path)).toEqual([]);
+    expect(
+      missing.map(({ path }) => `m2 ${path}`),
+      'give each of these commands an example in docs/cli.md',
+    ).toEqual([]);
   });
 
   it('name every exit code', () => {
@@ -93,6 +97,16 @@ describe('the pages', () => {
     const page = read('docs/operating.md');
     expect(metrics.filter((name) => !page.includes(`\`${name}`))).toEqual([]);
   });
+});
+
+it('a remedy names commands and options that there are', () => {
+  const known = new Map(commands().map((command) => [command.path, command]));
+  for (const [code, { remedy }] of Object.entries(errorCatalogue))
+    for (const [, first, second = '', option] of remedy.matchAll(/m2 ([a-z-]+)(?: ([a-z-]+))?(?: (--[a-z-]+))?/g)) {
+      const command = known.get(`${first} ${second}`) ?? known.get(first!);
+      expect(command, `${code}: ${remedy}`).toBeDefined();
+      if (option) expect(command!.options.flatMap(({ flags }) => flags)).toContain(option);
+    }
 });
 
 describe('what the checks above read with', () => {

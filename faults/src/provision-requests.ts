@@ -2,7 +2,7 @@ import type { Step } from '@m2/saga';
 import { sagas } from '../../services/api-gateway/src/sagas/index.js';
 import { once } from './events.js';
 
-/** The product's own steps. The cases are made from them, so a new step is covered unasked. */
+/** The product's own steps. The kills are made from them; what a step tells and leaves is said below, by whoever adds it. */
 export const provisionSteps = sagas.provision.steps as Step<unknown>[];
 export const deprovisionSteps = sagas.deprovision.steps as Step<unknown>[];
 

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { type Answer, type Call, M2Client } from './client.js';
 import { type Connection, resolveConnection } from './config/connection.js';
 import { loginPath, readLogin } from './config/login-file.js';
-import { usageError } from './errors.js';
+import { inCommand, usageError } from './errors.js';
 import { type CommonOptions, commonOptions } from './options.js';
 import { paintState, type Style, styleOf } from './output/style.js';
 import { type Cell, formatCard, formatTable } from './output/table.js';
@@ -97,7 +97,15 @@ export type Act = <Options extends object, Arguments extends unknown[]>(
 export const actIn =
   (world: World): Act =>
   (handler) =>
-    function (this: Command) {
-      // Commander knows the types of what it parsed only at run time; each command declares them beside its options.
-      return handler(new App(world, this), this.opts(), ...(this.processedArgs as never));
+    async function (this: Command) {
+      try {
+        // Commander knows the types of what it parsed only at run time; each command declares them beside its options.
+        await handler(new App(world, this), this.opts(), ...(this.processedArgs as never));
+      } catch (error) {
+        throw inCommand(pathOf(this), error);
+      }
     };
+
+/** `disk create`; empty for the program. */
+export const pathOf = (command: Command): string =>
+  command.parent ? `${pathOf(command.parent)} ${command.name()}`.trim() : '';

@@ -17,10 +17,9 @@ import {
   routes,
   type Routes,
   type Sent,
-  toProblem,
 } from '@m2/contracts';
 import { z } from 'zod';
-import { ApiError, CliError, protocolError, UnreachableError } from './errors.js';
+import { ApiError, CliError, protocolError, refusedWith, UnreachableError } from './errors.js';
 import { ServerSentEvents } from './sse.js';
 
 export type Answer<Name extends RouteName> = OutputOfUseCase<Routes[Name]['useCase']>;
@@ -221,8 +220,7 @@ function ask(route: AnyRoute, sent: Sent): Record<string, unknown> {
   try {
     return checkInput(route.useCase, gather(route, sent));
   } catch (error) {
-    const { status, about, ...problem } = toProblem(M2Error.from(error));
-    throw new ApiError(status, problem, about);
+    throw refusedWith(M2Error.from(error));
   }
 }
 

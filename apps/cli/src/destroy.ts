@@ -14,6 +14,8 @@ export interface Doomed {
   verb?: string;
   /** `disk web-1 (20 GiB) and its data` */
   what: string;
+  /** Sentences about what else comes of it. */
+  then?: string;
   object: unknown;
   /** `provision 0198…`, `disk web-1`: each makes the API refuse. */
   usedBy: string[];
@@ -27,19 +29,22 @@ export async function mayDestroy(app: App, options: DestroyOptions, look: () => 
   if (options.yes && !options.dryRun) return true;
   if (!options.dryRun && !canAsk(app.world)) {
     throw usageError(
-      'this destroys something, and nobody is there to ask',
+      'this asks before it does anything, and nobody is there to answer',
       'Give --yes, or see with --dry-run what would happen.',
     );
   }
   const { verb = 'delete', ...doomed } = await look();
   if (options.dryRun) {
-    app.print({ dryRun: true, ...doomed }, ({ what, usedBy }) => {
+    app.print({ dryRun: true, ...doomed }, ({ what, then, usedBy }) => {
       const blocked = usedBy.map((user) => `  used by ${user}\n`).join('');
-      return usedBy.length > 0 ? `would be refused: ${what}\n${blocked}` : `would ${verb} ${what}\n`;
+      return usedBy.length > 0
+        ? `would be refused: ${what}\n${blocked}`
+        : `would ${verb} ${what}${then ? `. ${then}` : ''}\n`;
     });
     return false;
   }
-  if (await confirm(app.world, `${verb.charAt(0).toUpperCase()}${verb.slice(1)} ${doomed.what}?`)) return true;
+  const question = `${verb.charAt(0).toUpperCase()}${verb.slice(1)} ${doomed.what}?`;
+  if (await confirm(app.world, doomed.then ? `${question} ${doomed.then}` : question)) return true;
   throw new CliError({
     code: 'cli.declined',
     title: 'Nothing was done',

@@ -1,4 +1,4 @@
-import { errorCatalogue, isErrorCode, type Operation } from '@m2/contracts';
+import { errorCatalogue, isErrorCode, type M2Error, type Operation, toProblem } from '@m2/contracts';
 import { type ExitCode, exitCodeOf, exitCodes } from './exit-codes.js';
 
 interface CliErrorFields {
@@ -43,6 +43,12 @@ export class ApiError extends CliError {
   }
 }
 
+/** What the gateway would refuse, found before it was asked. */
+export function refusedWith(error: M2Error): ApiError {
+  const { status, about, ...problem } = toProblem(error);
+  return new ApiError(status, problem, about);
+}
+
 /** No answer: nothing listens there, or the connection broke, more often than we try. */
 export class UnreachableError extends CliError {
   override readonly name = 'UnreachableError';
@@ -59,9 +65,17 @@ export class UnreachableError extends CliError {
   }
 }
 
-/** The command line was used wrongly. */
-export const usageError = (detail: string, remedy = 'See m2 help.') =>
+const seeHelp = 'See m2 help.';
+
+/** The command line was used wrongly. Without a remedy of its own, it says where the help for the command is: see `inCommand`. */
+export const usageError = (detail: string, remedy = seeHelp) =>
   new CliError({ code: 'cli.usage', title: 'Wrong usage', detail, remedy, exitCode: exitCodes.usage });
+
+/** What a command failed with, as `disk create` is told of it: a remedy that says no more than `See m2 help.` names the command. */
+export function inCommand(path: string, error: unknown): unknown {
+  if (!(error instanceof CliError) || error.code !== 'cli.usage' || !error.remedy.endsWith(seeHelp)) return error;
+  return usageError(error.detail, error.remedy.replace(seeHelp, `See ${['m2 help', path].filter(Boolean).join(' ')}.`));
+}
 
 /** An answer that the API never gives: another program, or a version that does not fit. */
 export const protocolError = (detail: string, cause?: unknown) =>

@@ -26,6 +26,20 @@ describe('exit codes', () => {
     expect(code).toBe(exitCodes.usage);
     expect(out).toBe('');
     expect(err).not.toBe('');
+    // Without a command, the help is the answer.
+    if (args.length > 0) expect(err).toMatch(/^error: .+\n {2}code: .+\n {2}try: .+\n$/);
+  });
+
+  it.each([
+    [['disk', 'list', '--lmit', '3'], 'Did you mean --limit? See m2 help disk list.'],
+    [['disk', 'show'], 'See m2 help disk show.'],
+    [['disk', 'create', 'web-1'], 'See m2 help disk create.'],
+    [['disk', 'lst'], 'Did you mean list? See m2 help disk.'],
+    [['dosk'], 'Did you mean disk? See m2 help.'],
+    [['help', 'dosk'], 'See m2 help for those that there are.'],
+  ])('usage: %j names the help for the command', async (args, remedy) => {
+    const { person } = await start();
+    expect((await person.m2(args)).err).toContain(`\n  try: ${remedy}\n`);
   });
 
   it('suggests the command that was meant', async () => {
@@ -37,6 +51,7 @@ describe('exit codes', () => {
   it.each([
     ['image.not_an_image', exitCodes.failed],
     ['storage.full', exitCodes.failed],
+    ['quota.exceeded', exitCodes.failed],
     ['request.invalid', exitCodes.usage],
     ['disk.not_found', exitCodes.notFound],
     ['auth.missing', exitCodes.notAuthorised],

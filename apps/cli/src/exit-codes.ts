@@ -15,7 +15,7 @@ export type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];
 export const exitCodeHelp = `Exit codes
 
   0    it is done
-  1    the operation failed, was cancelled, or was refused
+  1    the operation failed, was cancelled, or was refused, for example by the quota
   2    wrong usage: an unknown command, a missing or invalid value
   3    not found
   4    not authorised: no token, an unknown token, or one that may not do this
@@ -34,6 +34,8 @@ const unreachable = new Set(['service.unavailable', 'request.deadline']);
 export function exitCodeOf(status: number, code: string): ExitCode {
   if (unreachable.has(code)) return exitCodes.unreachable;
   if (code === 'request.invalid') return exitCodes.usage;
+  // 403, but nothing is wrong with the token.
+  if (code === 'quota.exceeded') return exitCodes.failed;
   if (code === 'operation.cancelled') return exitCodes.failed;
   if (status === 401 || status === 403) return exitCodes.notAuthorised;
   if (status === 404) return exitCodes.notFound;

@@ -1,5 +1,5 @@
 import { type Argument, Command, CommanderError } from 'commander';
-import { actIn } from './app.js';
+import { actIn, pathOf } from './app.js';
 import { completionCommands } from './commands/completion.js';
 import { diskCommands } from './commands/disk.js';
 import { eventCommands } from './commands/events.js';
@@ -13,7 +13,7 @@ import { provisionCommands } from './commands/provision.js';
 import { quotaCommands } from './commands/quota.js';
 import { sessionCommands } from './commands/session.js';
 import { tokenCommands } from './commands/token.js';
-import { CliError } from './errors.js';
+import { CliError, inCommand, usageError } from './errors.js';
 import { type ExitCode, exitCodes } from './exit-codes.js';
 import { localCommands } from './local/index.js';
 import { addCommonOptions } from './options.js';
@@ -38,9 +38,23 @@ const groups = [
   helpCommand,
 ];
 
+/** A command that says what is wrong with its words as every other error is said. */
+class M2Command extends Command {
+  override createCommand(name?: string): Command {
+    return new M2Command(name);
+  }
+
+  /** Commander's message: `error: unknown option '--lmit'`, and perhaps a line `(Did you mean --limit?)`. */
+  override error(message: string): never {
+    const [what, hint] = message.replace(/^error: /, '').split('\n');
+    const meant = hint?.replace(/^\((.*)\)$/, '$1 ');
+    throw inCommand(pathOf(this), usageError(what!, `${meant ?? ''}See m2 help.`));
+  }
+}
+
 /** The whole tree of commands. */
 export function buildProgram(world: World): Command {
-  const program = new Command('m2')
+  const program = new M2Command('m2')
     .description('Malleable Metal as a Service: bare-metal nodes that boot from network disks')
     .version('0.1.0', '-V, --version')
     .configureOutput({
@@ -74,7 +88,7 @@ export async function run(args: string[], world: World): Promise<ExitCode> {
     return exitCodes.ok;
   } catch (error) {
     if (error instanceof Exit) return error.exitCode;
-    // Commander has printed what was wrong; help and version that were asked for are no error.
+    // Help and the version; the help that stands in for a missing command is an error.
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
     const known = error instanceof CliError ? error : unexpected(error);
     world.stderr.write(formatError(known, styleOf(world.stderr, world.env)));

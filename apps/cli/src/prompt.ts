@@ -19,10 +19,13 @@ export async function confirm({ stdin, stderr }: World, question: string): Promi
   }
 }
 
-/** A secret never comes from the argument list, which every user of the machine can read: a hidden prompt, or standard input. */
-export async function readSecret(world: World, what: string): Promise<string> {
+/**
+ * A secret never comes from the argument list, which every user of the machine can read: a hidden prompt, or standard input. `orElse`: how else it
+ * can be given.
+ */
+export async function readSecret(world: World, what: string, orElse = ''): Promise<string> {
   const secret = canAsk(world) ? await typed(world, what) : (await readAll(world.stdin)).replace(/\r?\n$/, '');
-  if (secret === '') throw usageError(`the ${what} is empty`, `Give the ${what} on standard input.`);
+  if (secret === '') throw usageError(`the ${what} is empty`, `Give the ${what} on standard input${orElse}.`);
   return secret;
 }
 

@@ -22,6 +22,12 @@ export async function status(options: { state?: string | undefined } = {}): Prom
   return paths && askStatus(paths);
 }
 
+/** The parts that have a log; none where nothing was ever started. */
+export function loggedParts(options: { state?: string | undefined } = {}): string[] {
+  const paths = findState(options.state ?? defaultState());
+  return paths ? logNames(paths) : [];
+}
+
 /** Lines of the logs of one part (`gateway`, `image`, `postgres`, `nats`, `supervisor` …) or of all, the old ones first. Throws `supervisor.bad_option`. */
 export async function* logs(
   name?: string,

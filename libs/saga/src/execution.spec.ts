@@ -118,6 +118,27 @@ describe('a step that fails', () => {
     expect(last(world.ended)).toMatchObject({ state: 'failed', error: { code: 'bmc.unreachable' } });
   });
 
+  it('because its handler refused it is failed where nothing can be undone, and undone where something can', async () => {
+    const forGood = step('a');
+    delete forGood.undo;
+    const refused = World.of([forGood]).when('do a', { refused: 'disk.in_use' });
+    await finish(refused.takeOver());
+    expect([refused.state('a'), last(refused.ended)!.state]).toEqual(['failed', 'failed']);
+    const undone = World.of([step('a')]).when('do a', { refused: 'disk.in_use' });
+    await finish(undone.takeOver());
+    expect([undone.sent, undone.state('a')]).toEqual([['do a', 'undo a'], 'undone']);
+  });
+
+  it('because its handler refused it may have been done before, when it was sent more than once', async () => {
+    for (const outcomes of [['lost', { refused: 'disk.in_use' }], [{ refused: 'disk.in_use', again: true }]] as const) {
+      const forGood = step('a');
+      delete forGood.undo;
+      const world = World.of([forGood]).when('do a', ...outcomes);
+      await finish(world.takeOver());
+      expect([world.state('a'), last(world.ended)!.state]).toEqual(['unknown', 'failed']);
+    }
+  });
+
   it('without having touched anything, but not in its first attempt, may have been done in an earlier one', async () => {
     const world = World.of([step('a')]).when('do a', 'lost', { error: 'bmc.unreachable' });
     await finish(world.takeOver());

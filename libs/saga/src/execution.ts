@@ -170,7 +170,7 @@ export class Execution {
       if (error instanceof LostOperation) throw error;
       const failure = error instanceof Cancelled ? error : M2Error.from(error);
       const value = failure instanceof M2Error ? failure.toValue() : null;
-      const state = afterFailure(failure, row.attempts <= 1 && !isDone);
+      const state = afterFailure(failure, step, row.attempts <= 1 && !isDone);
       this.set(step.name, { state, error: value, endedAt: now() });
       return { step, error: failure };
     }
@@ -293,8 +293,12 @@ export class Execution {
 /**
  * `failed` says that there is nothing to undo. That is certain only when the first and only command never reached what it was for; in any
  * other case the step may have happened, in part or after all. `isOnlyCommand`: it is that command that failed, and not a wait after it.
+ * What its handler refused touched nothing either. That is believed only of a step that cannot be undone: an undo costs little, and is right
+ * also when a handler is wrong.
  */
-const afterFailure = (failure: Failure, isOnlyCommand: boolean): StepState =>
-  failure instanceof M2Error && failure.untouched && isOnlyCommand ? 'failed' : 'unknown';
+const afterFailure = (failure: Failure, { undo }: Step<never>, isOnlyCommand: boolean): StepState => {
+  if (!(failure instanceof M2Error) || !isOnlyCommand) return 'unknown';
+  return failure.untouched || (failure.refused && !undo) ? 'failed' : 'unknown';
+};
 
 const now = () => new Date().toISOString();

@@ -1,5 +1,5 @@
 import type { Operation, OperationKind, WayOut } from '@m2/contracts';
-import { type Kit, meter, type Session, type Sql } from '@m2/service-kit';
+import { type Kit, meter, Periodic, type Session, type Sql } from '@m2/service-kit';
 import { v7 as uuidv7 } from 'uuid';
 import { Claims } from './claims.js';
 import type { Commission } from './commission.js';
@@ -52,12 +52,10 @@ export class Runner {
     description: 'Time from the intent of a step to its outcome',
     unit: 's',
   });
-  private timer: NodeJS.Timeout | undefined;
-  private beating: Promise<void> | undefined;
-  private beatAgain = false;
-  private heartbeatDue = true;
+  private readonly heartbeats: Periodic;
+  /** After each heartbeat, and when there may be something to take. */
+  private readonly claiming: Periodic;
   private identity: Session | undefined;
-  private stopped = false;
   /** Operations that only wait take none: else a few uploads that never come would stop everybody's. */
   private readonly room: Room;
   /** Operations wait in the database for room in some replica. */
@@ -77,16 +75,23 @@ export class Runner {
     this.room = new Room(options, () =>
       [...this.running.values()].filter(({ execution }) => !execution.onlyWaits).map(({ row }) => row.project),
     );
+    this.heartbeats = new Periodic({
+      everyMs: heartbeatMs,
+      work: () => this.heartbeat(),
+      onError: (error) => kit.log.warn({ err: error }, 'leases could not be renewed'),
+    });
+    this.claiming = new Periodic({
+      everyMs: heartbeatMs,
+      work: () => this.claim(),
+      onError: (error) => kit.log.warn({ err: error }, 'operations could not be claimed'),
+    });
   }
 
   async onModuleInit(): Promise<void> {
     await this.claims.beAlive();
     await this.takeUpEarlierLife();
-    this.timer = setInterval(() => {
-      this.heartbeatDue = true;
-      this.wake();
-    }, heartbeatMs);
-    this.wake();
+    this.heartbeats.start();
+    this.heartbeats.wake();
   }
 
   /**
@@ -113,9 +118,7 @@ export class Runner {
   }
 
   async onApplicationShutdown(): Promise<void> {
-    this.stopped = true;
-    clearInterval(this.timer);
-    await this.beating;
+    await Promise.all([this.claiming.stop(), this.heartbeats.stop()]);
     const left = [...this.running.values()];
     for (const { execution } of left) execution.stop();
     await Promise.allSettled(left.map(({ done }) => done));
@@ -149,12 +152,12 @@ export class Runner {
       if (row) this.execute(row, stepsOf(saga, input as never).map(newStep));
       return accepted;
     };
-    const isRoom = !this.stopped && this.room.isThereFor(project.id);
+    const isRoom = !this.claiming.signal.aborted && this.room.isThereFor(project.id);
     // Who came earlier goes first.
     if (isRoom && !notBefore && !this.backlog) return this.room.during(project.id, () => create(this.options.instance));
     this.backlog = true;
     const accepted = await create(null);
-    if (isRoom) this.wake();
+    if (isRoom) this.claiming.wake();
     return accepted;
   }
 
@@ -165,12 +168,12 @@ export class Runner {
   async cancel(id: string, decision = uuidv7()): Promise<void> {
     if (!(await this.store.requestCancel(id, decision))) return;
     this.running.get(id)?.execution.cancel();
-    this.wake();
+    this.claiming.wake();
   }
 
   /** Throws M2Error `operation.not_found`, `operation.not_resumable`. */
   async resume(id: string, decision = uuidv7()): Promise<void> {
-    if (await this.store.resume(id, decision)) this.wake();
+    if (await this.store.resume(id, decision)) this.claiming.wake();
   }
 
   /** What leaving out a stuck step would leave behind. Throws as `skipStep` does. */
@@ -185,7 +188,7 @@ export class Runner {
   async skipStep(id: string, step: string, skip: Skip, decision = uuidv7()): Promise<void> {
     if (!(await this.waysOut.skipStep(id, step, skip, decision))) return;
     this.running.get(id)?.execution.stop();
-    this.wake();
+    this.claiming.wake();
   }
 
   /** What abandoning the operation would leave behind. Throws as `abandon` does. */
@@ -208,24 +211,8 @@ export class Runner {
     for (const id of ids) this.concerned.get(id)?.wake();
   }
 
-  /** Renews the leases and looks for operations that nobody runs. What changes during a beat is seen by one more. */
-  private wake = (): void => {
-    if (this.stopped) return;
-    if (this.beating) {
-      this.beatAgain = true;
-      return;
-    }
-    this.beatAgain = false;
-    this.beating = this.beat()
-      .catch((error: unknown) => this.kit.log.warn({ err: error }, 'leases could not be renewed'))
-      .finally(() => {
-        this.beating = undefined;
-        if (this.beatAgain) this.wake();
-      });
-  };
-
-  private async beat(): Promise<void> {
-    if (this.heartbeatDue) await this.heartbeat();
+  /** Takes operations that nobody runs, as many as there is room for. */
+  private async claim(): Promise<void> {
     const { free } = this.room;
     if (free <= 0) return;
     const { claimed, waiting } = await this.claims.claim(free, this.room.byProject(), this.options.projectConcurrency);
@@ -245,7 +232,8 @@ export class Runner {
   private async heartbeat(): Promise<void> {
     await this.keepLeases();
     if (await this.claims.beAlive()) await this.claims.parkUnknown();
-    this.heartbeatDue = false;
+    // Only now: after a pause of the process, what runs here would be claimed as if nobody had it.
+    this.claiming.wake();
   }
 
   private async keepLeases(): Promise<void> {
@@ -290,7 +278,7 @@ export class Runner {
       log: this.kit.log,
       changed: this.options.changed,
       waits: () => {
-        if (this.backlog) this.wake();
+        if (this.backlog) this.claiming.wake();
       },
       seconds: this.seconds,
     };
@@ -301,7 +289,7 @@ export class Runner {
       // It may have been lost and taken up again here meanwhile; that one is not ours to forget.
       if (this.running.get(row.id)?.execution === execution) this.running.delete(row.id);
       for (const id of ids) if (this.concerned.get(id) === execution) this.concerned.delete(id);
-      if (this.backlog) this.wake();
+      if (this.backlog) this.claiming.wake();
     });
     this.running.set(row.id, { execution, row, since: performance.now(), done });
   }

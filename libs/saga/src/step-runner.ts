@@ -86,6 +86,7 @@ export class StepRunner {
           deadlineMs: Math.max(1_000, Math.min(callMs, patience.remainingMs)),
           effect: `${this.operation.id}/${step.name}/${what}`,
           fence: this.operation.fence,
+          onAgain: () => countAttempt(row),
         });
       } catch (error) {
         const failure = M2Error.from(error);
@@ -99,7 +100,7 @@ export class StepRunner {
       }
       // What only goes forward is finished whatever a person asks for.
       await this.interrupts.pause(pauseMs, hasWayBack ? 'do' : 'undo');
-      if (row) row.attempts += 1;
+      countAttempt(row);
     }
   }
 
@@ -163,3 +164,7 @@ export class StepRunner {
     return typeof deadlineMs === 'number' ? deadlineMs : deadlineMs(this.state.input);
   }
 }
+
+const countAttempt = (row: StepRow | undefined): void => {
+  if (row) row.attempts += 1;
+};

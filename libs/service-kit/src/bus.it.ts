@@ -69,6 +69,21 @@ describe('a request', () => {
     );
   });
 
+  it('is sent again when the service that owes the answer has started anew, and says so', async () => {
+    let again = 0;
+    const answers = [new Promise<never>(() => {}), { power: 'on' as const }];
+    const requests = await meanwhile(
+      () => answers.shift()!,
+      async () => {
+        const asked = asker.request(powerShow, { nodeId }, { deadlineMs: 5_000, onAgain: () => (again += 1) });
+        await until('it was asked', () => answers.length === 1);
+        service.announce();
+        expect(await asked).toEqual({ power: 'on' });
+      },
+    );
+    expect([requests.length, again]).toEqual([2, 1]);
+  });
+
   it('whose answer is not of the contract fails', async () => {
     await meanwhile(
       () => ({ power: 'perhaps' }) as never,

@@ -23,7 +23,11 @@ import { currentTraceparent, inSpan } from './telemetry.js';
 
 const answer = z.union([
   z.object({ ok: z.literal(true), value: z.unknown() }),
-  z.object({ ok: z.literal(false), error: z.custom<Parameters<typeof M2Error.fromValue>[0]>() }),
+  z.object({
+    ok: z.literal(false),
+    error: z.custom<Parameters<typeof M2Error.fromValue>[0]>(),
+    refused: z.boolean().optional(),
+  }),
 ]);
 export type Answer = z.infer<typeof answer>;
 
@@ -33,6 +37,8 @@ export interface RequestOptions {
   /** For commands: see `headers` in the contracts. */
   effect?: string;
   fence?: number;
+  /** Called each time that the request is sent again: the service that owes the answer has restarted, and may have acted. */
+  onAgain?: () => void;
 }
 
 /** Where services announce that they have started. */
@@ -122,13 +128,20 @@ export class Bus {
       if (traceparent) meta.set(names.traceparent, traceparent);
       if (options.effect) meta.set(names.effect, options.effect);
       if (options.fence !== undefined) meta.set(names.fence, String(options.fence));
-      const reply = await this.send(call, JSON.stringify(input), performance.now() + options.deadlineMs, meta);
-      if (!reply.ok) throw M2Error.fromValue(reply.error);
+      const until = performance.now() + options.deadlineMs;
+      const reply = await this.send(call, JSON.stringify(input), until, meta, options.onAgain);
+      if (!reply.ok) throw M2Error.fromValue(reply.error, reply.refused);
       return call.reply.parse(reply.value) as ReplyOf<C>;
     });
   }
 
-  private async send(call: Call, payload: string, until: number, headers: MsgHdrs): Promise<Answer> {
+  private async send(
+    call: Call,
+    payload: string,
+    until: number,
+    headers: MsgHdrs,
+    onAgain?: () => void,
+  ): Promise<Answer> {
     const lost = Promise.withResolvers<never>();
     this.underWay.set(lost.reject, call.service);
     const timeout = Math.max(1, Math.round(until - performance.now()));
@@ -139,7 +152,10 @@ export class Bus {
       const asked = this.connection.request(call.subject, payload, { timeout, headers });
       return answer.parse((await Promise.race([asked, lost.promise])).json());
     } catch (error) {
-      if (error instanceof AskAgain && performance.now() < until) return await this.send(call, payload, until, headers);
+      if (error instanceof AskAgain && performance.now() < until) {
+        onAgain?.();
+        return await this.send(call, payload, until, headers, onAgain);
+      }
       const cause = error instanceof RequestError ? (error.cause ?? error) : error;
       if (cause instanceof NoRespondersError || (error instanceof RequestError && error.isNoResponders()))
         throw new M2Error('service.unavailable', `The ${call.service} service is not there`, undefined, { cause });

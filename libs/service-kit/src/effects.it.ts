@@ -1,4 +1,4 @@
-import { diskDetach, diskDetached } from '@m2/contracts';
+import { diskDetach, diskDetached, M2Error } from '@m2/contracts';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Database } from './database.js';
 import { type Effect, runEffect } from './effects.js';
@@ -126,6 +126,32 @@ describe('an effect', () => {
     await expect(run('op/two/do', maker('b'))).resolves.toMatchObject({ made: 'b' });
     gate.resolve();
     await slow;
+  });
+
+  it('that fails before its handler has recorded anything is refused; later it may have been done', async () => {
+    const no = (_after?: unknown): never => {
+      throw new M2Error('disk.in_use', 'no');
+    };
+    const refusals: ((effect: Effect) => Promise<unknown>)[] = [
+      async () => no(),
+      (effect) => effect.transaction(async (sql) => no(await sql.query('SELECT 1'))),
+      (effect) => effect.commit(async (sql) => no(await sql.query('SELECT 1'))),
+      // As where a driver's own error is told in our words.
+      (effect) => effect.commit((sql) => sql.query('SELECT nonsense')).catch(no),
+    ];
+    const later: ((effect: Effect) => Promise<unknown>)[] = [
+      async (effect) => no(await effect.query('SELECT 1')),
+      async (effect) => no(await effect.transaction(async () => {})),
+      async (effect) => {
+        await effect.transaction(async () => {});
+        return effect.commit(no);
+      },
+      async () => {
+        throw new M2Error('storage.timeout', 'it is no refusal, for it may pass');
+      },
+    ];
+    for (const [at, handler] of [...refusals, ...later].entries())
+      await expect(run(`op/step-${at}/do`, handler)).rejects.toMatchObject({ refused: at < refusals.length });
   });
 
   it('of a runner that was replaced is refused, even where the answer is on record', async () => {

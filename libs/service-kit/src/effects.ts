@@ -87,9 +87,13 @@ const record = (
  * A handler works in this order: `transaction` records what is about to be made (so that a crash leaves a row, not an orphan), then it
  * acts on the hardware, looking before it acts; then `commit` writes the end state, the events and the answer at once. A crash
  * at any point is followed by the same message again, which finds what is there and goes on.
+ *
+ * So a handler acts on nothing before it has asked its effect something. What it throws until then, or in its first transaction, touched
+ * nothing: it is a refusal (`M2Error.refused`).
  */
 export class Effect implements Sql {
   private committed = false;
+  private begun = false;
 
   constructor(
     private readonly session: Session,
@@ -100,6 +104,11 @@ export class Effect implements Sql {
     private readonly onEvents: () => void,
   ) {}
 
+  /** Whether the handler may have acted. */
+  get hasBegun(): boolean {
+    return this.begun;
+  }
+
   /** Milliseconds that are left, never less than 1. A little less than the asker waits: what went wrong is to be told, not guessed. */
   get remainingMs(): number {
     return Math.max(1, this.deadline - answerMs - performance.now());
@@ -107,17 +116,29 @@ export class Effect implements Sql {
 
   /** Reads on the effect's own connection: a handler that asks the pool for another one may wait for its like for ever. */
   query<Row extends object>(text: string, values?: unknown[]): Promise<Row[]> {
+    this.begun = true;
     return this.session.query<Row>(text, values);
   }
 
   transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
-    return this.session.transaction(work);
+    return this.session.transaction((sql) => this.unlessRefused(() => work(sql)));
+  }
+
+  /** What fails inside the transaction is taken back. When the COMMIT fails, nobody knows. */
+  private async unlessRefused<T>(work: () => Promise<T>): Promise<T> {
+    const result = await work();
+    this.begun = true;
+    return result;
   }
 
   async commit<T>(work: (sql: Sql, emit: Emit) => Promise<T>): Promise<T> {
     if (this.committed) throw new Error(`${this.call.subject} commits twice`);
     commandChannel.publish({ subject: this.call.subject, effect: this.key, phase: 'acted' });
-    const { result, emitted } = await withEvents(this.session, work, { key: this.key, subject: this.call.subject });
+    const { result, emitted } = await withEvents(
+      this.session,
+      (sql, emit) => this.unlessRefused(() => work(sql, emit)),
+      { key: this.key, subject: this.call.subject },
+    );
     commandChannel.publish({ subject: this.call.subject, effect: this.key, phase: 'committed' });
     this.committed = true;
     if (emitted > 0) this.onEvents();
@@ -168,7 +189,10 @@ export async function runEffect<T>(
     if (begun.reply !== null) return begun.reply;
     const effect = new Effect(session, call, key, deadline, onEvents);
     commandChannel.publish({ subject: call.subject, effect: key, phase: 'begin' });
-    const result = await handler(effect);
+    const result = await handler(effect).catch((error: unknown) => {
+      if (error instanceof M2Error && error.retry === 'final' && !effect.hasBegun) error.refused = true;
+      throw error;
+    });
     effect.assertCommitted();
     commandChannel.publish({ subject: call.subject, effect: key, phase: 'end' });
     return result;

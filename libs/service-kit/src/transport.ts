@@ -175,7 +175,7 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
     const line = { subject: call.subject, effect: message.headers?.get(names.effect), code: failure.code };
     if (failure.code === 'internal') this.options.log.error({ ...line, err: error }, 'a call failed');
     else this.options.log.info({ ...line, detail: failure.detail }, 'a call was refused');
-    return { ok: false, error: failure.toValue() };
+    return { ok: false, error: failure.toValue(), ...(failure.refused && { refused: true }) };
   }
 
   /** The contract comes before Nest: guards and interceptors see a request that is valid. */

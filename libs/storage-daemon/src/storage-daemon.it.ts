@@ -61,6 +61,23 @@ describe('a storage daemon', () => {
     expect(isAlive(who)).toBe(false);
   });
 
+  it('that aborts as it starts is started once more', async () => {
+    const path = process.env['PATH']!;
+    const program = join(directory, 'qemu-storage-daemon');
+    const once = `[ -e '${directory}/aborted' ] && PATH='${path}' exec qemu-storage-daemon "$@"`;
+    await writeFile(program, `#!/bin/sh\n${once}\n: > '${directory}/aborted'\nkill -ABRT $$\n`, { mode: 0o700 });
+    process.env['PATH'] = `${directory}:${path}`;
+    try {
+      expect(await exportedDisks(await start())).toEqual(new Set());
+      await writeFile(program, `#!/bin/sh\nkill -ABRT $$\n`);
+      const other = new StorageDaemon(directory);
+      await daemon.quit();
+      await expect(other.start()).rejects.toMatchObject({ code: 'daemon.unavailable' });
+    } finally {
+      process.env['PATH'] = path;
+    }
+  });
+
   it('says so when its directory is too deep for a socket', async () => {
     const deep = new StorageDaemon(join(directory, 'x'.repeat(100)));
     await expect(deep.adopt()).rejects.toMatchObject({ code: 'daemon.misconfigured' });

@@ -53,8 +53,16 @@ export class StorageDaemon {
     return undefined;
   }
 
-  /** Starts a new daemon. The caller has made sure with `adopt` that there is none. */
+  /**
+   * Starts a new daemon. The caller has made sure with `adopt` that there is none. One that dies by a signal as it starts is started once more:
+   * QEMU was seen to abort at an assertion of its monitor there, under load, and it serves nothing yet.
+   */
   async start(): Promise<Qmp> {
+    return (await this.attempt()) ?? (await this.attempt()) ?? Promise.reject(await this.startFailure());
+  }
+
+  /** Returns undefined when the daemon died by a signal. */
+  private async attempt(): Promise<Qmp | undefined> {
     const log = await open(this.logPath, 'w', 0o600);
     try {
       const child = spawn(
@@ -75,17 +83,15 @@ export class StorageDaemon {
         },
       );
       const ended = once(child, 'exit').then(
-        () => this.startFailure(),
+        async ([code]) => (code === null ? undefined : this.startFailure()),
         (error: unknown) => startError(error),
       );
       child.unref();
-      const started = this.recordAndConnect(child.pid);
-      const outcome = await Promise.race([started, ended]);
-      if (outcome instanceof Error) {
-        void started.catch(() => {});
-        throw outcome;
-      }
-      return outcome;
+      const qmp = await this.recordAndConnect(child.pid);
+      if (qmp) return qmp;
+      const failure = await ended;
+      if (failure) throw failure;
+      return undefined;
     } finally {
       await log.close();
     }
@@ -122,9 +128,10 @@ export class StorageDaemon {
     );
   }
 
-  private async recordAndConnect(pid: number | undefined): Promise<Qmp> {
+  /** Returns undefined when the daemon died: its `exit` says why. */
+  private async recordAndConnect(pid: number | undefined): Promise<Qmp | undefined> {
     const who = pid === undefined ? undefined : identify(pid);
-    if (!who) return new Promise(() => {}); // it died at once: `exit` says why
+    if (!who) return undefined;
     await writeFile(`${this.recordPath}.new`, JSON.stringify(who), { mode: 0o600 });
     await rename(`${this.recordPath}.new`, this.recordPath);
     const deadline = Date.now() + startDeadlineMs;
@@ -132,7 +139,7 @@ export class StorageDaemon {
       try {
         return await Qmp.connect(this.socketPath, startDeadlineMs);
       } catch (error) {
-        if (!isAlive(who)) return new Promise(() => {});
+        if (!isAlive(who)) return undefined;
         if (Date.now() > deadline)
           throw new StorageDaemonError('daemon.unavailable', 'The storage daemon cannot be reached. Retry.', {
             cause: error,

@@ -1,12 +1,13 @@
 import { Runner, SagaRegistry } from '@m2/saga';
 import { KIT, type Kit } from '@m2/service-kit';
 import { Module } from '@nestjs/common';
-import { APP_GUARD } from '@nestjs/core';
+import { APP_FILTER, APP_GUARD } from '@nestjs/core';
 import { Access } from './access/access.js';
 import { AUTHENTICATORS } from './access/authenticator.js';
 import { BearerTokens } from './access/bearer-tokens.js';
 import { Tokens } from './access/tokens.js';
 import type { GatewayConfig } from './config.js';
+import { ProblemFilter } from './doors/rest/problem-filter.js';
 import { RestController } from './doors/rest/rest.controller.js';
 import { RestGuard } from './doors/rest/rest.guard.js';
 import { AuditConsumer } from './events/audit.consumer.js';
@@ -45,6 +46,7 @@ import { UseCases } from './use-cases/use-cases.js';
     Idempotency,
     UseCases,
     { provide: APP_GUARD, useClass: RestGuard },
+    { provide: APP_FILTER, useClass: ProblemFilter },
   ],
 })
 export class GatewayModule {}

@@ -4,7 +4,7 @@ import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fa
 import type { FastifyReply } from 'fastify';
 import { gatewayConfig } from './config.js';
 import { enableTransfers } from './doors/rest/pass-on.js';
-import { ProblemFilter, refuse } from './doors/rest/problem-filter.js';
+import { refuse } from './doors/rest/problem-filter.js';
 import { traceRequests } from './doors/rest/tracing.js';
 import { GatewayModule } from './gateway.module.js';
 import { gatewayMigrations } from './migrations.js';
@@ -37,7 +37,6 @@ export const gatewayService: ServiceDefinition<typeof gatewayConfig> = {
     fastify.removeContentTypeParser('text/plain');
     traceRequests(fastify as never);
     await enableTransfers(fastify as never, kit.config.transferIdleSeconds * 1_000);
-    app.useGlobalFilters(new ProblemFilter(kit.log));
     return app;
   },
   listen: async (app, kit) => {

@@ -57,7 +57,7 @@ export function diskTagCommands(disk: Command, act: Act): void {
       act(async (app, options: DestroyOptions & WaitOptions, disk: string, tag: string) => {
         const params = { project: await app.project(), disk };
         if (!(await mayDestroy(app, options, () => look(app, params, tag)))) return;
-        const made = async () => diskCard(app)(await app.call('diskShow', { params }));
+        const made = async () => diskCard(app, await app.call('diskShow', { params }));
         const accepted = await app.call('diskRollback', { params, body: { tag } });
         await follow(app, accepted, { wait: options.wait, made });
       }),
@@ -72,7 +72,7 @@ export function diskTagCommands(disk: Command, act: Act): void {
       act(async (app, { tag, wait }: WaitOptions & { tag?: string }, disk: string, name: string) => {
         const params = { project: await app.project() };
         const source = { kind: 'disk' as const, disk, ...(tag !== undefined && { tag }) };
-        const made = async () => imageCard(app)(await app.call('imageShow', { params: { ...params, image: name } }));
+        const made = async () => imageCard(app, await app.call('imageShow', { params: { ...params, image: name } }));
         await follow(app, await app.call('imageImport', { params, body: { name, source } }), { wait, made });
       }),
     );

@@ -63,7 +63,7 @@ export function diskTrashCommands(disk: Command, act: Act): void {
         const params = { project: await app.project(), disk };
         const accepted = await app.call('diskRestore', { params, body: name === undefined ? {} : { name } });
         const restored = { ...params, disk: accepted.about['disk'] ?? name ?? disk };
-        const made = async () => diskCard(app)(await app.call('diskShow', { params: restored }));
+        const made = async () => diskCard(app, await app.call('diskShow', { params: restored }));
         await follow(app, accepted, { wait, made });
       }),
     );

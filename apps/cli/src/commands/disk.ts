@@ -28,13 +28,14 @@ export function diskCommands(program: Command, act: Act): void {
       act(async (app, { limit }: ListOptions) => {
         const params = { project: await app.project() };
         const page = await (await app.client()).list('diskList', { params }, limit);
-        const names = app.json ? new Map<string, string>() : await originNames(app, params, page.items);
+        const names = app.json ? new Map<string, string>() : await namesFor(app, params, page.items);
         app.print(page, ({ items }) =>
           app.table(
             ['NAME', 'STATE', 'SIZE', 'FROM', 'HELD BY', 'CREATED'],
             items.map((one) => {
               const { name, state, sizeBytes, holder, createdAt } = one;
-              return [name, state, formatBytes(sizeBytes), originOf(one, names), holder, formatAge(createdAt)];
+              const heldBy = holder && (names.get(holder) ?? holder);
+              return [name, state, formatBytes(sizeBytes), originOf(one, names), heldBy, formatAge(createdAt)];
             }),
           ),
         );
@@ -46,7 +47,9 @@ export function diskCommands(program: Command, act: Act): void {
     .description('one disk')
     .action(
       act(async (app, _options, disk: string) => {
-        app.print(await app.call('diskShow', { params: { project: await app.project(), disk } }), diskCard(app));
+        const found = await app.call('diskShow', { params: { project: await app.project(), disk } });
+        const card = app.json ? '' : await diskCard(app, found);
+        app.print(found, () => card);
       }),
     );
 
@@ -100,7 +103,7 @@ export function diskCommands(program: Command, act: Act): void {
       act(async (app, { wait }: WaitOptions, disk: string) => {
         const params = { project: await app.project(), disk };
         const accepted = await app.call('diskFlatten', { params });
-        const made = async () => diskCard(app)(await app.call('diskShow', { params }));
+        const made = async () => diskCard(app, await app.call('diskShow', { params }));
         await follow(app, accepted, { wait, made });
       }),
     );
@@ -129,7 +132,7 @@ async function clone(
 ): Promise<void> {
   const params = { project: await app.project() };
   const body = { name, image, disk, tag, sizeBytes };
-  const made = async () => diskCard(app)(await app.call('diskShow', { params: { ...params, disk: name } }));
+  const made = async () => diskCard(app, await app.call('diskShow', { params: { ...params, disk: name } }));
   await follow(app, await app.call('diskCreate', { params, body }), { wait, made });
 }
 
@@ -142,14 +145,20 @@ async function change(
   const params = { project: await app.project() };
   const accepted = await app.call('diskUpdate', { params: { ...params, disk }, body });
   const made = async () =>
-    diskCard(app)(await app.call('diskShow', { params: { ...params, disk: accepted.about['disk'] ?? disk } }));
+    diskCard(app, await app.call('diskShow', { params: { ...params, disk: accepted.about['disk'] ?? disk } }));
   await follow(app, accepted, { wait, made });
 }
 
-/** Names by identifier of the images and disks that these disks come from. */
-async function originNames(app: App, params: { project: string }, disks: Disk[]): Promise<Map<string, string>> {
-  const { items } = await (await app.client()).list('imageList', { params });
-  return new Map([...items, ...disks].map(({ id, name }) => [id, name]));
+/** By identifier: the names of the images and disks that these disks come from, and of the nodes whose provisions hold them. */
+async function namesFor(app: App, params: { project: string }, disks: Disk[]): Promise<Map<string, string>> {
+  const client = await app.client();
+  const held = disks.some(({ holder }) => holder !== null);
+  const [images, provisions] = await Promise.all([
+    client.list('imageList', { params }),
+    held ? client.list('provisionList', { params }) : { items: [] },
+  ]);
+  const nodes = provisions.items.map(({ id, nodeName }): [string, string] => [id, nodeName]);
+  return new Map([...[...images.items, ...disks].map(({ id, name }): [string, string] => [id, name]), ...nodes]);
 }
 
 const originOf = ({ image, fork }: Disk, names: Map<string, string>) => {

@@ -16,7 +16,8 @@ export function helpCommand(program: Command, act: Act): void {
         let command = program;
         for (const word of words) {
           const child = command.commands.find((one) => one.name() === word);
-          if (!child) throw usageError(`there is no command "m2 ${words.join(' ')}"`);
+          if (!child)
+            throw usageError(`there is no command "m2 ${words.join(' ')}"`, 'See m2 help for those that there are.');
           command = child;
         }
         app.data(command.helpInformation());

@@ -65,7 +65,7 @@ async function change(app: App, image: string, body: Changes, { wait }: WaitOpti
   const made = async () => {
     // Where it is now, and under which name, its identifier knows.
     const now = { project: body.project ?? params.project, image: accepted.about['image'] ?? image };
-    return imageCard(app)(await app.call('imageShow', { params: now }));
+    return imageCard(app, await app.call('imageShow', { params: now }));
   };
   await follow(app, accepted, { wait, made });
 }

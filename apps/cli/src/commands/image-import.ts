@@ -94,7 +94,7 @@ export function imageImportCommands(image: Command, act: Act): void {
 }
 
 const shown = async (app: App, params: Params, image: string) =>
-  imageCard(app)(await app.call('imageShow', { params: { ...params, image } }));
+  imageCard(app, await app.call('imageShow', { params: { ...params, image } }));
 
 function sourceOf(app: App, { file, url, volume, upload, fromDisk, tag }: ImportOptions): Source {
   if (tag !== undefined && fromDisk === undefined) throw usageError('--tag goes with --from-disk');

@@ -47,7 +47,9 @@ export function imageCommands(program: Command, act: Act): void {
     .description('one image')
     .action(
       act(async (app, _options, image: string) => {
-        app.print(await app.call('imageShow', { params: { project: await app.project(), image } }), imageCard(app));
+        const found = await app.call('imageShow', { params: { project: await app.project(), image } });
+        const card = app.json ? '' : await imageCard(app, found);
+        app.print(found, () => card);
       }),
     );
 

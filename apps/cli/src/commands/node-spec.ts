@@ -42,21 +42,24 @@ export function parseCipherSuites(text: string): number[] {
   return suites;
 }
 
-/** The BMC that the options describe, with its password from a file, a hidden prompt or standard input. */
-export async function bmcFrom(world: World, options: BmcOptions) {
-  const { bmc, bmcUser, cipherSuites } = options;
+/** The BMC that the options describe, without its password. */
+export function bmcFrom({ bmc, bmcUser, cipherSuites }: BmcOptions) {
   if (!bmc || bmcUser === undefined) throw usageError('a BMC needs --bmc and --bmc-user');
-  const password = await bmcPassword(world, options.bmcPasswordFile);
-  return { ...bmc, user: bmcUser, password, ...(cipherSuites && { cipherSuites }) };
+  return { ...bmc, user: bmcUser, ...(cipherSuites && { cipherSuites }) };
 }
 
-async function bmcPassword(world: World, file: string | undefined): Promise<string> {
-  if (file === undefined || file === '-') return readSecret(world, 'BMC password');
+/** The password of a BMC, from a file, a hidden prompt or standard input. */
+export async function bmcPassword(world: World, file: string | undefined): Promise<string> {
+  if (file === undefined || file === '-')
+    return readSecret(world, 'BMC password', ', or name a file that holds it with --bmc-password-file');
+  let password: string;
   try {
-    return (await readFile(resolve(world.cwd, file), 'utf8')).replace(/\r?\n$/, '');
+    password = (await readFile(resolve(world.cwd, file), 'utf8')).replace(/\r?\n$/, '');
   } catch (error) {
     throw usageError(`the BMC password cannot be read: ${(error as Error).message}`);
   }
+  if (password === '') throw usageError(`the BMC password is empty: nothing is in ${file}`);
+  return password;
 }
 
 /** Reads a node as `m2 node show --json` writes it, or as the API takes it; `-` is standard input. */

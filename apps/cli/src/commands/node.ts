@@ -1,11 +1,21 @@
-import type { Node } from '@m2/contracts';
+import { M2Error, type Node, rolesThatMay, routes } from '@m2/contracts';
 import { type Command, Option } from 'commander';
 import type { Act, App } from '../app.js';
 import type { Call } from '../client.js';
 import { type DestroyOptions, type Doomed, mayDestroy } from '../destroy.js';
-import { usageError } from '../errors.js';
+import { refusedWith, usageError } from '../errors.js';
 import { formatAge } from '../output/units.js';
-import { bmcFrom, type BmcOptions, parseCipherSuites, parseEndpoint, parseNics, readSpec } from './node-spec.js';
+import { canAsk } from '../prompt.js';
+import {
+  bmcFrom,
+  type BmcOptions,
+  bmcPassword,
+  parseCipherSuites,
+  parseEndpoint,
+  parseNics,
+  readSpec,
+} from './node-spec.js';
+import { projectName } from './names.js';
 import { destructive, group, limitOption, type ListOptions } from './parts.js';
 
 interface RegisterOptions extends BmcOptions {
@@ -52,7 +62,7 @@ export function nodeCommands(program: Command, act: Act): void {
     .description('one node')
     .action(
       act(async (app, _options, node: string) => {
-        app.print(await app.call('nodeShow', { params: { node } }), card(app));
+        await printNode(app, await app.call('nodeShow', { params: { node } }));
       }),
     );
 
@@ -63,13 +73,16 @@ export function nodeCommands(program: Command, act: Act): void {
     .option('-f, --file <file>', 'a node as JSON (- for standard input); the other options go before it')
     .action(
       act(async (app, options: RegisterOptions, name?: string) => {
-        app.print(await app.call('nodeRegister', { body: await specFrom(app, options, name) }), card(app));
+        await printNode(app, await app.call('nodeRegister', { body: await specFrom(app, options, name) }));
       }),
     );
 
   withBmc(node.command('set-bmc <node>').description('change how a node is powered')).action(
     act(async (app, options: BmcOptions, node: string) => {
-      app.print(await app.call('nodeSetBmc', { params: { node }, body: await bmcFrom(app.world, options) }), card(app));
+      const bmc = bmcFrom(options);
+      await beforePassword(app, 'nodeSetBmc', { params: { node }, body: { ...bmc, password: unknownYet } });
+      const body = { ...bmc, password: await bmcPassword(app.world, options.bmcPasswordFile) };
+      await printNode(app, await app.call('nodeSetBmc', { params: { node }, body }));
     }),
   );
 
@@ -106,7 +119,7 @@ function markCommands(node: Command, act: Act): void {
       act(async (app, options: MarkOptions, node: string) => {
         if (!(await mayDestroy(app, options, () => lookAtBroken(app, node)))) return;
         const { reason } = options;
-        app.print(await app.call('nodeMarkBroken', { params: { node }, body: { reason } }), card(app));
+        await printNode(app, await app.call('nodeMarkBroken', { params: { node }, body: { reason } }));
       }),
     );
 
@@ -116,15 +129,18 @@ function markCommands(node: Command, act: Act): void {
     .requiredOption('--reason <reason>', 'why; it goes on record')
     .action(
       act(async (app, { reason }: MarkOptions, node: string) => {
-        app.print(await app.call('nodeMarkRepaired', { params: { node }, body: { reason } }), card(app));
+        const { broken } = await app.call('nodeShow', { params: { node } });
+        await printNode(app, await app.call('nodeMarkRepaired', { params: { node }, body: { reason } }));
+        if (broken === null) app.note(`The node ${node} was not marked broken. The reason is on record all the same.`);
       }),
     );
 }
 
 async function lookAtBroken(app: App, node: string): Promise<Doomed> {
   const object = await app.call('nodeShow', { params: { node } });
-  const held = object.holder === null ? '' : ` Provision ${object.holder} goes on holding it.`;
-  return { verb: 'mark', what: `node ${object.name} broken: nobody gets it.${held}`, object, usedBy: [] };
+  const what = `node ${object.name} broken, so that nobody gets it`;
+  const held = object.holder !== null && { then: `Provision ${object.holder} goes on holding it.` };
+  return { verb: 'mark', what, ...held, object, usedBy: [] };
 }
 
 const withBmc = (command: Command): Command =>
@@ -147,17 +163,39 @@ async function specFrom(app: App, options: RegisterOptions, name: string | undef
   if (firmware) spec.firmware = firmware;
   if (onlyFor !== undefined) spec.project = (await app.call('projectShow', { params: { project: onlyFor } })).id;
   const described = spec.bmc as Record<string, unknown> | undefined;
-  if (described?.password === undefined || options.bmc) {
+  const asks = described?.password === undefined || options.bmc !== undefined;
+  if (asks) {
     const { address, port, user } = (described ?? {}) as { address?: string; port?: number; user?: string };
     const bmc = options.bmc ?? (address === undefined ? undefined : { address, ...(port !== undefined && { port }) });
     const bmcUser = options.bmcUser ?? user;
     spec.bmc = {
       ...described,
-      ...(await bmcFrom(app.world, { ...options, ...(bmc && { bmc }), ...(bmcUser !== undefined && { bmcUser }) })),
+      ...bmcFrom({ ...options, ...(bmc && { bmc }), ...(bmcUser !== undefined && { bmcUser }) }),
+      password: unknownYet,
     };
   }
   if (spec.name === undefined || spec.nics === undefined) throw usageError('a node needs a name and --mac');
-  return spec as unknown as Spec;
+  const body = spec as unknown as Spec;
+  if (!asks) return body;
+  await beforePassword(app, 'nodeRegister', { body });
+  return { ...body, bmc: { ...body.bmc, password: await bmcPassword(app.world, options.bmcPasswordFile) } };
+}
+
+/** Stands in for a password that is asked for when everything else is right. */
+const unknownYet = 'x';
+
+/** Nobody types a password to be told then that a MAC is none, or that the token may not do this. Throws what the gateway would. */
+async function beforePassword<Name extends 'nodeRegister' | 'nodeSetBmc'>(
+  app: App,
+  name: Name,
+  call: Call<Name>,
+): Promise<void> {
+  (await app.client()).address(name, call);
+  if (!canAsk(app.world)) return;
+  const may = rolesThatMay(routes[name].useCase.permission);
+  const { role } = await app.call('whoami');
+  if (may.includes(role)) return;
+  throw refusedWith(new M2Error('auth.forbidden', `This needs the role ${may.join(' or ')}; the token has ${role}`));
 }
 
 const state = ({ holder, broken }: Node) => {
@@ -166,19 +204,26 @@ const state = ({ holder, broken }: Node) => {
 };
 const address = ({ bmc }: Node) => (bmc.port === 623 ? bmc.address : `${bmc.address}:${bmc.port}`);
 
-const card = (app: App) => (node: Node) =>
-  app.card({
-    name: node.name,
-    id: node.id,
-    state: state(node),
-    ...(node.broken && { broken: `${node.broken.reason} (${node.broken.by})` }),
-    'held by': node.holder,
-    'only for': node.project,
-    nics: node.nics.map(({ label, mac }) => `${label}=${mac}`).join(', '),
-    firmware: node.firmware,
-    bmc: `${node.bmc.user}@${address(node)} (${node.bmc.driver}, cipher suites ${node.bmc.cipherSuites.join(', ')})`,
-    created: node.createdAt,
-  });
+/** Prints one node; for people, with the names of the projects that hold it and that it is for. */
+async function printNode(app: App, node: Node): Promise<void> {
+  const [holderProject, onlyFor] = app.json
+    ? []
+    : await Promise.all([node.holderProject, node.project].map((id) => id && projectName(app, id)));
+  app.print(node, () =>
+    app.card({
+      name: node.name,
+      id: node.id,
+      state: state(node),
+      ...(node.broken && { broken: `${node.broken.reason} (${node.broken.by})` }),
+      'held by': node.holder && `provision ${node.holder}${holderProject ? ` of project ${holderProject}` : ''}`,
+      'only for': onlyFor,
+      nics: node.nics.map(({ label, mac }) => `${label}=${mac}`).join(', '),
+      firmware: node.firmware,
+      bmc: `${node.bmc.user}@${address(node)} (${node.bmc.driver}, cipher suites ${node.bmc.cipherSuites.join(', ')})`,
+      created: node.createdAt,
+    }),
+  );
+}
 
 async function look(app: App, node: string): Promise<Doomed> {
   const object = await app.call('nodeShow', { params: { node } });

@@ -101,8 +101,8 @@ function waysOut(operation: Command, act: Act): void {
       act(async (app, options: DecisionOptions, id: string, step: string) => {
         const look = async () => {
           const plan = await app.call('operationSkipPlan', { params: { id }, query: { step } });
-          const what = `${step} of operation ${id}. ${consequences(plan)}`;
-          return { verb: 'leave out', what, object: plan, usedBy: [] };
+          const what = `${step} of operation ${id}`;
+          return { verb: 'leave out', what, then: consequences(plan), object: plan, usedBy: [] };
         };
         if (!(await mayDestroy(app, options, look))) return;
         const { reason } = options;
@@ -117,7 +117,7 @@ function waysOut(operation: Command, act: Act): void {
       act(async (app, options: DecisionOptions, id: string) => {
         const look = async () => {
           const plan = await app.call('operationAbandonPlan', { params: { id } });
-          return { verb: 'abandon', what: `operation ${id}. ${consequences(plan)}`, object: plan, usedBy: [] };
+          return { verb: 'abandon', what: `operation ${id}`, then: consequences(plan), object: plan, usedBy: [] };
         };
         if (!(await mayDestroy(app, options, look))) return;
         const { reason } = options;

@@ -6,6 +6,7 @@ import { ApiError, usageError } from '../errors.js';
 import { formatAge } from '../output/units.js';
 import { follow } from '../watch.js';
 import { lookForGood as lookAtDisk } from './disk-trash.js';
+import { imageName } from './names.js';
 import { destructive, group, limitOption, type ListOptions, noWaitOption, type WaitOptions } from './parts.js';
 
 interface ProvisionOptions {
@@ -41,7 +42,7 @@ export function provisionCommands(program: Command, act: Act): void {
         const accepted = await app.call('provisionCreate', { params, body });
         const made = async () => {
           const id = accepted.about.provision ?? (await liveProvision(app, params.project, node)).id;
-          return card(app)(await app.call('provisionShow', { params: { ...params, id } }));
+          return card(app, await app.call('provisionShow', { params: { ...params, id } }));
         };
         await follow(app, accepted, { wait: wait !== 'none', made });
       }),
@@ -76,7 +77,9 @@ export function provisionCommands(program: Command, act: Act): void {
     .description("one provision, by its id or its node's name")
     .action(
       act(async (app, _options, wanted: string) => {
-        app.print(await findProvision(app, await app.project(), wanted), card(app));
+        const found = await findProvision(app, await app.project(), wanted);
+        const text = app.json ? '' : await card(app, found);
+        app.print(found, () => text);
       }),
     );
 
@@ -139,16 +142,19 @@ async function look(app: App, project: string, found: Provision, deleteDisk: boo
   return { what: `${binding} and ${disk.what}`, object: found, usedBy: [] };
 }
 
-const card = (app: App) => (one: Provision) =>
-  app.card({
+/** One provision, for people: with the name of its image. */
+async function card(app: App, one: Provision): Promise<string> {
+  const image = one.image && (await imageName(app, one.project, one.image));
+  return app.card({
     id: one.id,
     node: one.nodeName,
     state: one.state,
     nic: one.nic,
     disk: one.diskName,
-    image: one.image,
+    image,
     operation: one.operation,
     created: one.createdAt,
     ended: one.endedAt,
     ...(one.report && { report: JSON.stringify(one.report) }),
   });
+}

@@ -5,6 +5,7 @@ import { loginPath } from '../config/login-file.js';
 import { exitCodes } from '../exit-codes.js';
 import { FakeGateway, refuse, samples } from '../test/gateway.js';
 import { Person } from '../test/person.js';
+import { start } from '../test/setup.js';
 
 describe('login', () => {
   it('keeps the address and the token in a file of mode 0600, once the token has proven good', async () => {
@@ -36,6 +37,14 @@ describe('login', () => {
 
     expect((await person.m2(['logout'])).code).toBe(0);
     expect((await person.m2(['whoami'])).code).toBe(exitCodes.unreachable);
+  });
+
+  it('that was never made keeps what project use chose, when it is ended', async () => {
+    const { gateway, person } = await start();
+    gateway.on('GET /v1/projects/lab', () => samples.project);
+    expect((await person.m2(['project', 'use', 'lab'])).code).toBe(0);
+    expect(await person.m2(['logout'])).toMatchObject({ code: 0, err: 'There was no login.\n' });
+    expect(JSON.parse(await readFile(loginPath(person), 'utf8'))).toEqual({ project: 'lab' });
   });
 
   it('reads the token from a terminal without showing it', async () => {

@@ -4,6 +4,7 @@ import { M2Client } from '../client.js';
 import { checkUrl } from '../config/connection.js';
 import { loginPath, readLogin, writeLogin } from '../config/login-file.js';
 import { readSecret } from '../prompt.js';
+import { projectName } from './names.js';
 
 const loopback = /^(localhost|127(\.\d+){3}|\[::1\])$/;
 
@@ -35,8 +36,10 @@ export function sessionCommands(program: Command, act: Act): void {
       act(async (app) => {
         const path = loginPath(app.world);
         const { url } = await readLogin(path);
+        // The project that `m2 project use` chose stays, as nothing was left.
+        if (url === undefined) return app.note('There was no login.');
         await writeLogin(path, {});
-        app.note(url === undefined ? 'There was no login.' : `Logged out of ${url}.`);
+        app.note(`Logged out of ${url}.`);
       }),
     );
 
@@ -47,9 +50,8 @@ export function sessionCommands(program: Command, act: Act): void {
       act(async (app) => {
         const me = await app.call('whoami');
         const { url, from } = await app.connection();
-        app.print(me, ({ name, role, project, token }) =>
-          app.card({ name, role, project: project ?? 'all', token, gateway: `${url} (${from})` }),
-        );
+        const project = me.project === null || app.json ? 'all' : await projectName(app, me.project);
+        app.print(me, ({ name, role, token }) => app.card({ name, role, project, token, gateway: `${url} (${from})` }));
       }),
     );
 }

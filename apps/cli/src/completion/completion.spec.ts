@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
@@ -59,6 +59,7 @@ describe('m2 completion', () => {
     [['m2', 'image', 'import', 'x', '--from-disk', ''], ['<disk>']],
     [['m2', 'image', 'download', 'golden', 'spe'], ['spec.json']],
     [['m2', 'fs'], ['fsck']],
+    [['m2', 'logs', ''], ['<service>']],
     [
       ['m2', 'disk', 'create', 'x', '--s'],
       ['--size', '--state'],
@@ -119,6 +120,15 @@ describe('m2 __complete', () => {
       expect([words, (await person.m2(['__complete', 'tag', ...words])).out]).toEqual([words, 'v1\n']);
     expect((await person.m2(['__complete', 'tag', 'image', 'import', 'x', '--tag'])).out).toBe('');
     expect((await person.m2(['__complete', 'deleted-disk', 'disk', 'restore'])).out).toBe(`gone\n${ids.disk}\n`);
+  });
+
+  it('offers the parts of the installation on this machine that have a log', async () => {
+    const person = new Person();
+    const logs = join(person.home, 'state', 'logs');
+    await mkdir(logs, { recursive: true });
+    for (const name of ['gateway.log', 'image.log', 'image.log.1']) await writeFile(join(logs, name), '');
+    expect((await person.m2(['__complete', 'service', 'logs'])).out).toBe('gateway\nimage\n');
+    expect((await person.m2(['__complete', 'service', '--state', 'nowhere', 'logs'])).out).toBe('');
   });
 
   it('is silent when something is wrong', async () => {

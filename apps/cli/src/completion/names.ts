@@ -1,6 +1,6 @@
 import { fields } from '@m2/contracts';
 import { M2Client } from '../client.js';
-import { type ConnectionFlags, resolveConnection } from '../config/connection.js';
+import { type ConnectionFlags, resolveConnection, stateDirectory } from '../config/connection.js';
 import { loginPath, readLogin } from '../config/login-file.js';
 import type { World } from '../world.js';
 
@@ -13,6 +13,10 @@ const deadline = 1500;
  */
 export async function completeNames(world: World, kind: string, words: string[]): Promise<string[]> {
   const flags = flagsOf(words);
+  if (kind === 'service') {
+    const { loggedParts } = await import('@m2/supervisor');
+    return loggedParts({ state: await stateDirectory(world, flags.state) });
+  }
   const client = new M2Client({ ...(await resolveConnection(world, flags)), deadline, attempts: 1 });
   const project = async () => {
     const named = flags.project ?? world.env.M2_PROJECT ?? (await readLogin(loginPath(world))).project;

@@ -20,7 +20,7 @@ export interface CompletionNode {
   args: Kind[];
 }
 
-/** Placeholders of arguments and options whose values the gateway knows. */
+/** Placeholders of arguments and options whose values the gateway knows, or an installation on this machine. */
 export const dynamicNames = [
   'project',
   'image',
@@ -30,6 +30,7 @@ export const dynamicNames = [
   'node',
   'provision',
   'operation',
+  'service',
 ] as const;
 
 const kindOf = (placeholder: string, choices: readonly string[] | undefined): Kind => {

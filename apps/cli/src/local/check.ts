@@ -32,7 +32,11 @@ const checks: Check[] = [
     bin: 'prettier',
     args: ['--check', '--cache', '--cache-location', 'node_modules/.cache/m2-prettier', '--log-level', 'warn', '.'],
   },
-  { name: 'boundaries', bin: 'depcruise', args: ['--config', '.dependency-cruiser.cjs', ...folders] },
+  {
+    name: 'boundaries',
+    bin: 'depcruise',
+    args: ['--config', '.dependency-cruiser.cjs', '--output-type', 'err-long', ...folders],
+  },
   { name: 'lint', bin: 'oxlint', args: ['--deny-warnings'] },
 ];
 

@@ -1,4 +1,6 @@
 import { labPackages } from '@m2/lab';
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { Act, App } from '../app.js';
 import { type DemoOptions, type DemoResult, type DemoView, runDemo } from '../demo/demo.js';
@@ -33,7 +35,7 @@ export function demoCommand(program: Command, act: Act): void {
     .option('--remove <dir>', 'take down what --keep left')
     .action(
       act(async (app, { remove, ...flags }: Flags) => {
-        if (remove) return closeStage(remove);
+        if (remove) return takeDown(app, remove);
         const result = await withSupervisor(app, 'The demo cannot run', async ({ ensurePackages, servicePackages }) => {
           await ensurePackages([...servicePackages, ...labPackages], (line) => app.note(line));
           return demo(app, flags);
@@ -42,6 +44,13 @@ export function demoCommand(program: Command, act: Act): void {
         if (!result.booted || !result.diskKept) throw new Exit(exitCodes.failed);
       }),
     );
+}
+
+async function takeDown(app: App, dir: string): Promise<void> {
+  const path = resolve(app.world.cwd, dir);
+  const wasThere = existsSync(path);
+  await closeStage(path);
+  app.note(wasThere ? `${path} is taken down and removed.` : `There is no ${path}: nothing was taken down.`);
 }
 
 async function demo(app: App, flags: DemoOptions): Promise<DemoResult> {
@@ -81,10 +90,11 @@ function viewOf(app: App): DemoView {
   };
 }
 
-const howToReach = ({ state, running, lab, dir }: Stage) =>
+export const howToReach = ({ state, running, lab, dir, project }: Stage) =>
   [
     `The API is at ${running.url}; the admin token is in ${running.adminTokenFile}.`,
     `Look around:   ./m2 --state ${state} node list`,
+    `               ./m2 --state ${state} --project ${project} image list`,
     `Consoles:      ${lab.nodes.map(({ serialLog }) => serialLog).join(' ')}`,
     `Take it down:  ./m2 demo --remove ${dir}`,
   ].join('\n');

@@ -1,6 +1,9 @@
 import type { UpOptions } from '@m2/supervisor';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { statSync } from 'node:fs';
+import { resolve } from 'node:path';
 import type { Act } from '../app.js';
+import { usageError } from '../errors.js';
 import { parseCount } from '../output/units.js';
 import { startInstallation } from '../stage/installation.js';
 import { withSupervisor } from './installation.js';
@@ -11,6 +14,13 @@ interface UpFlags
   importFrom?: string[];
   importHost?: string[];
   foreignVolumes?: string[];
+}
+
+/** Throws a usage error for what is no directory: nothing could ever be imported from it. */
+function directory(cwd: string, text: string): string {
+  const path = resolve(cwd, text);
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return path;
+  throw usageError(`--import-from: ${path} is not a directory`, 'Make it, or name one that is there.');
 }
 
 const several = (text: string, before: string[] = []) => [...before, text];
@@ -56,7 +66,8 @@ export function upCommand(program: Command, act: Act): void {
     act(async (app, { importFrom, importHost, ...flags }: UpFlags) => {
       await withSupervisor(app, 'M2 cannot be started', async (_, state) => {
         const { storage, rest } = takeStorage(flags, app.world.cwd);
-        const options = { ...rest, state, storage, importDirectories: importFrom, importHosts: importHost };
+        const importDirectories = importFrom?.map((path) => directory(app.world.cwd, path));
+        const options = { ...rest, state, storage, importDirectories, importHosts: importHost };
         const { ended, ceph, ...running } = await startInstallation(options, (line) => app.note(line));
         app.print(running, ({ url, state, adminTokenFile }) =>
           app.card({ url, state, 'admin token': adminTokenFile, ...(ceph && { 'ceph.conf': ceph.conf }) }),

@@ -45,6 +45,56 @@ describe('output', () => {
     expect(out).toMatch(/^NAME +STATE +SIZE +FROM +HELD BY +CREATED\nweb-1 +ready +2 GiB +debian +- +\d+ \w+ ago\n$/);
   });
 
+  it('names what one thing comes from, who holds it, and whom it is for', async () => {
+    const { gateway, person } = await start();
+    const of = (path: string) => `GET /v1/projects/${ids.project}/${path}`;
+    const fork = { ...samples.disk, image: null, fork: { disk: ids.disk, tag: ids.tag }, holder: ids.provision };
+    gateway
+      .on(`GET /v1/projects/${ids.project}`, () => samples.project)
+      .on(of(`images/${ids.image}`), () => samples.image)
+      .on(of(`disks/${ids.disk}`), () => samples.disk)
+      .on(of(`disks/${ids.disk}/tags`), () => ({ items: [samples.tag] }))
+      .on(of(`provisions/${ids.provision}`), () => samples.provision)
+      .on('GET /v1/projects/lab/images', () => ({ items: [] }))
+      .on('GET /v1/projects/lab/provisions', () => ({ items: [samples.provision] }))
+      .on('GET /v1/projects/lab/disks', () => ({ items: [fork] }))
+      .on('GET /v1/projects/lab/disks/web-1', () => samples.disk)
+      .on('GET /v1/projects/lab/disks/web-2', () => fork)
+      .on('GET /v1/projects/lab/images/copy', () => ({
+        ...samples.image,
+        visibility: 'shared',
+        sharedWith: [ids.project],
+        parent: { kind: 'image', id: ids.image },
+      }))
+      .on(`GET /v1/projects/lab/provisions/${ids.provision}`, () => samples.provision)
+      .on('GET /v1/nodes/node-1', () => ({
+        ...samples.node,
+        project: ids.project,
+        holder: ids.provision,
+        holderProject: ids.project,
+      }))
+      .on('GET /v1/whoami', () => ({ ...samples.whoami, role: 'member', project: ids.project }));
+    const show = async (...args: string[]) => (await person.m2(args)).out;
+    expect(await show('disk', 'show', 'web-1')).toMatch(/^image +debian$/m);
+    expect(await show('disk', 'show', 'web-2')).toMatch(/^forked from +disk web-1, tag v1$/m);
+    expect(await show('disk', 'show', 'web-2')).toMatch(/^held by +node-1 \(provision 0198/m);
+    expect(await show('disk', 'list')).toMatch(/ node-1 +\d+ \w+ ago$/m);
+    expect(await show('image', 'show', 'copy')).toMatch(/^for +shared: lab$/m);
+    expect(await show('image', 'show', 'copy')).toMatch(/^made from +image debian$/m);
+    expect(await show('provision', 'show', ids.provision)).toMatch(/^image +debian$/m);
+    expect(await show('node', 'show', 'node-1')).toMatch(/^only for +lab$/m);
+    expect(await show('node', 'show', 'node-1')).toMatch(/^held by +provision \S+ of project lab$/m);
+    expect(await show('whoami')).toMatch(/^project +lab$/m);
+  });
+
+  it('shows the identifier of what is gone, or is not for the one who asks', async () => {
+    const { gateway, person } = await start();
+    gateway.on('GET /v1/projects/lab/disks/web-1', () => samples.disk);
+    const { code, out } = await person.m2(['disk', 'show', 'web-1']);
+    expect(code).toBe(0);
+    expect(out).toContain(ids.image);
+  });
+
   it('shows where a clone comes from, and whose an image is', async () => {
     const { gateway, person } = await start();
     const fork = { ...samples.disk, id: ids.node, name: 'web-2', image: null, fork: { disk: ids.disk, tag: ids.tag } };

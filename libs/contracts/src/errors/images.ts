@@ -4,11 +4,15 @@ import { type ErrorKind, kind } from './kind.js';
 export const imagesErrors = {
   'image.not_found': kind(404, 'There is no such image', 'List them with m2 image list.'),
   'image.exists': kind(409, 'An image has this name already', 'Choose another name, or delete that image.'),
-  'image.not_ready': kind(409, 'The image is not ready', 'Wait for its import to end.'),
+  'image.not_ready': kind(
+    409,
+    'The image is not ready',
+    'Wait for its import to end; see with m2 image show whether it failed.',
+  ),
   'image.in_use': kind(
     409,
     'Disks depend on the image',
-    'Delete these disks (m2 disk delete --purge), or make them independent with m2 disk flatten.',
+    'Delete these disks (m2 disk delete --purge), or make them independent with m2 disk flatten; wait for copies to end.',
   ),
   'image.ambiguous': kind(409, 'Several images have this name', 'Give the identifier of the one that is meant.'),
   'image.not_waiting': kind(409, 'The image waits for no upload', 'Start one with m2 image import --upload.'),
@@ -36,11 +40,11 @@ export const imagesErrors = {
   'image.source_forbidden': kind(
     422,
     'The source is not on the allow list',
-    'Ask the operator to allow this host or folder.',
+    'Use another source, or ask the operator to allow its folder (m2 up --import-from) or its host (m2 up --import-host).',
   ),
   'image.source_unreachable': kind(
     422,
     'The source could not be read',
-    'Check the address or the path, then import again.',
+    'Check the address, the path or the name of the volume, then import again.',
   ),
 } as const satisfies Record<string, ErrorKind>;

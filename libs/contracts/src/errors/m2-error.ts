@@ -12,6 +12,11 @@ export interface ErrorValue {
 /** An error that has a place in the catalogue. `detail` is for people: a sentence about this very case. */
 export class M2Error extends Error {
   override readonly name = 'M2Error';
+  /**
+   * Whether the handler of a command refused it before it recorded or did anything. The transport finds that out; another run of the same
+   * command may have done something all the same.
+   */
+  refused = false;
 
   constructor(
     readonly code: ErrorCode,
@@ -48,8 +53,10 @@ export class M2Error extends Error {
     };
   }
 
-  static fromValue(value: ErrorValue): M2Error {
-    return new M2Error(isErrorCode(value.code) ? value.code : 'internal', value.detail, value.about);
+  static fromValue(value: ErrorValue, refused = false): M2Error {
+    const error = new M2Error(isErrorCode(value.code) ? value.code : 'internal', value.detail, value.about);
+    error.refused = refused;
+    return error;
   }
 
   /** Drivers throw errors with a `code` of the catalogue and know nothing of this class; all else is `internal`. */

@@ -3,8 +3,12 @@ import { type ErrorKind, kind } from './kind.js';
 /** Nodes, their nics, networks and BMCs. */
 export const nodesErrors = {
   'node.not_found': kind(404, 'There is no such node', 'List them with m2 node list.'),
-  'node.exists': kind(409, 'A node has this name or MAC already', 'Choose another name, or remove that node.'),
-  'node.busy': kind(409, 'The node is reserved', 'Wait until it is released, or choose another node.'),
+  'node.exists': kind(
+    409,
+    'A node has this name or MAC already',
+    'Choose another name or correct the MAC, or remove that node.',
+  ),
+  'node.busy': kind(409, 'The node is reserved', 'Wait until it is released (m2 deprovision), or choose another node.'),
   'node.broken': kind(
     409,
     'The node is marked broken',
@@ -35,7 +39,7 @@ export const nodesErrors = {
     'Check the BMC; then resume or repeat the operation.',
     'transient',
   ),
-  'bmc.busy': kind(503, 'The BMC is busy, or is just starting', 'Wait; the operation goes on by itself.', 'transient'),
+  'bmc.busy': kind(503, 'The BMC is busy, or is just starting', 'Wait; an operation goes on by itself.', 'transient'),
   'bmc.tool_missing': {
     ...kind(500, 'The program that speaks to BMCs is not installed', 'Install the package ipmitool.'),
     untouched: true,

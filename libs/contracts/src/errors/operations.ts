@@ -6,7 +6,7 @@ export const operationsErrors = {
   'operation.not_cancellable': kind(
     409,
     'The operation cannot be cancelled now',
-    'Wait for it to end, then undo it by its opposite.',
+    'See its state with m2 operation show; what has ended is undone by its opposite.',
   ),
   'operation.not_resumable': kind(
     409,

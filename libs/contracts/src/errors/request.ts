@@ -3,7 +3,7 @@ import { type ErrorKind, kind } from './kind.js';
 /** What may happen to any request. */
 export const requestErrors = {
   'request.invalid': {
-    ...kind(400, 'The request is not valid', 'Correct the fields that are named and send it again.'),
+    ...kind(400, 'The request is not valid', 'Correct what the detail names, and send it again.'),
     untouched: true,
   },
   'request.not_found': kind(404, 'There is no such path', 'See /v1/openapi.json for the paths that exist.'),
@@ -28,7 +28,7 @@ export const requestErrors = {
   'service.unavailable': kind(
     503,
     'A service does not answer',
-    'Check m2 status; the operation goes on by itself.',
+    'Check m2 status, then try again; an operation goes on by itself.',
     'absent',
   ),
   internal: kind(500, 'Something went wrong inside M2', 'Look for the trace id in the logs, and report it.', 'bug'),

@@ -5,17 +5,25 @@ export const storageErrors = {
   'quota.exceeded': kind(
     403,
     'The project would have more than it may',
-    'Delete what is not needed (m2 disk delete --purge), or ask the operator for more.',
+    'Delete what is not needed (m2 disk delete --purge), or ask the operator for more: m2 quota set.',
   ),
   'volume.exists': kind(409, 'The storage has a volume of this name', 'Choose another name.'),
   'volume.forbidden': kind(
     422,
     'M2 may not touch this volume of the storage',
-    'Ask the operator to allow its pool (M2_FOREIGN_VOLUMES).',
+    'Ask the operator to allow its pool (m2 up --foreign-volumes).',
   ),
   'storage.full': kind(507, 'The storage is full', 'Delete what is not needed, or add capacity.'),
-  'storage.not_found': kind(500, 'The storage lost a volume', 'Run a reconcile and restore the volume from a backup.'),
-  'storage.in_use': kind(409, 'The volume is in use', 'Detach it, or delete its clones, first.'),
+  'storage.not_found': kind(
+    500,
+    'The storage lost a volume',
+    'Restore the volume from a backup; m2 fsck says what else differs.',
+  ),
+  'storage.in_use': kind(
+    409,
+    'The volume is in use',
+    'Deprovision what uses it, delete its clones, or wait for what reads it to end.',
+  ),
   'storage.exists_differently': kind(
     500,
     'The storage has another volume by this name',
@@ -24,7 +32,7 @@ export const storageErrors = {
   'storage.unavailable': kind(
     503,
     'The storage does not answer',
-    'Check the storage; the operation goes on by itself.',
+    'Check the storage; an operation goes on by itself.',
     'transient',
   ),
   'storage.timeout': kind(503, 'The storage did not answer in time', 'Check the storage.', 'transient'),

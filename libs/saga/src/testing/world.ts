@@ -13,6 +13,8 @@ export type Outcome =
   | 'lost'
   /** The error, with nothing done. */
   | { error: ErrorCode }
+  /** The error of a handler that refused the command before it did anything. `again`: the service had restarted, and it was sent once more. */
+  | { refused: ErrorCode; again?: boolean }
   /** The error, after a part was done. */
   | { partly: ErrorCode }
   /** Answers when the promise does. */
@@ -118,7 +120,8 @@ export class World {
   private parts(life: number): ExecutionParts {
     /** Who is dead waits for ever. */
     const alive = async <T>(work: () => T | Promise<T>): Promise<T> => {
-      this.beforeAwait();
+      // What a dead one's timers still begin is nothing that happens.
+      if (life === this.life) this.beforeAwait();
       if (life !== this.life) return new Promise(() => {});
       const result = await work();
       return life === this.life ? result : new Promise(() => {});
@@ -128,7 +131,7 @@ export class World {
     };
     return {
       bus: {
-        request: (_call: Call, _input: unknown, options: { effect?: string; fence?: number; deadlineMs: number }) =>
+        request: (_call: Call, _input: unknown, options: { effect?: string; fence?: number; onAgain?: () => void }) =>
           alive(() => this.serve(_call, options)),
       },
       journal: {
@@ -165,7 +168,10 @@ export class World {
     } as unknown as ExecutionParts;
   }
 
-  private async serve(call: Call, { effect, fence }: { effect?: string; fence?: number }): Promise<unknown> {
+  private async serve(
+    call: Call,
+    { effect, fence, onAgain }: { effect?: string; fence?: number; onAgain?: () => void },
+  ): Promise<unknown> {
     const name = effect?.split('/')[1] ?? (call.subject.split('.')[3] as string);
     const what = effect ? `${effect.split('/')[2] as Direction} ${name}` : `look ${name}`;
     this.sent.push(what);
@@ -174,6 +180,10 @@ export class World {
     const outcome = this.script.get(what)?.shift() ?? 'ok';
     if (outcome instanceof Promise) await outcome;
     else if (typeof outcome === 'object' && 'error' in outcome) throw new M2Error(outcome.error, 'as the test says');
+    else if (typeof outcome === 'object' && 'refused' in outcome) {
+      if (outcome.again) onAgain?.();
+      throw M2Error.fromValue({ code: outcome.refused, detail: 'as the test says' }, true);
+    }
     if (what.startsWith('do ')) this.present.add(name);
     if (what.startsWith('undo ')) this.present.delete(name);
     if (outcome === 'lost') throw new M2Error('request.deadline', 'as the test says');

@@ -34,6 +34,11 @@ export class Access {
     @Inject(Projects) private readonly projects: Projects,
   ) {}
 
+  /** What an answer `auth.missing` or `auth.invalid` says of the credentials that are taken. */
+  get challenges(): string[] {
+    return this.authenticators.map(({ challenge }) => challenge);
+  }
+
   /**
    * Lets somebody do something, in the project that the request names. Throws M2Error `auth.missing`, `auth.invalid`, `auth.forbidden`,
    * `project.not_found`.
@@ -61,7 +66,7 @@ export class Access {
     const { authorization } = credentials;
     throw new M2Error(
       'auth.missing',
-      authorization ? 'The Authorization header is not a bearer token' : 'There is no Authorization header',
+      authorization ? 'The Authorization header is of no kind that is taken here' : 'There is no Authorization header',
     );
   }
 }

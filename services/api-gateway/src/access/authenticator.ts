@@ -8,6 +8,8 @@ export interface Credentials {
 
 /** One way to find out who asks. */
 export interface Authenticator {
+  /** What HTTP's `WWW-Authenticate` tells who brought nothing, or nothing good (RFC 9110, section 11.6.1). */
+  readonly challenge: string;
   /** Undefined when the credentials are not of this kind. Throws M2Error `auth.invalid` when they are, and are not good. */
   authenticate(credentials: Credentials): Promise<Actor | undefined>;
 }

@@ -7,6 +7,8 @@ import { Tokens } from './tokens.js';
 /** RFC 6750, section 2.1: a token in the header, and nowhere else. */
 @Injectable()
 export class BearerTokens implements Authenticator {
+  readonly challenge = 'Bearer';
+
   constructor(@Inject(Tokens) private readonly tokens: Tokens) {}
 
   async authenticate({ authorization }: Credentials): Promise<Actor | undefined> {

@@ -64,7 +64,7 @@ describe('a step that is stuck on the only way on', () => {
       });
 
     const decision = uuidv7();
-    for (const _repeated of [1, 2]) await one.runner.skipStep(forward.id, 'power-off', why, decision);
+    for (let times = 0; times < 2; times += 1) await one.runner.skipStep(forward.id, 'power-off', why, decision);
     const ended = await all.ended(one.runner, forward);
     expect(ended).toMatchObject({ state: 'succeeded', attention: null, error: null });
     expect(ended.steps[0]).toMatchObject({ name: 'power-off', state: 'skipped', skipped: why, error: null });
@@ -182,7 +182,7 @@ describe('an operation that is abandoned', () => {
     expect(steps.at(-1)).toMatchObject({ unsafe: expect.stringContaining('write to its disk') as string });
     expect(steps.every(({ leaves }) => leaves.length > 0)).toBe(true);
     const [before, decision] = [one.services.sent.length, uuidv7()];
-    for (const _repeated of [1, 2]) await one.runner.abandon(operation.id, why, decision);
+    for (let times = 0; times < 2; times += 1) await one.runner.abandon(operation.id, why, decision);
     const ended = await one.runner.store.show(operation.id);
     expect(ended).toMatchObject({ state: 'abandoned', endedAt: expect.any(String) as string });
     expect(ended.attention).toBe(`Abandoned by olga: The BMC is dead. Left as they are: ${left.join(', ')}`);

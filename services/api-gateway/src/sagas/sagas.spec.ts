@@ -1,4 +1,5 @@
 import { type Call, diskDelete, type Operation } from '@m2/contracts';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { type Saga, type SagaState, type Step, stepsOf } from '@m2/saga';
 import { earlierSagas, sagas } from './index.js';
@@ -86,13 +87,30 @@ it('every kind of call that an operation makes is one that the gateway may send'
   for (const { subject, callers } of calls) expect([subject, callers.includes('gateway')]).toEqual([subject, true]);
 });
 
-it('has the graph that its version stands for', () => {
-  // Operations in flight were accepted with these steps. Who changes one raises the version, and keeps the old saga in `earlierSagas`.
-  const graphs = [...all.map(([, saga]) => saga), ...earlierSagas].map((saga) => {
-    const steps = stepsOf(saga, anything as never).map(({ name, after }) => `${name} <- ${after.join(', ')}`);
-    return [`${saga.kind}@${saga.version}`, steps];
+describe('the graph of a version', () => {
+  // Operations in flight were accepted with these steps. No run of the tests rewrites what is on record, also not one with `-u`.
+  const path = new URL('graphs.json', import.meta.url);
+  type Graphs = Record<string, Record<string, string>>;
+  const ofCode: Graphs = Object.fromEntries(
+    [...all.map(([, saga]) => saga), ...earlierSagas].map((saga) => [
+      `${saga.kind}@${saga.version}`,
+      Object.fromEntries(stepsOf(saga, anything as never).map(({ name, after }) => [name, after.join(', ')])),
+    ]),
+  );
+  let recorded = JSON.parse(readFileSync(path, 'utf8')) as Graphs;
+  if (process.env['M2_RECORD_GRAPHS']) {
+    // What is there wins. Versions that the code has forgotten stay: their numbers are not used again.
+    recorded = { ...ofCode, ...recorded };
+    const sorted = Object.fromEntries(Object.entries(recorded).toSorted(([one], [other]) => (one < other ? -1 : 1)));
+    writeFileSync(path, `${JSON.stringify(sorted, null, 2)}\n`);
+  }
+
+  it.each(Object.keys(ofCode))('%s is the one on record; who changes a saga raises its version', (key) => {
+    // M2_RECORD_GRAPHS=1 puts a new version on record; see CONTRIBUTING.md.
+    expect(Object.keys(recorded)).toContain(key);
+    // With the order of the steps, which `toEqual` does not compare.
+    expect(Object.entries(ofCode[key]!)).toEqual(Object.entries(recorded[key]!));
   });
-  expect(Object.fromEntries(graphs)).toMatchSnapshot();
 });
 
 it('says what stays behind wherever a person may leave a step out, and where that is', () => {

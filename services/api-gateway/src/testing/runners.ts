@@ -4,7 +4,7 @@ import type { Kit, Session } from '@m2/service-kit';
 import { type TestEnvironment, openTestEnvironment, until } from '@m2/service-kit/testing';
 import { Module } from '@nestjs/common';
 import { v7 as uuidv7 } from 'uuid';
-import { sagas } from '../sagas/index.js';
+import { earlierSagas, sagas } from '../sagas/index.js';
 import { gatewayService } from '../service.js';
 
 @Module({})
@@ -91,6 +91,8 @@ export async function openRunners(before?: (databaseUrl: string) => Promise<void
   for (const [at, project] of projects.entries())
     await kit.database.query('INSERT INTO projects (id, name) VALUES ($1, $2)', [project, `lab-${at}`]);
   let count = 0;
+  /** How to stop those that live. */
+  const started = new Set<() => Promise<void>>();
 
   const start = async (
     known: { current?: Record<OperationKind, Saga<never>>; earlier?: Saga<never>[] } = {},
@@ -123,7 +125,7 @@ export async function openRunners(before?: (databaseUrl: string) => Promise<void
       transact: (work: Parameters<Kit['transact']>[0]) => (dead ? new Promise(() => {}) : living(kit.transact(work))),
     } as unknown as Kit;
     const runner = new Runner(own, {
-      sagas: new SagaRegistry(known.current ?? sagas, known.earlier ?? []),
+      sagas: new SagaRegistry(known.current ?? sagas, known.earlier ?? earlierSagas),
       instance: more.instance ?? `runner-${(count += 1)}`,
       concurrency: more.concurrency ?? 64,
       projectConcurrency: more.projectConcurrency ?? 64,
@@ -131,9 +133,14 @@ export async function openRunners(before?: (databaseUrl: string) => Promise<void
       changed: () => {},
     });
     await runner.onModuleInit();
-    const stop = () => runner.onApplicationShutdown();
+    const stop = () => {
+      started.delete(stop);
+      return runner.onApplicationShutdown();
+    };
+    started.add(stop);
     const kill = () => {
       dead = true;
+      started.delete(stop);
       void runner.onApplicationShutdown();
       session?.release(true);
     };
@@ -170,7 +177,11 @@ export async function openRunners(before?: (databaseUrl: string) => Promise<void
            seen_at = CASE WHEN id = ANY($1) THEN seen_at ELSE now() - interval '1 hour' END`,
         [alive.map(({ runner }) => runner.id)],
       ),
-    close: () => env.close(),
+    /** Also ends the runners that a failed test has left: they would keep the database open. */
+    close: async () => {
+      await Promise.all([...started].map((stop) => stop()));
+      await env.close();
+    },
   };
 }
 

@@ -229,10 +229,10 @@ export class DiskHandlers {
       if (!row) return undefined;
       // A disk that was never completed cannot be restored, so it does not go to the trash.
       const remove = purge || row.state === 'creating' || row.state === 'deleting';
-      if (remove) {
-        assertFree(row);
-        await this.remover.begin(sql, row);
-      }
+      if (remove || row.state === 'ready') assertFree(row);
+      if (remove) await this.remover.begin(sql, row);
+      // Refused before anything is done, as far as that is known now; `trash` checks again.
+      else if (row.state === 'ready') await this.remover.assertUnused(sql, row);
       return { ...row, remove };
     });
     if (!disk) return effect.commit(async () => ({}));

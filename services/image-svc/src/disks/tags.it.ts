@@ -104,7 +104,10 @@ describe('a fork', () => {
       detail: expect.stringContaining('disk child') as string,
     });
     for (const way of [true, false])
-      await expect(service.tell(diskDelete, { ...of(disk), purge: way })).rejects.toMatchObject({ code: 'tag.in_use' });
+      await expect(service.tell(diskDelete, { ...of(disk), purge: way })).rejects.toMatchObject({
+        code: 'tag.in_use',
+        refused: true,
+      });
     expect(await shown(disk)).toMatchObject({ state: 'ready' });
     await purge(child);
     await purge(disk);

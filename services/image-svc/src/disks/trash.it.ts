@@ -56,6 +56,7 @@ describe('the trash', () => {
     const image = { imageId: disk.image as string, project: disk.project };
     await expect(service.tell(imageDelete, image)).rejects.toMatchObject({
       code: 'image.in_use',
+      refused: true,
       detail: expect.stringContaining('in the trash') as string,
     });
     await service.restart(undefined, { M2_TRASH_HOURS: '0' });

@@ -1,7 +1,8 @@
 import { allRoutes, M2Error, toProblem } from '@m2/contracts';
-import { currentTraceId, type Logger } from '@m2/service-kit';
-import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException } from '@nestjs/common';
+import { currentTraceId, type Kit, KIT } from '@m2/service-kit';
+import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException, Inject } from '@nestjs/common';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Access } from '../../access/access.js';
 import { linger } from './linger.js';
 
 const patterns = allRoutes.map((route) => ({
@@ -17,14 +18,18 @@ const methodsOf = (url: string) => {
 /** Every failure leaves as problem details (RFC 9457) with a code of the catalogue. */
 @Catch()
 export class ProblemFilter implements ExceptionFilter {
-  constructor(private readonly log: Logger) {}
+  constructor(
+    @Inject(KIT) private readonly kit: Pick<Kit, 'log'>,
+    @Inject(Access) private readonly access: Pick<Access, 'challenges'>,
+  ) {}
 
   catch(error: unknown, host: ArgumentsHost): void {
     const request = host.switchToHttp().getRequest<FastifyRequest>();
     const reply = host.switchToHttp().getResponse<FastifyReply>();
     const failure = translate(error, request);
-    if (failure.status >= 500) this.log.error({ err: error, url: request.url.split('?')[0] }, 'a request failed');
+    if (failure.status >= 500) this.kit.log.error({ err: error, url: request.url.split('?')[0] }, 'a request failed');
     if (failure.status === 405) reply.header('allow', methodsOf(request.url).join(', '));
+    if (failure.status === 401) reply.header('www-authenticate', this.access.challenges.join(', '));
     answer(reply, failure);
   }
 }
@@ -36,7 +41,6 @@ export const refuse = (reply: FastifyReply, error: Error): void =>
 /** Answers with the failure as problem details. */
 export function answer(reply: FastifyReply, failure: M2Error): void {
   linger(reply);
-  if (failure.status === 401) reply.header('www-authenticate', 'Bearer');
   void reply
     .status(failure.status)
     .type('application/problem+json')

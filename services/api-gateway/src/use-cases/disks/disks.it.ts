@@ -1,4 +1,14 @@
-import { diskRollback, diskTag, diskUntag, M2Error } from '@m2/contracts';
+import {
+  type Call,
+  diskCreate,
+  diskDelete,
+  diskRestore,
+  diskRollback,
+  diskTag,
+  diskUntag,
+  diskUpdate,
+  M2Error,
+} from '@m2/contracts';
 import { until } from '@m2/service-kit/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openGateway, type OperationBody, type TestGateway } from '../../testing/gateway.js';
@@ -17,11 +27,13 @@ afterAll(() => gateway?.close());
 const at = '/v1/projects/lab/disks';
 const ask = (method: string, path: string, body?: unknown) => gateway.ask(method, `${at}${path}`, { token, body });
 const code = ({ status, body }: { status: number; body: never }) => [status, (body as { code?: string })?.code];
-const sentFor = async (answer: { status: number; body: never }) => {
+/** What the operation sent as this command: it may send others too. */
+const sentFor = async (call: Call, answer: { status: number; body: never }) => {
   expect([answer.status, answer.body]).toMatchObject([202, { state: 'running' }]);
   const { id } = answer.body as OperationBody;
   expect(await gateway.ended({ id })).toMatchObject({ state: 'succeeded', error: null });
-  return gateway.standIns.asked.find(({ effect }) => effect?.startsWith(id))?.request;
+  return gateway.standIns.asked.find(({ effect, subject }) => effect?.startsWith(id) && subject === call.subject)
+    ?.request;
 };
 const addDisk = (name: string, more = {}) => gateway.standIns.storage.addDisk(name, lab.id, more);
 
@@ -30,7 +42,7 @@ describe('a new disk', () => {
     const image = gateway.standIns.addImage('golden', lab.id);
     const disk = addDisk('tenant', { holder: lab.id, sizeBytes: 4096 });
     const tag = gateway.standIns.storage.addTag('v1', disk);
-    expect(await sentFor(await ask('POST', '', { name: 'a', image: 'golden', sizeBytes: 1024 }))).toEqual({
+    expect(await sentFor(diskCreate, await ask('POST', '', { name: 'a', image: 'golden', sizeBytes: 1024 }))).toEqual({
       diskId: expect.any(String) as string,
       project: lab.id,
       name: 'a',
@@ -38,9 +50,9 @@ describe('a new disk', () => {
       sizeBytes: 1024,
     });
     const fork = await ask('POST', '', { name: 'b', disk: 'tenant' });
-    expect(await sentFor(fork)).toMatchObject({ from: { kind: 'disk', disk: disk.id } });
+    expect(await sentFor(diskCreate, fork)).toMatchObject({ from: { kind: 'disk', disk: disk.id } });
     expect((fork.body as OperationBody).about).toMatchObject({ from: disk.id });
-    expect(await sentFor(await ask('POST', '', { name: 'c', disk: disk.id, tag: 'v1' }))).toMatchObject({
+    expect(await sentFor(diskCreate, await ask('POST', '', { name: 'c', disk: disk.id, tag: 'v1' }))).toMatchObject({
       from: { kind: 'disk', disk: disk.id, tag: tag.id },
     });
   });
@@ -65,7 +77,7 @@ describe('a new disk', () => {
     ] as const)
       expect([body, code(await ask('POST', '', body))]).toEqual([body, [status, expected]]);
     // The name of what is in the trash is free.
-    await sentFor(await ask('POST', '', { name: 'gone', image: 'golden' }));
+    await sentFor(diskCreate, await ask('POST', '', { name: 'gone', image: 'golden' }));
   });
 });
 
@@ -73,13 +85,13 @@ describe('a disk', () => {
   it('is renamed also while a node uses it, and made larger while none does', async () => {
     const disk = addDisk('free');
     const held = addDisk('held', { holder: lab.id });
-    expect(await sentFor(await ask('PATCH', '/free', { name: 'freed', sizeBytes: 1024 }))).toEqual({
+    expect(await sentFor(diskUpdate, await ask('PATCH', '/free', { name: 'freed', sizeBytes: 1024 }))).toEqual({
       diskId: disk.id,
       project: lab.id,
       name: 'freed',
       sizeBytes: 1024,
     });
-    expect(await sentFor(await ask('PATCH', '/held', { name: 'kept' }))).toEqual({
+    expect(await sentFor(diskUpdate, await ask('PATCH', '/held', { name: 'kept' }))).toEqual({
       diskId: held.id,
       project: lab.id,
       name: 'kept',
@@ -96,12 +108,16 @@ describe('a disk', () => {
 
   it('is deleted into the trash, found there, and comes back under a name that is free', async () => {
     const disk = addDisk('web');
-    expect(await sentFor(await ask('DELETE', '/web'))).toEqual({ diskId: disk.id, project: lab.id, purge: false });
+    expect(await sentFor(diskDelete, await ask('DELETE', '/web'))).toEqual({
+      diskId: disk.id,
+      project: lab.id,
+      purge: false,
+    });
     expect(code(await ask('GET', '/web'))).toEqual([404, 'disk.not_found']);
     expect((await ask('GET', '?trashed=true')).text).toContain(disk.id);
     addDisk('web');
     expect(code(await ask('POST', '/web/restore', {}))).toEqual([409, 'disk.exists']);
-    expect(await sentFor(await ask('POST', '/web/restore', { name: 'web-old' }))).toEqual({
+    expect(await sentFor(diskRestore, await ask('POST', '/web/restore', { name: 'web-old' }))).toEqual({
       diskId: disk.id,
       project: lab.id,
       name: 'web-old',
@@ -116,8 +132,8 @@ describe('a disk', () => {
     expect(code(which)).toEqual([400, 'request.invalid']);
     for (const { id } of [one, two]) expect(which.text).toContain(id);
     expect(code(await ask('POST', '/twin/restore', {}))).toEqual([400, 'request.invalid']);
-    await sentFor(await ask('DELETE', `/${one.id}?purge=true`));
-    expect(await sentFor(await ask('DELETE', '/twin?purge=true'))).toEqual({
+    await sentFor(diskDelete, await ask('DELETE', `/${one.id}?purge=true`));
+    expect(await sentFor(diskDelete, await ask('DELETE', '/twin?purge=true'))).toEqual({
       diskId: two.id,
       project: lab.id,
       purge: true,
@@ -125,7 +141,7 @@ describe('a disk', () => {
     // A disk that is there comes before its namesake in the trash.
     addDisk('named', { state: 'trashed' });
     const live = addDisk('named');
-    expect(await sentFor(await ask('DELETE', '/named?purge=true'))).toMatchObject({ diskId: live.id });
+    expect(await sentFor(diskDelete, await ask('DELETE', '/named?purge=true'))).toMatchObject({ diskId: live.id });
     addDisk('used', { holder: lab.id });
     for (const query of ['', '?purge=true'])
       expect(code(await ask('DELETE', `/used${query}`))).toEqual([409, 'disk.in_use']);
@@ -174,12 +190,12 @@ describe('tags', () => {
     const disk = addDisk('tagged');
     const held = addDisk('running', { holder: lab.id });
     const answer = await ask('POST', '/tagged/tags', { name: 'v1' });
-    const made = (await sentFor(answer)) as { tagId: string };
+    const made = (await sentFor(diskTag, answer)) as { tagId: string };
     expect(made).toEqual({ tagId: expect.any(String) as string, diskId: disk.id, project: lab.id, name: 'v1' });
     expect((answer.body as OperationBody).about).toEqual({ disk: disk.id, tag: made.tagId });
-    await sentFor(await ask('POST', '/running/tags', { name: 'live' }));
+    await sentFor(diskTag, await ask('POST', '/running/tags', { name: 'live' }));
     expect((await ask('GET', '/tagged/tags')).body).toMatchObject({ items: [{ name: 'v1', id: made.tagId }] });
-    expect(await sentFor(await ask('POST', '/tagged/rollback', { tag: 'v1' }))).toEqual({
+    expect(await sentFor(diskRollback, await ask('POST', '/tagged/rollback', { tag: 'v1' }))).toEqual({
       diskId: disk.id,
       project: lab.id,
       tag: made.tagId,
@@ -193,8 +209,10 @@ describe('tags', () => {
       ['POST', '/running/rollback', { tag: 'live' }, 409, 'disk.in_use'],
     ] as const)
       expect([path, code(await ask(method, path, body))]).toEqual([path, [status, expected]]);
-    expect(await sentFor(await ask('DELETE', `/tagged/tags/${made.tagId}`))).toMatchObject({ tagId: made.tagId });
-    await sentFor(await ask('DELETE', `/${held.id}/tags/live`));
+    expect(await sentFor(diskUntag, await ask('DELETE', `/tagged/tags/${made.tagId}`))).toMatchObject({
+      tagId: made.tagId,
+    });
+    await sentFor(diskUntag, await ask('DELETE', `/${held.id}/tags/live`));
   });
 
   it('that failed are forgotten again; a rollback that is refused changes nothing', async () => {
@@ -203,7 +221,7 @@ describe('tags', () => {
     const failed = (await ask('POST', '/unlucky/tags', { name: 'v1' })).body as OperationBody;
     expect(await gateway.ended(failed)).toMatchObject({ state: 'failed', error: { code: 'disk.too_many_tags' } });
     expect(gateway.standIns.asked.at(-1)).toMatchObject({ subject: diskUntag.subject });
-    await sentFor(await ask('POST', '/unlucky/tags', { name: 'v1' }));
+    await sentFor(diskTag, await ask('POST', '/unlucky/tags', { name: 'v1' }));
     gateway.standIns.fail(diskRollback, new M2Error('disk.in_use', 'A node has it'));
     const refused = (await ask('POST', '/unlucky/rollback', { tag: 'v1' })).body as OperationBody;
     const ended = await gateway.ended(refused);

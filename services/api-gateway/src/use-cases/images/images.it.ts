@@ -1,4 +1,12 @@
-import { imageDelete, imageExportCancel, imageExportShow, imageImport, imageUpdate, M2Error } from '@m2/contracts';
+import {
+  type Call,
+  imageDelete,
+  imageExportCancel,
+  imageExportShow,
+  imageImport,
+  imageUpdate,
+  M2Error,
+} from '@m2/contracts';
 import { until } from '@m2/service-kit/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openGateway, type OperationBody, type TestGateway } from '../../testing/gateway.js';
@@ -22,12 +30,13 @@ const at = '/v1/projects/lab/images';
 const code = ({ status, body }: { status: number; body: never }) => [status, (body as { code?: string })?.code];
 const post = (body: unknown, token = member) => gateway.ask('POST', at, { body, token });
 const patch = (image: string, body: unknown, token = member) => gateway.ask('PATCH', `${at}/${image}`, { body, token });
-/** What the service was sent last for this operation. */
-const sent = (id: string) => gateway.standIns.asked.find(({ effect }) => effect?.startsWith(id))?.request;
-const sentFor = async (answer: { status: number; body: never }) => {
+/** What the operation sent as this command: it may send others too. */
+const sentFor = async (call: Call, answer: { status: number; body: never }) => {
   expect(answer.status).toBe(202);
   expect(await gateway.ended(answer.body as OperationBody)).toMatchObject({ state: 'succeeded', error: null });
-  return sent((answer.body as OperationBody).id);
+  const { id } = answer.body as OperationBody;
+  return gateway.standIns.asked.find(({ effect, subject }) => effect?.startsWith(id) && subject === call.subject)
+    ?.request;
 };
 
 describe('a new image', () => {
@@ -40,7 +49,7 @@ describe('a new image', () => {
   ])('is made of %j as it was said', async (source) => {
     const name = `of-${source.kind}`;
     const metadata = { operatingSystem: 'Debian 13', userData: true };
-    expect(await sentFor(await post({ name, source, format: 'vmdk', metadata }))).toMatchObject({
+    expect(await sentFor(imageImport, await post({ name, source, format: 'vmdk', metadata }))).toMatchObject({
       project: lab.id,
       name,
       source,
@@ -53,7 +62,10 @@ describe('a new image', () => {
     const image = gateway.standIns.addImage('golden', lab.id);
     for (const which of ['golden', image.id])
       expect(
-        await sentFor(await post({ name: `copy-${which.slice(-12)}`, source: { kind: 'image', image: which } })),
+        await sentFor(
+          imageImport,
+          await post({ name: `copy-${which.slice(-12)}`, source: { kind: 'image', image: which } }),
+        ),
       ).toMatchObject({ source: { kind: 'image', image: image.id, project: lab.id } });
   });
 
@@ -63,14 +75,14 @@ describe('a new image', () => {
     gateway.standIns.addImage('both', third.id, { visibility: 'public' });
     const copy = (name: string, image: string, project: string, token?: string) =>
       post({ name, source: { kind: 'image', image, project } }, token);
-    expect(await sentFor(await copy('c-1', 'hidden', 'other', operator))).toMatchObject({
+    expect(await sentFor(imageImport, await copy('c-1', 'hidden', 'other', operator))).toMatchObject({
       source: { image: hidden.id, project: other.id },
     });
     for (const [name, image, project] of [
       ['c-2', 'both', 'other'],
       ['c-3', shared.id, other.id],
     ] as const)
-      expect(await sentFor(await copy(name, image, project))).toMatchObject({
+      expect(await sentFor(imageImport, await copy(name, image, project))).toMatchObject({
         source: { image: shared.id, project: other.id },
       });
     // It looks the same whether the project is there, whether the image is, and whose it is.
@@ -91,10 +103,10 @@ describe('a new image', () => {
     const disk = gateway.standIns.storage.addDisk('web-1', lab.id, { holder: lab.id });
     const tag = gateway.standIns.storage.addTag('v1', disk);
     const answer = await post({ name: 'now', source: { kind: 'disk', disk: 'web-1' } });
-    expect(await sentFor(answer)).toMatchObject({ source: { kind: 'disk', disk: disk.id } });
+    expect(await sentFor(imageImport, answer)).toMatchObject({ source: { kind: 'disk', disk: disk.id } });
     expect((answer.body as OperationBody).about).toMatchObject({ disk: disk.id });
     expect(
-      await sentFor(await post({ name: 'then', source: { kind: 'disk', disk: disk.id, tag: 'v1' } })),
+      await sentFor(imageImport, await post({ name: 'then', source: { kind: 'disk', disk: disk.id, tag: 'v1' } })),
     ).toMatchObject({ source: { kind: 'disk', disk: disk.id, tag: tag.id } });
   });
 
@@ -122,7 +134,7 @@ describe('a new image', () => {
 
   it('may take the name of one that others share', async () => {
     gateway.standIns.addImage('popular', other.id, { visibility: 'public' });
-    expect(await sentFor(await post({ name: 'popular', source: file }))).toMatchObject({
+    expect(await sentFor(imageImport, await post({ name: 'popular', source: file }))).toMatchObject({
       name: 'popular',
       project: lab.id,
     });
@@ -166,7 +178,7 @@ describe('an image', () => {
     const image = gateway.standIns.addImage('plain', lab.id);
     const metadata = { defaultUser: 'debian' };
     const sharing = { visibility: 'shared', sharedWith: ['other', third.id, other.id] };
-    expect(await sentFor(await patch('plain', { name: 'better', metadata, ...sharing }))).toEqual({
+    expect(await sentFor(imageUpdate, await patch('plain', { name: 'better', metadata, ...sharing }))).toEqual({
       imageId: image.id,
       project: lab.id,
       name: 'better',
@@ -178,7 +190,7 @@ describe('an image', () => {
     expect(code(await patch('better', { name: 'taken' }))).toEqual([409, 'image.exists']);
     expect(code(await patch('better', {}))).toEqual([400, 'request.invalid']);
     // Its own name is no other one's.
-    await sentFor(await patch('better', { name: 'better', visibility: 'private' }));
+    await sentFor(imageUpdate, await patch('better', { name: 'better', visibility: 'private' }));
   });
 
   it('is made public, and moved, by operators and admins', async () => {
@@ -188,14 +200,14 @@ describe('an image', () => {
       expect([body, code(refused)]).toEqual([body, [403, 'auth.forbidden']]);
       expect((refused.body as { detail: string }).detail).toMatch(/^Only an operator or admin /);
     }
-    expect(await sentFor(await patch('moving', { visibility: 'public' }, operator))).toMatchObject({
+    expect(await sentFor(imageUpdate, await patch('moving', { visibility: 'public' }, operator))).toMatchObject({
       visibility: 'public',
     });
     // What is public may be described, and be taken back, by who has it.
-    await sentFor(await patch('moving', { visibility: 'public', metadata: { userData: true } }));
+    await sentFor(imageUpdate, await patch('moving', { visibility: 'public', metadata: { userData: true } }));
     gateway.standIns.addImage('moving', third.id);
     expect(code(await patch('moving', { project: 'third' }, operator))).toEqual([409, 'image.exists']);
-    expect(await sentFor(await patch('moving', { project: 'other' }, operator))).toEqual({
+    expect(await sentFor(imageUpdate, await patch('moving', { project: 'other' }, operator))).toEqual({
       imageId: image.id,
       project: lab.id,
       toProject: other.id,
@@ -217,7 +229,10 @@ describe('an image', () => {
       token: member,
       body: { name: 'of-lent', image: 'lent' },
     });
-    expect(await sentFor(disk)).toMatchObject({ from: { kind: 'image', image: image.id }, project: lab.id });
+    expect(await sentFor(imageImport, disk)).toMatchObject({
+      from: { kind: 'image', image: image.id },
+      project: lab.id,
+    });
   });
 
   it('has a lineage', async () => {
@@ -229,7 +244,11 @@ describe('an image', () => {
   it('is written to a volume, and what was written is removed when that is cancelled or fails', async () => {
     const image = gateway.standIns.addImage('golden-2', lab.id);
     const begin = () => gateway.ask('POST', `${at}/golden-2/export`, { token: member, body: { volume: 'pool/flat' } });
-    expect(await sentFor(await begin())).toMatchObject({ image: image.id, volume: 'pool/flat', project: lab.id });
+    expect(await sentFor(imageImport, await begin())).toMatchObject({
+      image: image.id,
+      volume: 'pool/flat',
+      project: lab.id,
+    });
     gateway.standIns.fail(imageExportShow, new M2Error('storage.full', 'The pool is full'));
     const { body } = await begin();
     expect(await gateway.ended(body as OperationBody)).toMatchObject({
