@@ -13,6 +13,7 @@ const alias = Object.fromEntries([
   ['@m2/service-kit/testing', `${root}libs/service-kit/src/testing/index.ts`],
   ['@m2/storage/testing', `${root}libs/storage/src/testing/index.ts`],
   ['@m2/storage/drivers', `${root}libs/storage/src/drivers.ts`],
+  ['@m2/hil-adapter/drivers', `${root}services/hil-adapter/src/drivers.ts`],
   ['@m2/saga/testing', `${root}libs/saga/src/testing/index.ts`],
   ['@m2/lab/testing', `${root}lab/src/testing/index.ts`],
   ...[...packages, ['lab', 'lab'], ['e2e', 'e2e'], ['faults', 'faults'], ['bench', 'bench']].map(([name, dir]) => [

@@ -1,4 +1,4 @@
-import type { Lab } from '@m2/lab';
+import type { BenchNode } from './rack.js';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { IpmiDriver } from '@m2/hil-adapter/drivers';
@@ -35,7 +35,7 @@ export class BareOperations {
   }
 
   /** All nodes at once, as they are provisioned. */
-  async run(nodes: Lab['nodes']): Promise<BareTimes> {
+  async run(nodes: BenchNode[]): Promise<BareTimes> {
     const times: BareTimes = { clone: [], export: [], power: [], total: [], wallMs: 0 };
     const started = performance.now();
     await Promise.all(nodes.map((node, index) => this.one(node, index + 1, times)));
@@ -44,7 +44,7 @@ export class BareOperations {
     return times;
   }
 
-  private async one(node: Lab['nodes'][number], n: number, times: BareTimes): Promise<void> {
+  private async one(node: BenchNode, n: number, times: BareTimes): Promise<void> {
     const started = performance.now();
     const volume = `bareimg${n}`;
     const backing = await timed(times.clone, async () => {
@@ -66,7 +66,7 @@ export class BareOperations {
     times.total.push(performance.now() - started);
   }
 
-  private async undo(node: Lab['nodes'][number], n: number): Promise<void> {
+  private async undo(node: BenchNode, n: number): Promise<void> {
     await this.power.ensureOff(bmcOf(node), { deadlineMs: 120_000 });
     await this.targets.ensureNoExport('bare', `iqn.2018-10.io.m2:bareimg${n}`);
     const disk = { project, name: `bareimg${n}` };
@@ -81,7 +81,7 @@ export class BareOperations {
   }
 }
 
-const bmcOf = ({ bmc }: Lab['nodes'][number]) => ({
+const bmcOf = ({ bmc }: BenchNode) => ({
   driver: 'ipmi' as const,
   address: bmc.address,
   port: bmc.port,

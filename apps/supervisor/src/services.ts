@@ -23,7 +23,17 @@ function mainOf(folder: string): string {
 }
 
 /** What services get of our own environment; the rest may hold secrets of whoever started us. */
-const passedOn = ['HOME', 'LANG', 'TZ', 'TMPDIR', 'NODE_EXTRA_CA_CERTS', 'M2_OTLP_ENDPOINT'];
+const passedOn = [
+  'HOME',
+  'LANG',
+  'TZ',
+  'TMPDIR',
+  'NODE_EXTRA_CA_CERTS',
+  'M2_OTLP_ENDPOINT',
+  'M2_RETENTION_DAYS',
+  'M2_RETENTION_DIRECTORY',
+  'M2_AUDIT_DAYS',
+];
 /** Calls under way may end; a service that takes longer than this hangs. One that only starts has none. */
 const stopDeadlineMs = { ready: 20_000, starting: 2_000 };
 /** The only network that there is so far: all nodes in one. */

@@ -35,6 +35,46 @@ describe('images', () => {
     await expect(rbd.info(renamed)).rejects.toMatchObject({ code: 'not_found' });
   });
 
+  it('are found by the beginning of their names, however many there are', async () => {
+    const rbd = cluster.client();
+    const { pool, image } = cluster.image();
+    expect(await rbd.namesLike(pool, undefined, image)).toEqual([]);
+    const others = Array.from({ length: 40 }, (_, n) => `${image}.${n}.partial`);
+    for (const name of [image, `${image}1`, `${image}-2`, ...others]) {
+      await rbd.create({ pool, image: name }, { sizeBytes: MiB });
+    }
+    expect(await rbd.namesLike(pool, undefined, image)).toEqual([image, ...others.toSorted()]);
+    expect(await rbd.namesLike(pool, undefined, `${image}-`)).toEqual([]);
+    await expect(rbd.namesLike('nowhere', undefined, image)).rejects.toMatchObject({ code: 'not_found' });
+    for (const name of [image, `${image}1`, `${image}-2`, ...others]) await rbd.remove({ pool, image: name });
+    expect(await rbd.namesLike(pool, undefined, image)).toEqual([]);
+  });
+
+  it('go to the trash at once, and from there for good: with progress, in parts, or as a whole', async () => {
+    const rbd = cluster.client();
+    const ref = await cluster.filledImage(rbd, 64);
+    const { pool, image } = ref;
+    const { id } = await rbd.info(ref);
+    await rbd.trashMove(ref);
+    await expect(rbd.trashMove(ref)).rejects.toMatchObject({ code: 'not_found' });
+    expect(await rbd.namesLike(pool, undefined, image)).toEqual([]);
+    expect(await rbd.trashList(pool)).toContainEqual({ id, name: image });
+    const stop = new AbortController();
+    const seen: number[] = [];
+    const onProgress = (done: number, total: number) => {
+      seen.push(done / total);
+      stop.abort(new Error('enough'));
+    };
+    await expect(
+      rbd.trashRemove({ pool, id }, { signal: stop.signal, onProgress, progressFromBytes: 0 }),
+    ).rejects.toThrow('enough');
+    expect(seen.length).toBeGreaterThan(0);
+    expect(await rbd.trashList(pool)).toContainEqual({ id, name: image });
+    await rbd.trashRemove({ pool, id });
+    await expect(rbd.trashRemove({ pool, id })).rejects.toMatchObject({ code: 'not_found' });
+    expect(await rbd.trashList(pool)).not.toContainEqual({ id, name: image });
+  });
+
   it('have the objects and features that were asked for', async () => {
     const rbd = cluster.client();
     const ref = cluster.image();

@@ -16,6 +16,7 @@ import type {
   RbdClientOptions,
   SnapRef,
   SourceRef,
+  TrashedImage,
 } from './types.ts';
 
 const defaults = {
@@ -106,6 +107,14 @@ export class RbdClient {
     return this.#call('list', [pool, namespace], options);
   }
 
+  /**
+   * The names of images that are `name`, or begin with `name` and a dot: at the same cost however many others there are. An image whose
+   * removal has begun is in the trash, and not among them.
+   */
+  namesLike(pool: string, namespace: string | undefined, name: string, options?: CallOptions): Promise<string[]> {
+    return this.#call('namesLike', [pool, namespace, name], options);
+  }
+
   info(ref: SourceRef, options?: CallOptions): Promise<ImageInfo> {
     return this.#call('info', [ref], options);
   }
@@ -130,6 +139,33 @@ export class RbdClient {
    */
   remove(ref: ImageRef, options?: CallOptions): Promise<void> {
     return this.#call('remove', [ref], { deadlineMs: 600_000, ...options });
+  }
+
+  /**
+   * Takes an image, whatever its size, out of its namespace at once, and keeps its data in the trash. Images that others have open and
+   * parents of clones are taken, too: look before.
+   */
+  trashMove(ref: ImageRef, options?: CallOptions): Promise<void> {
+    return this.#call('trashMove', [ref], options);
+  }
+
+  /** What is in the trash, whose removal was begun and interrupted included. */
+  trashList(pool: string, namespace?: string, options?: CallOptions): Promise<TrashedImage[]> {
+    return this.#call('trashList', [pool, namespace], options);
+  }
+
+  /**
+   * Removes an image and its data from the trash. It may be called again after an interruption, and goes on. Images from `progressFromBytes` on
+   * (64 GiB) report progress, can be aborted, and may take as long as they go on. Errors: `busy` (somebody has it open), `not_found`.
+   */
+  trashRemove(
+    { pool, namespace, id }: { pool: string; namespace?: string; id: string },
+    { progressFromBytes = 2 ** 36, ...options }: ProgressOptions & { progressFromBytes?: number } = {},
+  ): Promise<void> {
+    return this.#call('trashRemove', [pool, namespace, id, { progressFromBytes }], {
+      deadlineMs: 3_600_000,
+      ...options,
+    });
   }
 
   /** Renames it within the same pool and namespace. */

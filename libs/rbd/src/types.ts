@@ -44,6 +44,9 @@ export interface ImageName {
   id: string;
 }
 
+/** An image in the trash has no name any more that others could use; `name` is the one that it had. */
+export type TrashedImage = ImageName;
+
 export interface SnapInfo {
   id: number;
   name: string;

@@ -48,3 +48,22 @@ export class SagaDecisions1797100000000 implements MigrationInterface {
     await runner.query('ALTER TABLE operations DROP COLUMN decisions');
   }
 }
+
+/** Lists of operations by state and kind, and the oldest ended ones, without a look at all others. Few operations do not succeed. */
+export class SagaIndexes1798000000000 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE INDEX operations_by_state ON operations (state, id DESC) WHERE state <> 'succeeded';
+      CREATE INDEX operations_by_project_state ON operations (project, state, id DESC) WHERE state <> 'succeeded';
+      CREATE INDEX operations_by_kind ON operations (kind, id DESC);
+      CREATE INDEX operations_by_project_kind ON operations (project, kind, id DESC);
+      CREATE INDEX operations_not_ended ON operations (project) WHERE ended_at IS NULL;
+      CREATE INDEX operations_ended ON operations (ended_at) WHERE ended_at IS NOT NULL;`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      DROP INDEX operations_by_state, operations_by_project_state, operations_by_kind, operations_by_project_kind, operations_not_ended,
+        operations_ended`);
+  }
+}

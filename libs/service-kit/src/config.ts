@@ -27,6 +27,10 @@ export const baseConfig = z.object({
   secretKey: z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hexadecimal digits (32 bytes)'),
   /** Where health, readiness and metrics are served; not for tenants. */
   opsListen: listen.prefault('127.0.0.1:0'),
+  /** Days for which what has ended is kept: operations and their steps, provisions, revoked tokens (gateway), exports of images (image). */
+  retentionDays: z.coerce.number().int().min(1).default(90),
+  /** Directory to which operations, provisions and events are written, as JSON lines, before they are deleted; not set: they are only deleted. */
+  retentionDirectory: z.string().min(1).optional(),
   otlpEndpoint: z.url().optional(),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
 });

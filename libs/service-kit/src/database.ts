@@ -5,7 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { DataSource, type MigrationInterface } from 'typeorm';
 import type { PostgresDriver } from 'typeorm/driver/postgres/PostgresDriver.js';
 import { LeaseLost, leaseLostState, leaseSeconds } from './lease-lost.js';
-import { EffectsAsRows1796000000010, Plumbing1795000000000 } from './migrations.js';
+import { EffectsAsRows1796000000010, Plumbing1795000000000, Retention1798000000000 } from './migrations.js';
 import { inSpan } from './telemetry.js';
 
 /** One connection, or a transaction on it. Values travel as parameters, always. */
@@ -85,7 +85,7 @@ export class Database implements Sql {
       type: 'postgres',
       url: withPassword(options.url, options.password),
       entities: options.entities,
-      migrations: [Plumbing1795000000000, EffectsAsRows1796000000010, ...options.migrations],
+      migrations: [Plumbing1795000000000, EffectsAsRows1796000000010, Retention1798000000000, ...options.migrations],
       migrationsTableName: 'm2_migrations',
       poolSize: options.poolSize,
       applicationName: options.applicationName,

@@ -1,6 +1,13 @@
 export { Bus, type RequestOptions } from './bus.js';
 export { type BaseConfig, baseConfig, ConfigError, listenAddress, loadConfig } from './config.js';
-export { Database, isConnectionError, type Sql, violatesReference, violatesUnique } from './database.js';
+export {
+  Database,
+  isConnectionError,
+  type MigrationClass,
+  type Sql,
+  violatesReference,
+  violatesUnique,
+} from './database.js';
 export type { Effect, Emit } from './effects.js';
 export { Answers, Consumes, Handles } from './handlers.js';
 export type { ReceivedEvent } from './inbox.js';
@@ -11,6 +18,7 @@ export { NestLog } from './nest-log.js';
 export { Periodic } from './periodic.js';
 export { newestFirst } from './paging.js';
 export type { ReadinessCheck } from './ops-server.js';
+export { allExpiring, deleteExpired, type Expiring } from './retention.js';
 export { SecretBox } from './secret-box.js';
 export { type Kit, KIT, runService, type ServiceDefinition } from './service.js';
 export { currentTraceId, currentTraceparent, contextOf, inSpan, meter, SpanKind } from './telemetry.js';

@@ -125,3 +125,17 @@ export class EffectsAsRows1796000000010 implements MigrationInterface {
       DROP TABLE m2_processes;`);
   }
 }
+
+/** The oldest rows are found by an index. */
+export class Retention1798000000000 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE INDEX m2_fences_touched_at ON m2_fences (touched_at);
+      CREATE INDEX m2_inbox_received_at ON m2_inbox (received_at);
+      CREATE INDEX m2_outbox_published_at ON m2_outbox (published_at) WHERE published_at IS NOT NULL;`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP INDEX m2_fences_touched_at, m2_inbox_received_at, m2_outbox_published_at');
+  }
+}

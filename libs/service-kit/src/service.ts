@@ -23,7 +23,7 @@ import { type Logger, makeLog } from './log.js';
 import { NestLog } from './nest-log.js';
 import { OpsServer, type ReadinessCheck } from './ops-server.js';
 import { OutboxRelay } from './outbox.js';
-import { startRetention } from './retention.js';
+import { allExpiring, type Expiring, startRetention } from './retention.js';
 import { SecretBox } from './secret-box.js';
 import { startTelemetry } from './telemetry.js';
 import { NatsTransport } from './transport.js';
@@ -55,6 +55,8 @@ export interface ServiceDefinition<S extends z.ZodObject> {
   module: Type;
   migrations: MigrationClass[];
   entities: EntityClass[];
+  /** What of the service's own tables is deleted after a while. */
+  expiring?: (config: z.infer<S> & BaseConfig) => Expiring[];
   /** Makes the Nest application of a service with an HTTP door; the default has none. */
   create?: (module: DynamicModule, kit: Kit<z.infer<S> & BaseConfig>) => Promise<INestApplication>;
   /** Runs when messages are answered: opens the HTTP door that `create` made. */
@@ -215,7 +217,12 @@ export async function startService<S extends z.ZodObject>(
   await listen();
   bus.announce();
   relay.start();
-  const retention = startRetention(database, log);
+  const retention = startRetention({
+    database,
+    log,
+    expiring: allExpiring(definition.expiring?.(config) ?? []),
+    directory: config.retentionDirectory,
+  });
   await definition.listen?.(app, kit);
   const ops = await OpsServer.listen(config.opsListen, () => kit.readiness, telemetry.metricsText);
 

@@ -68,6 +68,15 @@ export interface VolumeReader {
   close(): Promise<void>;
 }
 
+/** A volume that was removed, and whose data still takes space. */
+export interface RemovedVolume {
+  name: string;
+  /** Set for disks, where the backend separates projects. */
+  project: string | null;
+  /** The storage's own identifier of it: it has no name any more. */
+  id: string;
+}
+
 /** Every call refuses what is not a volume name or tag with `storage.bad_name`. */
 export interface ForeignKey {
   /** A UUID. A call with the same key goes on where an earlier one died, or finds that it was done. */
@@ -113,10 +122,12 @@ export interface StorageBackend {
    */
   ensureFlat(disk: DiskVolume, options?: LongWork): Promise<void>;
 
-  /** Removes a golden volume and what an interrupted call left of it. Error `storage.in_use`: it has clones that are not flat. */
+  /**
+   * Removes a golden volume and what an interrupted call left of it, at once, whatever its size. Where freeing its space takes longer, the
+   * volume is one of `removed` from here on. Error `storage.in_use`: it has clones that are not flat. */
   ensureNoGolden(golden: string): Promise<void>;
 
-  /** Removes a disk, its tags and what an interrupted call left of it. Error `storage.in_use`: its tags have clones, or it is open. */
+  /** Removes a disk, its tags and what an interrupted call left of it, as `ensureNoGolden` does. Error `storage.in_use`: its tags have clones, or it is open. */
   ensureNoDisk(disk: DiskVolume): Promise<void>;
 
   /**
@@ -140,7 +151,19 @@ export interface StorageBackend {
   /** Removes what `copyToForeign` created under this key, complete or not. What others made stays. */
   ensureNoForeign(foreign: string, key: string): Promise<void>;
 
-  /** Removes what the storage keeps for a project beside its volumes. Error `storage.in_use`: it still has volumes. */
+  /** Volumes that `ensureFreed` has to free; none where the storage frees space by itself. */
+  removed(): Promise<RemovedVolume[]>;
+
+  /** Called for each volume that was removed and is to be freed. What others remove, and what was left by a crash, is in `removed` only. */
+  onRemoved(listener: (volume: RemovedVolume) => void): void;
+
+  /**
+   * Frees the space of a removed volume, which may take hours; progress is in the storage's own units. After an interruption, or an abort, the
+   * next call goes on. One that is gone is fine. Error `storage.in_use`: somebody still has it open, or cloned a tag at the last moment.
+   */
+  ensureFreed(volume: RemovedVolume, options?: LongWork): Promise<void>;
+
+  /** Removes what the storage keeps for a project beside its volumes. Error `storage.in_use`: it still has volumes, or some to be freed. */
   ensureNoProject(project: string): Promise<void>;
 
   /** All volumes of M2, partial ones included. */

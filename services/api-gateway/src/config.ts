@@ -14,6 +14,8 @@ export const gatewayConfig = baseConfig.extend({
   projectConcurrency: z.coerce.number().int().min(1).optional(),
   /** How long a provision waits for the node to phone home. Firmware is slow, and a lab's emulated one slower. */
   bootDeadlineSeconds: z.coerce.number().int().min(1).default(600),
+  /** Days for which events are kept. By default 365 where `M2_RETENTION_DIRECTORY` is set, and else for ever. */
+  auditDays: z.coerce.number().int().min(1).optional(),
   /** How long an upload or a download may stand still before it is ended. It may last as long as it moves. */
   transferIdleSeconds: z.coerce.number().positive().default(300),
 });

@@ -1,3 +1,9 @@
+import {
+  Saga1796000000000,
+  SagaAbsence1797000000000,
+  SagaDecisions1797100000000,
+  SagaIndexes1798000000000,
+} from '@m2/saga';
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
 export class Gateway1795000000001 implements MigrationInterface {
@@ -69,3 +75,35 @@ export class IdempotencyKeys1796000000001 implements MigrationInterface {
     await runner.query('DROP TABLE idempotency_keys');
   }
 }
+
+/** What is current among much that has ended, and events of a type, without a look at all others. */
+export class GatewayIndexes1798000000001 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE INDEX provisions_current ON provisions (project, id DESC) WHERE ended_at IS NULL;
+      CREATE INDEX provisions_by_operation ON provisions (operation) WHERE ended_at IS NULL;
+      CREATE INDEX events_by_time ON events (time);
+      CREATE INDEX tokens_revoked ON tokens (revoked_at) WHERE revoked_at IS NOT NULL;
+      CREATE INDEX provisions_ended ON provisions (ended_at) WHERE ended_at IS NOT NULL;
+      CREATE INDEX tokens_valid ON tokens (id DESC) WHERE revoked_at IS NULL;
+      CREATE INDEX tokens_by_project ON tokens (project);
+      CREATE INDEX events_by_type ON events (type text_pattern_ops, sequence);
+      CREATE INDEX events_by_project_type ON events (project, type text_pattern_ops, sequence);`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      DROP INDEX provisions_current, provisions_by_operation, provisions_ended, events_by_time, tokens_valid, tokens_revoked, tokens_by_project, events_by_type, events_by_project_type`);
+  }
+}
+
+/** In this order. */
+export const gatewayMigrations = [
+  Gateway1795000000001,
+  Saga1796000000000,
+  IdempotencyKeys1796000000001,
+  SagaAbsence1797000000000,
+  SagaDecisions1797100000000,
+  SagaIndexes1798000000000,
+  GatewayIndexes1798000000001,
+];

@@ -1,4 +1,3 @@
-import { Saga1796000000000, SagaAbsence1797000000000, SagaDecisions1797100000000 } from '@m2/saga';
 import { NestLog, type ServiceDefinition } from '@m2/service-kit';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
@@ -8,21 +7,17 @@ import { enableTransfers } from './doors/rest/pass-on.js';
 import { refuse } from './doors/rest/problem-filter.js';
 import { traceRequests } from './doors/rest/tracing.js';
 import { GatewayModule } from './gateway.module.js';
-import { Gateway1795000000001, IdempotencyKeys1796000000001 } from './migrations.js';
+import { gatewayMigrations } from './migrations.js';
+import { gatewayExpiring } from './retention.js';
 
 /** The gateway, whole: the process of `main.ts` runs it, and so do tests, in theirs. */
 export const gatewayService: ServiceDefinition<typeof gatewayConfig> = {
   name: 'gateway',
   config: gatewayConfig,
   module: GatewayModule,
-  migrations: [
-    Gateway1795000000001,
-    Saga1796000000000,
-    IdempotencyKeys1796000000001,
-    SagaAbsence1797000000000,
-    SagaDecisions1797100000000,
-  ],
+  migrations: gatewayMigrations,
   entities: [],
+  expiring: gatewayExpiring,
   create: async (module, kit) => {
     // Streams that are followed have no end of their own; who follows comes back to the next life of the gateway.
     const adapter = new FastifyAdapter({

@@ -16,3 +16,5 @@ export class Boot1795000000004 implements MigrationInterface {
     await runner.query('DROP TABLE boot_configs');
   }
 }
+
+export const bootMigrations = [Boot1795000000004];

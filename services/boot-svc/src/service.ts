@@ -3,14 +3,14 @@ import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import { BootModule } from './boot.module.js';
 import { bootConfiguration } from './config.js';
-import { Boot1795000000004 } from './migrations.js';
+import { bootMigrations } from './migrations.js';
 
 /** The boot service, whole: the process of `main.ts` runs it, and so do tests, in theirs. */
 export const bootService: ServiceDefinition<typeof bootConfiguration> = {
   name: 'boot',
   config: bootConfiguration,
   module: BootModule,
-  migrations: [Boot1795000000004],
+  migrations: bootMigrations,
   entities: [],
   create: async (module, kit) => {
     // No proxy is trusted: the address that a node is known by is that of its socket, never of a header that it sends.

@@ -1,11 +1,9 @@
 import { type Kit, KIT } from '@m2/service-kit';
 import { Inject, Module, type OnApplicationShutdown } from '@nestjs/common';
-import { TypeOrmModule } from '@nestjs/typeorm';
 import type { HilConfig } from './config.js';
 import { DriverRegistry } from './driver-registry.js';
 import { FlatNetworkDriver } from './networks/flat/flat-driver.js';
 import { NETWORK_DRIVERS, NetworkHandlers, type NetworkDrivers } from './networks/network-handlers.js';
-import { NodeEntity } from './nodes/node.entity.js';
 import { NodeHandlers } from './nodes/node-handlers.js';
 import { NodeStore } from './nodes/node-store.js';
 import { IpmiDriver } from './power/ipmi/ipmi-driver.js';
@@ -14,7 +12,6 @@ import { POWER_DRIVERS, type PowerDrivers, PowerHandlers } from './power/power-h
 
 /** The one place that knows which drivers there are. */
 @Module({
-  imports: [TypeOrmModule.forFeature([NodeEntity])],
   controllers: [NodeHandlers, PowerHandlers, NetworkHandlers],
   providers: [
     NodeStore,

@@ -30,3 +30,16 @@ export class BrokenNodes1796000000002 implements MigrationInterface {
     await runner.query('ALTER TABLE nodes DROP COLUMN broken');
   }
 }
+
+export class NodesByProject1798000000002 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query('CREATE INDEX nodes_by_project ON nodes (project, name)');
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP INDEX nodes_by_project');
+  }
+}
+
+/** In this order. */
+export const hilMigrations = [Hil1795000000002, BrokenNodes1796000000002, NodesByProject1798000000002];

@@ -126,6 +126,105 @@ export class DiskGrowth1797200000005 implements MigrationInterface {
   }
 }
 
+/**
+ * What is rare among very many rows is found by an index of its own: what is under way, trashed, held. And what was made from an image is
+ * found by that image's identifier.
+ */
+export class ImageIndexes1798000000005 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE INDEX disks_trashed ON disks (project, id) WHERE state = 'trashed';
+      CREATE INDEX disks_flattening ON disks (created_at) WHERE flattening IS NOT NULL;
+      CREATE INDEX disks_held ON disks (volume) WHERE holder IS NOT NULL;
+      CREATE INDEX disks_to_settle ON disks (id) WHERE depth = 0 AND (parent_tag IS NOT NULL OR image IS NOT NULL);
+      CREATE INDEX disks_bytes ON disks (project) INCLUDE (size_bytes);
+      CREATE INDEX images_bytes ON images (project) INCLUDE (size_bytes);
+      CREATE INDEX images_importing ON images (created_at) WHERE state = 'importing';
+      CREATE INDEX images_public ON images (name, id) WHERE visibility = 'public';
+      CREATE INDEX images_shared ON images USING gin (shared_with) WHERE visibility = 'shared';
+      CREATE INDEX images_by_parent ON images ((CASE source->>'kind' WHEN 'image' THEN (source->>'image')::uuid
+        WHEN 'disk' THEN coalesce((source->>'tag')::uuid, (source->>'disk')::uuid) END));
+      CREATE INDEX image_exports_created_at ON image_exports (created_at);
+      CREATE INDEX image_exports_running ON image_exports (created_at) WHERE state = 'running';
+      CREATE INDEX tags_by_volume ON tags (volume);
+      CREATE INDEX tags_automatic ON tags (created_at) WHERE automatic;
+      CREATE INDEX tags_not_ready ON tags (created_at) WHERE state <> 'ready';
+      CREATE INDEX former_volumes_pending ON former_volumes (created_at) WHERE pending;`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      DROP INDEX disks_trashed, disks_flattening, disks_held, disks_to_settle, disks_bytes, images_bytes, images_importing, images_public,
+        images_shared, images_by_parent, image_exports_created_at, image_exports_running, tags_by_volume, tags_automatic, tags_not_ready, former_volumes_pending`);
+  }
+}
+
+/** What a project with limits uses is kept beside its limits, by whoever changes what it has. */
+export class QuotaUse1798100000005 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      ALTER TABLE quotas ADD used_bytes bigint NOT NULL DEFAULT 0, ADD used_disks integer NOT NULL DEFAULT 0,
+        ADD used_images integer NOT NULL DEFAULT 0;
+
+      CREATE FUNCTION count_use(p_project uuid) RETURNS TABLE (bytes bigint, disks integer, images integer) LANGUAGE sql AS $$
+        SELECT (coalesce(i.bytes, 0) + coalesce(d.bytes, 0))::bigint, d.count::int, i.count::int
+        FROM (SELECT sum(size_bytes) AS bytes, count(*) FROM images WHERE project = p_project) i,
+             (SELECT sum(coalesce(grows_to, size_bytes)) AS bytes, count(*) FROM disks WHERE project = p_project) d $$;
+
+      -- nobody makes or removes anything between the counting and the commit, from when on the triggers below count
+      CREATE FUNCTION begin_quota() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN
+        LOCK TABLE disks, images IN SHARE ROW EXCLUSIVE MODE;
+        SELECT * INTO NEW.used_bytes, NEW.used_disks, NEW.used_images FROM count_use(NEW.project);
+        RETURN NEW;
+      END $$;
+      CREATE TRIGGER begin_quota BEFORE INSERT ON quotas FOR EACH ROW EXECUTE FUNCTION begin_quota();
+
+      CREATE FUNCTION keep_quota(p_project uuid, p_times integer, p_bytes bigint, p_disks integer) RETURNS void LANGUAGE sql AS $$
+        UPDATE quotas SET used_bytes = used_bytes + p_times * coalesce(p_bytes, 0), used_disks = used_disks + p_times * p_disks,
+          used_images = used_images + p_times * (1 - p_disks) WHERE project = p_project $$;
+      -- a disk that grows counts as what it is about to have
+      CREATE FUNCTION keep_disks_quota() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN
+        IF TG_OP <> 'INSERT' THEN PERFORM keep_quota(OLD.project, -1, coalesce(OLD.grows_to, OLD.size_bytes), 1); END IF;
+        IF TG_OP <> 'DELETE' THEN PERFORM keep_quota(NEW.project, 1, coalesce(NEW.grows_to, NEW.size_bytes), 1); END IF;
+        RETURN NULL;
+      END $$;
+      CREATE FUNCTION keep_images_quota() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN
+        IF TG_OP <> 'INSERT' THEN PERFORM keep_quota(OLD.project, -1, OLD.size_bytes, 0); END IF;
+        IF TG_OP <> 'DELETE' THEN PERFORM keep_quota(NEW.project, 1, NEW.size_bytes, 0); END IF;
+        RETURN NULL;
+      END $$;
+      CREATE TRIGGER keep_quota AFTER INSERT OR DELETE OR UPDATE OF size_bytes, grows_to, project ON disks
+        FOR EACH ROW EXECUTE FUNCTION keep_disks_quota();
+      CREATE TRIGGER keep_quota AFTER INSERT OR DELETE OR UPDATE OF size_bytes, project ON images
+        FOR EACH ROW EXECUTE FUNCTION keep_images_quota();
+
+      UPDATE quotas SET (used_bytes, used_disks, used_images) = (SELECT * FROM count_use(project));`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      DROP TRIGGER keep_quota ON images;
+      DROP TRIGGER keep_quota ON disks;
+      DROP TRIGGER begin_quota ON quotas;
+      DROP FUNCTION keep_disks_quota, keep_images_quota, keep_quota, begin_quota, count_use;
+      ALTER TABLE quotas DROP used_bytes, DROP used_disks, DROP used_images;`);
+  }
+}
+
+/** Deleted projects for which the storage still keeps something. */
+export class EndedProjects1798200000005 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query('CREATE TABLE ended_projects (project uuid PRIMARY KEY)');
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP TABLE ended_projects');
+  }
+}
+
 /** In the order in which they run. */
 export const migrations = [
   Image1795000000005,
@@ -133,4 +232,7 @@ export const migrations = [
   CephClients1797000000005,
   ImageRemovals1797100000005,
   DiskGrowth1797200000005,
+  ImageIndexes1798000000005,
+  QuotaUse1798100000005,
+  EndedProjects1798200000005,
 ];

@@ -24,6 +24,7 @@ import { StorageCheck } from './storage/storage-check.js';
 import { StorageHandlers } from './storage/storage-handlers.js';
 import { TransferDoor } from './transfers/transfer-door.js';
 import { TransferHandlers } from './transfers/transfer-handlers.js';
+import { Reclaimer } from './volumes/reclaimer.js';
 
 /** What answers messages. */
 export const controllers = [
@@ -56,5 +57,6 @@ export const providers = [
   Growth,
   AttachmentKeeper,
   Housekeeping,
+  Reclaimer,
   StorageCheck,
 ];

@@ -36,3 +36,6 @@ export class IscsiHosts1795100000003 implements MigrationInterface {
       DROP TABLE portal_hosts;`);
   }
 }
+
+/** In this order. */
+export const iscsiMigrations = [Iscsi1795000000003, IscsiHosts1795100000003];

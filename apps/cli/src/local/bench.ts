@@ -19,11 +19,20 @@ export function benchCommand(program: Command, act: Act): void {
     .command('provision')
     .description("the control plane's time per provision, from the request to power on")
     .addOption(new Option('--nodes <n>', 'how many at once; repeatable (1, 8, 24, 100 and 300)').argParser(several))
+    .addOption(
+      new Option('--bmc <kind>', 'what simulates the BMCs: a process for each node, or a cheap one for all')
+        .choices(['ipmi_sim', 'responder'])
+        .default('ipmi_sim'),
+    )
+    .option('--full', 'also with 10,000 disks, 1,000 exports and 300,000 operations there; takes --bmc responder')
     .option('--costs', 'count statements, commits and messages too, when the times are taken')
     .action(
-      act((app, { nodes = [], costs }: { nodes?: number[]; costs?: boolean }) =>
+      act((app, { nodes = [], bmc, full, costs }: { nodes?: number[]; bmc: string; full?: boolean; costs?: boolean }) =>
         measure(app, 'provision', [
           ...nodes.flatMap((count) => ['--nodes', String(count)]),
+          '--bmc',
+          bmc,
+          ...(full ? ['--full'] : []),
           ...(costs ? ['--costs'] : []),
         ]),
       ),

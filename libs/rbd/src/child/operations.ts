@@ -2,6 +2,7 @@ import type { SourceRef } from '../types.ts';
 import type { Context } from './context.ts';
 import { copy, exportFile, importFile } from './copies.ts';
 import { eachDifference } from './diff.ts';
+import { namesLike } from './directory.ts';
 import { flatten } from './flatten.ts';
 import {
   handleClose,
@@ -29,6 +30,7 @@ import {
 } from './pools.ts';
 import { radosVersion } from './rados.ts';
 import { rbdVersion } from './rbd.ts';
+import { trashList, trashMove, trashRemove } from './trash.ts';
 import { snapCreate, snapProtect, snapRemove, snapUnprotect } from './snapshots.ts';
 import { stream } from './stream.ts';
 
@@ -59,6 +61,7 @@ export const operations = {
   namespaceExists,
   namespaceList,
   namespaceRemove,
+  namesLike,
   poolId,
   poolStats,
   remove,
@@ -69,6 +72,9 @@ export const operations = {
   snapRemove,
   snapUnprotect,
   stream,
+  trashList,
+  trashMove,
+  trashRemove,
   usedBytes,
   versions,
 };

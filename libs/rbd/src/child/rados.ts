@@ -61,6 +61,36 @@ export const radosRemove = declare<[ioctx: Pointer, object: string]>(
   'int rados_remove(void *ioctx, const char *object)',
 );
 
+/** Reads of an object that are sent together. Each reports an error of its own, once the whole was operated. */
+export const radosCreateReadOp = library.func('void *rados_create_read_op()') as () => Pointer;
+export const radosReleaseReadOp = library.func('void rados_release_read_op(void *op)') as (op: Pointer) => void;
+export const radosReadOpOmapGetVals = library.func(
+  'void rados_read_op_omap_get_vals2(void *op, const char *start_after, const char *prefix, uint64_t max, void *iterator, void *more, ' +
+    'void *result)',
+) as (
+  op: Pointer,
+  startAfter: string,
+  prefix: string,
+  max: number,
+  iterator: Pointer,
+  more: Pointer,
+  result: Pointer,
+) => void;
+export const radosReadOpOperate = declare<[op: Pointer, ioctx: Pointer, object: string, flags: number]>(
+  library,
+  'int rados_read_op_operate(void *op, void *ioctx, const char *object, int flags)',
+);
+export const radosOmapGetNext = library.func(
+  'int rados_omap_get_next2(void *iterator, _Out_ void **key, _Out_ void **value, _Out_ size_t *key_length, _Out_ size_t *value_length)',
+) as (
+  iterator: Pointer,
+  key: Out<Pointer | null>,
+  value: Out<Pointer | null>,
+  keyLength: Out<number>,
+  valueLength: Out<number>,
+) => number;
+export const radosOmapGetEnd = library.func('void rados_omap_get_end(void *iterator)') as (iterator: Pointer) => void;
+
 export const radosIoctxSetNamespace = library.func('void rados_ioctx_set_namespace(void *ioctx, const char *name)') as (
   ioctx: Pointer,
   name: string,

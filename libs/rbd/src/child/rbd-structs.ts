@@ -68,6 +68,18 @@ export const watcher: Struct<{ addr: string; id: number; cookie: number | bigint
   cleanUp: cleaner('rbd_watchers_list_cleanup'),
 };
 
+/** time_t has eight bytes wherever Ceph is packaged for Node. */
+export const trashInfo: Struct<{ id: string; name: string; source: number }> = {
+  type: koffi.struct('RbdTrashImageInfo', {
+    id: 'char *',
+    name: 'char *',
+    source: 'int',
+    deletion_time: 'int64_t',
+    deferment_end_time: 'int64_t',
+  }),
+  cleanUp: cleaner('rbd_trash_list_cleanup'),
+};
+
 /** Runs `fill` with memory for one struct and returns its content. */
 export async function readOne<A, B>(
   [a, b]: [Struct<A>, Struct<B>],

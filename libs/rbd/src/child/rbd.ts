@@ -67,6 +67,10 @@ export const rbdOpenReadOnly = declare<[ioctx: Pointer, name: string, image: Out
   library,
   'int rbd_open_read_only(void *ioctx, const char *name, _Out_ void **image, const char *snap)',
 );
+export const rbdOpenByIdReadOnly = declare<[ioctx: Pointer, id: string, image: Out<Pointer | null>, snap: null]>(
+  library,
+  'int rbd_open_by_id_read_only(void *ioctx, const char *id, _Out_ void **image, const char *snap)',
+);
 export const rbdClose = declare<WithImage>(library, 'int rbd_close(void *image)');
 export const rbdResize = declare<
   [image: Pointer, size: number, allowShrink: boolean, progress: ProgressCallback, data: null]
@@ -79,6 +83,26 @@ export const rbdFlatten = declare<[image: Pointer, progress: ProgressCallback, d
 export const rbdRebuildObjectMap = declare<[image: Pointer, progress: ProgressCallback, data: null]>(
   library,
   'int rbd_rebuild_object_map(void *image, RbdProgress *progress, void *data)',
+);
+
+// Trash
+export const rbdTrashMove = declare<[ioctx: Pointer, name: string, delaySeconds: number]>(
+  library,
+  'int rbd_trash_move(void *ioctx, const char *name, uint64_t delay)',
+);
+export const rbdTrashList = declare<[ioctx: Pointer, entries: Pointer, count: Out<number>]>(
+  library,
+  'int rbd_trash_list(void *ioctx, void *entries, _Inout_ size_t *count)',
+);
+export const rbdTrashRemove = declare<[ioctx: Pointer, id: string, force: boolean]>(
+  library,
+  'int rbd_trash_remove(void *ioctx, const char *id, bool force)',
+);
+export const rbdTrashRemoveWithProgress = declare<
+  [ioctx: Pointer, id: string, force: boolean, progress: ProgressCallback, data: null]
+>(
+  library,
+  'int rbd_trash_remove_with_progress(void *ioctx, const char *id, bool force, RbdProgress *progress, void *data)',
 );
 
 // Information about an image

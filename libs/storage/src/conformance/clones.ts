@@ -132,6 +132,8 @@ export function clones(suite: Suite): void {
       expect(forgot).toBe(kept?.project === null);
       expect((await suite.used(disk, whole)).equals(suite.images.bytes)).toBe(true);
       await backend.ensureNoDisk(disk);
+      for (const volume of await backend.removed())
+        if (volume.project === disk.project) await backend.ensureFreed(volume);
       await backend.ensureNoProject(disk.project);
       await backend.ensureNoProject(disk.project);
     }

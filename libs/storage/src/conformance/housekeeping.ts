@@ -18,6 +18,28 @@ export function housekeeping(suite: Suite): void {
     expect(infos.get(suite.name(2))).toMatchObject({ kind: 'disk', sizeBytes: 2 * imageBytes, tags: [] });
   });
 
+  it('removes at once, frees what is left afterwards, and then has nothing more of it', async () => {
+    const { backend } = suite;
+    const told: string[] = [];
+    backend.onRemoved(({ name }) => told.push(name));
+    const golden = await suite.golden();
+    await backend.ensureClone({ golden }, suite.disk(1));
+    await backend.ensureTag(suite.disk(1), 'a');
+    await backend.ensureNoTag(suite.disk(1), 'a');
+    await backend.ensureNoDisk(suite.disk(1));
+    // Although what is left of the disk may still be a clone of it.
+    await backend.ensureNoGolden(golden);
+    expect(await suite.mine()).toEqual([]);
+    const left = (await backend.removed()).filter(({ name }) => [golden, suite.name(1)].includes(name));
+    expect(left.map(({ name }) => name).toSorted()).toEqual(told.toSorted());
+    // Clones before what they were cloned from.
+    for (const volume of left.toSorted((a, b) => Number(a.project === null) - Number(b.project === null))) {
+      await backend.ensureFreed(volume);
+      await backend.ensureFreed(volume);
+    }
+    expect((await backend.removed()).filter(({ name }) => told.includes(name))).toEqual([]);
+  });
+
   it('refuses names that are not volume names', async () => {
     const { backend, images } = suite;
     const golden = await suite.golden();

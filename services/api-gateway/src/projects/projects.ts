@@ -31,7 +31,7 @@ export class Projects {
     const [row] = !given.success
       ? []
       : await this.kit.database.query<Row>(
-          'SELECT * FROM projects WHERE (name = $1 OR id::text = $1) AND ($2::uuid IS NULL OR id = $2)',
+          `SELECT * FROM projects WHERE ${fields.isId(nameOrId) ? 'id' : 'name'} = $1 AND ($2::uuid IS NULL OR id = $2)`,
           [nameOrId, only],
         );
     if (!row) throw new M2Error('project.not_found', `There is no project "${nameOrId}"`);

@@ -84,9 +84,9 @@ export class Provisions {
 
   async list(project: Project, filter: { all: boolean; cursor?: string | undefined; limit: number }) {
     const rows = await this.kit.database.query<ProvisionRow>(
-      `SELECT * FROM provisions WHERE project = $1 AND ($2 OR ended_at IS NULL) AND ($3::uuid IS NULL OR id < $3)
-       ORDER BY id DESC LIMIT $4`,
-      [project.id, filter.all, newestFirst.read(filter.cursor), filter.limit + 1],
+      `SELECT * FROM provisions WHERE project = $1 ${filter.all ? '' : 'AND ended_at IS NULL'} AND ($2::uuid IS NULL OR id < $2)
+       ORDER BY id DESC LIMIT $3`,
+      [project.id, newestFirst.read(filter.cursor), filter.limit + 1],
     );
     return newestFirst.page(rows.map(toProvision), filter.limit);
   }

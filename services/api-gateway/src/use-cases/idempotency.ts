@@ -1,6 +1,6 @@
 import { type AnyUseCase, M2Error, useCases, type UseCaseName } from '@m2/contracts';
-import { type Kit, KIT, Periodic } from '@m2/service-kit';
-import { Inject, Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
+import { type Kit, KIT } from '@m2/service-kit';
+import { Inject, Injectable } from '@nestjs/common';
 import { setTimeout as pause } from 'node:timers/promises';
 import { v7 as uuidv7 } from 'uuid';
 
@@ -38,26 +38,8 @@ const patienceMs = 90_000;
  * identifier, so that what was made already is found and not made twice.
  */
 @Injectable()
-export class Idempotency implements OnModuleInit, OnApplicationShutdown {
-  private readonly forgetting: Periodic;
-
-  constructor(@Inject(KIT) private readonly kit: Kit) {
-    this.forgetting = new Periodic({
-      everyMs: 3_600_000,
-      work: async () => {
-        await kit.database.query(`DELETE FROM idempotency_keys WHERE created_at < now() - interval '7 days'`);
-      },
-      onError: (err) => kit.log.warn({ err }, 'old idempotency keys could not be deleted'),
-    });
-  }
-
-  onModuleInit(): void {
-    this.forgetting.start();
-  }
-
-  async onApplicationShutdown(): Promise<void> {
-    await this.forgetting.stop();
-  }
+export class Idempotency {
+  constructor(@Inject(KIT) private readonly kit: Kit) {}
 
   /**
    * Runs `work` for the first copy, and answers the others with what came of it. What was refused is not kept: the key is free again.

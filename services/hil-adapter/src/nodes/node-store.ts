@@ -1,8 +1,6 @@
 import { fields, M2Error, type Node } from '@m2/contracts';
 import { type Kit, KIT, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
-import { InjectRepository } from '@nestjs/typeorm';
-import { IsNull, MoreThan, type Repository } from 'typeorm';
 import type { BmcAddress } from '../power/power.port.js';
 import { NodeEntity, toNode } from './node.entity.js';
 
@@ -15,10 +13,7 @@ export class NodeStore {
   private readonly shown: string;
   private readonly whole: string;
 
-  constructor(
-    @Inject(KIT) private readonly kit: Kit,
-    @InjectRepository(NodeEntity) private readonly repository: Repository<NodeEntity>,
-  ) {
+  constructor(@Inject(KIT) private readonly kit: Kit) {
     this.shown = kit.database.columns(NodeEntity, 'nodes');
     this.whole = kit.database.columns(NodeEntity, 'nodes', true);
   }
@@ -37,22 +32,22 @@ export class NodeStore {
     return toNode(entity);
   }
 
+  /** Plain SQL: the repository joins all nodes with their nics, then sorts, then takes a page. */
   async list(filter: {
     project?: string | undefined;
     own?: boolean | undefined;
     cursor?: string | undefined;
     limit: number;
   }) {
-    const after = filter.cursor ? { name: MoreThan(filter.cursor) } : {};
-    const usable = filter.project
-      ? [...(filter.own ? [] : [{ ...after, project: IsNull() }]), { ...after, project: filter.project }]
-      : after;
-    const entities = await this.repository.find({
-      where: usable,
-      relations: { nics: true },
-      order: { name: 'ASC' },
-      take: filter.limit + 1,
-    });
+    const page = (condition: string) =>
+      `(SELECT ${this.shown}, (SELECT jsonb_agg(nics) FROM nics WHERE node = nodes.id) AS nics
+        FROM nodes WHERE name > $1 ${condition} ORDER BY name LIMIT $2)`;
+    const anybodys = filter.own ? [] : [page('AND project IS NULL')];
+    const pages = filter.project ? [...anybodys, page('AND project = $3')] : [page('')];
+    const entities = await this.kit.database.query<NodeEntity>(
+      `SELECT * FROM (${pages.join(' UNION ALL ')}) pages ORDER BY name LIMIT $2`,
+      [filter.cursor ?? '', filter.limit + 1, ...(filter.project ? [filter.project] : [])],
+    );
     const items = entities.slice(0, filter.limit).map(toNode);
     return entities.length > filter.limit ? { items, next: items.at(-1)!.name } : { items };
   }

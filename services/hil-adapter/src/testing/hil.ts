@@ -2,11 +2,10 @@ import { type Call, type InputOf, nodeRegister, nodeReserve, type ReplyOf } from
 import type { ServiceDefinition } from '@m2/service-kit';
 import { openTestEnvironment } from '@m2/service-kit/testing';
 import { Module } from '@nestjs/common';
-import { TypeOrmModule } from '@nestjs/typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { hilConfig } from '../config.js';
 import { DriverRegistry } from '../driver-registry.js';
-import { BrokenNodes1796000000002, Hil1795000000002 } from '../migrations.js';
+import { hilMigrations } from '../migrations.js';
 import { type Attachment, type NetworkDriver, NetworkError } from '../networks/network.port.js';
 import { NETWORK_DRIVERS, NetworkHandlers } from '../networks/network-handlers.js';
 import { NicEntity, NodeEntity } from '../nodes/node.entity.js';
@@ -98,7 +97,6 @@ export async function openHil() {
   const networks = new RecordedNetworks();
 
   @Module({
-    imports: [TypeOrmModule.forFeature([NodeEntity])],
     controllers: [NodeHandlers, PowerHandlers, NetworkHandlers],
     providers: [
       NodeStore,
@@ -111,7 +109,7 @@ export async function openHil() {
     name: 'hil',
     config: hilConfig,
     module: RecordedModule,
-    migrations: [Hil1795000000002, BrokenNodes1796000000002],
+    migrations: hilMigrations,
     entities: [NodeEntity, NicEntity],
   };
   const { kit } = await env.run(definition);

@@ -115,11 +115,11 @@ export class Background {
 
 const progressEveryMs = 500;
 
-/** Passes progress on, at most twice a second. */
-export function throttled(tell: (done: number, total: number | null) => void) {
+/** Passes progress on, at most twice a second unless it says otherwise. */
+export function throttled(tell: (done: number, total: number | null) => void, everyMs = progressEveryMs) {
   let last = 0;
   return (done: number, total: number | undefined): void => {
-    if (Date.now() - last < progressEveryMs) return;
+    if (Date.now() - last < everyMs) return;
     last = Date.now();
     tell(done, total ?? null);
   };

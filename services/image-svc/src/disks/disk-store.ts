@@ -49,13 +49,15 @@ export class DiskStore {
     cursor?: string | undefined;
     limit: number;
   }) {
-    const { project, name = null, trashed = false, cursor = '', limit } = filter;
+    const { project, name = null, trashed = false, cursor, limit } = filter;
     // Names in the trash are not unique, so its cursor is an identifier. Identifiers grow with time.
-    const key = trashed ? 'd.id::text' : 'd.name';
+    const [state, key] = trashed ? [`d.state = 'trashed'`, 'd.id'] : [`d.state <> 'trashed'`, 'd.name'];
+    if (trashed && cursor && !fields.isId(cursor))
+      throw new M2Error('request.invalid', 'cursor: is not a cursor of this list');
     const rows = await this.kit.database.query<DiskRow>(
-      `${select} WHERE d.project = $1 AND (d.state = 'trashed') = $2 AND ($3::text IS NULL OR d.name = $3) AND ${key} > $4
-       ORDER BY ${key} LIMIT $5`,
-      [project, trashed, name, cursor, limit + 1],
+      `${select} WHERE d.project = $1 AND ${state} AND ($2::text IS NULL OR d.name = $2) ${cursor ? `AND ${key} > $4` : ''}
+       ORDER BY ${key} LIMIT $3`,
+      [project, name, limit + 1, ...(cursor ? [cursor] : [])],
     );
     const items = rows.slice(0, limit).map(toDisk);
     const last = items.at(-1);

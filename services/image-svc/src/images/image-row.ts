@@ -6,9 +6,14 @@ export type ImageRow = Omit<Image, 'createdAt' | 'parent'> & { volume: string; s
 export const imageColumns = `id, project, name, state, volume, source, format, size_bytes::float8 AS "sizeBytes", sha256, visibility,
   shared_with AS "sharedWith", metadata, progress, error, created_at AS "createdAt"`;
 
-/** SQL: whether project `$n` may use an image that it does not own. */
-export const visibleTo = (n: number) =>
-  `(state = 'ready' AND (visibility = 'public' OR (visibility = 'shared' AND $${n} = ANY (shared_with))))`;
+/** SQL: the ways in which project `$n` may use an image that it does not own. */
+export const visibleToOthers = (n: number): string[] => [
+  `state = 'ready' AND visibility = 'public'`,
+  `state = 'ready' AND visibility = 'shared' AND shared_with @> ARRAY[$${n}::uuid]`,
+];
+
+/** SQL: whether it may. */
+export const visibleTo = (n: number): string => `(${visibleToOthers(n).join(' OR ')})`;
 
 /** The image as a project sees it. Others do not see where it came from, nor with whom it is shared. */
 export const toImage = (

@@ -1,7 +1,7 @@
 import { fields, type Image, M2Error } from '@m2/contracts';
 import { type Kit, KIT, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
-import { imageColumns, type ImageRow, toImage, visibleTo } from './image-row.js';
+import { imageColumns, type ImageRow, toImage, visibleTo, visibleToOthers } from './image-row.js';
 
 /** Names are unique in a project only, and a list may have images of several. So the cursor is the last name and identifier. */
 const cursorOf = ({ name, id }: ImageRow) => `${name}_${id}`;
@@ -53,11 +53,15 @@ export class ImageStore {
     const { project, name = null, own = false, cursor = '', limit } = filter;
     const after = [cursor.slice(0, -idLength - 1), cursor.slice(-idLength)];
     if (cursor && !fields.isId(after[1]!)) throw new M2Error('request.invalid', 'cursor: is not a cursor of this list');
+    // A page of each kind, by an index of its own: an index does not help to find what has one property or another.
+    const pageOf = (condition: string) =>
+      `(SELECT * FROM images WHERE ${condition} AND ($2::text IS NULL OR name = $2)
+          AND ($3 = '' OR (name, id) > ($3, $4::uuid)) ORDER BY name, id LIMIT $5)`;
+    const others = own ? [] : visibleToOthers(1).map((visible) => `project <> $1 AND ${visible}`);
     const rows = await this.kit.database.query<ImageRow>(
-      `SELECT ${imageColumns} FROM images
-       WHERE (project = $1 OR (NOT $2 AND ${visibleTo(1)})) AND ($3::text IS NULL OR name = $3)
-         AND ($4 = '' OR (name, id) > ($4, $5::uuid)) ORDER BY name, id LIMIT $6`,
-      [project, own, name, after[0], cursor ? after[1] : null, limit + 1],
+      `SELECT ${imageColumns} FROM (${['project = $1', ...others].map(pageOf).join(' UNION ALL ')}) images
+       ORDER BY name, id LIMIT $5`,
+      [project, name, after[0], cursor ? after[1] : null, limit + 1],
     );
     const items = rows.slice(0, limit);
     const page = { items: items.map((row) => toImage(row, project)) };

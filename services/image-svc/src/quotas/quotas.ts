@@ -7,7 +7,15 @@ interface Limits {
   images: number | null;
 }
 
-const limitsOf = 'SELECT bytes::float8 AS bytes, disks, images FROM quotas WHERE project = $1';
+interface Row extends Limits {
+  used: Quota['used'];
+}
+
+/** What is used is counted by triggers, for projects with limits: else each new disk would count all others. */
+const quota = `
+  SELECT bytes::float8 AS bytes, disks, images,
+    jsonb_build_object('bytes', used_bytes, 'disks', used_disks, 'images', used_images) AS used
+  FROM quotas WHERE project = $1`;
 
 /**
  * Refuses what exceeds the project's quota. Call it in the transaction that records the new thing, before it is recorded: the lock on the
@@ -19,9 +27,9 @@ export async function assertQuota(
   project: string,
   more: { bytes?: number; disks?: number; images?: number },
 ): Promise<void> {
-  const [limits] = await sql.query<Limits>(`${limitsOf} FOR UPDATE`, [project]);
+  const [limits] = await sql.query<Row>(`${quota} FOR UPDATE`, [project]);
   if (!limits) return;
-  const used = await usedBy(sql, project);
+  const { used } = limits;
   for (const what of ['bytes', 'disks', 'images'] as const) {
     const limit = limits[what];
     const wanted = more[what] ?? 0;
@@ -34,17 +42,16 @@ export async function assertQuota(
 }
 
 export async function quotaOf(sql: Sql, project: string): Promise<Quota> {
-  const [limits] = await sql.query<Limits>(limitsOf, [project]);
-  return { limits: limits ?? { bytes: null, disks: null, images: null }, used: await usedBy(sql, project) };
+  const [row] = await sql.query<Row>(quota, [project]);
+  if (!row) return { limits: { bytes: null, disks: null, images: null }, used: await usedBy(sql, project) };
+  const { used, ...limits } = row;
+  return { limits, used };
 }
 
 /** Sizes are counted as nodes see them: what a clone shares today it may have to itself tomorrow. */
 async function usedBy(sql: Sql, project: string): Promise<Quota['used']> {
-  const [used] = await sql.query<Quota['used']>(
-    `SELECT (coalesce(i.bytes, 0) + coalesce(d.bytes, 0))::float8 AS bytes, d.count::int AS disks, i.count::int AS images
-     FROM (SELECT sum(size_bytes) AS bytes, count(*) FROM images WHERE project = $1) i,
-          (SELECT sum(coalesce(grows_to, size_bytes)) AS bytes, count(*) FROM disks WHERE project = $1) d`,
-    [project],
-  );
+  const [used] = await sql.query<Quota['used']>('SELECT bytes::float8 AS bytes, disks, images FROM count_use($1)', [
+    project,
+  ]);
   return used!;
 }

@@ -67,7 +67,7 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
   /**
    * Repairs what has differed for longer than the grace time, and commits the effect.
    *
-   * Right before each repair the database is read again, because it may explain the difference by now. The storage is read once, because
+   * Right before each repair the rows of its volume are read again, because it may explain the difference by now. The storage is read once, because
    * that may take long. Meanwhile it can only have lost what is to be removed: the names of volumes and tags are never used again.
    */
   async repair(effect: Effect): Promise<{ repaired: Finding[]; left: Finding[] }> {
@@ -77,8 +77,7 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
     for (const finding of due) {
       // What is left is found again, and a late answer is no use.
       if (effect.remainingMs < lastMs) break;
-      const still = (await this.differences(effect, volumes)).some((one) => keyOf(one) === keyOf(finding));
-      if (!still) continue;
+      if (!(await this.differs(effect, volumes, finding))) continue;
       try {
         await this.remove(finding, volumes);
         repaired.push(finding);
@@ -142,26 +141,39 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
     return (await this.storage.list()).filter(({ name }) => mine.test(name));
   }
 
-  /** Read the storage before the database: what was created between the two reads is in the database, and so it is not an orphan. */
-  private async differences(sql: Sql, volumes: VolumeInfo[]): Promise<Difference[]> {
-    const owned = new Map((await this.owned(sql)).map((one) => [one.volume, one]));
-    const tags = await this.ownedTags(sql);
+  private async differs(sql: Sql, volumes: VolumeInfo[], finding: Finding): Promise<boolean> {
+    const { volume } = finding;
+    const own = volumes.filter(({ name }) => name === volume);
+    return (await this.differences(sql, own, volume)).some((one) => keyOf(one) === keyOf(finding));
+  }
+
+  /**
+   * Read the storage before the database: what was created between the two reads is in the database, and so it is not an orphan. Of all
+   * volumes, or of one.
+   */
+  private async differences(sql: Sql, volumes: VolumeInfo[], only: string | null = null): Promise<Difference[]> {
+    const owned = new Map((await this.owned(sql, only)).map((one) => [one.volume, one]));
+    const tags = await this.ownedTags(sql, only);
     return [...fromStorage(volumes, owned, tags), ...missing(volumes, owned, tags)];
   }
 
-  private owned(sql: Sql): Promise<(Owned & Record<string, unknown>)[]> {
+  private owned(sql: Sql, only: string | null): Promise<(Owned & Record<string, unknown>)[]> {
     return sql.query(
       `SELECT 'golden' AS kind, volume, project, 'image ' || name AS what, state = 'ready' AS complete FROM images
+         WHERE $1::text IS NULL OR volume = $1
        UNION ALL SELECT 'disk', volume, project, 'disk ' || name, state IN ('ready', 'trashed') FROM disks
+         WHERE $1::text IS NULL OR volume = $1
        UNION ALL SELECT 'disk', f.volume, d.project, 'disk ' || d.name || ' before a rollback', NOT f.pending
-         FROM former_volumes f JOIN disks d ON d.id = f.disk`,
+         FROM former_volumes f JOIN disks d ON d.id = f.disk WHERE $1::text IS NULL OR f.volume = $1`,
+      [only],
     );
   }
 
-  private ownedTags(sql: Sql): Promise<(OwnedTag & Record<string, unknown>)[]> {
+  private ownedTags(sql: Sql, only: string | null): Promise<(OwnedTag & Record<string, unknown>)[]> {
     return sql.query(
       `SELECT t.volume, t.id, t.name, d.project, t.state = 'ready' AND d.state <> 'deleting' AS complete
-       FROM tags t JOIN disks d ON d.id = t.disk`,
+       FROM tags t JOIN disks d ON d.id = t.disk WHERE $1::text IS NULL OR t.volume = $1`,
+      [only],
     );
   }
 }

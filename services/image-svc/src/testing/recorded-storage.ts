@@ -5,6 +5,7 @@ import {
   type GoldenSource,
   type LongWork,
   type Origin,
+  type RemovedVolume,
   type StorageBackend,
   StorageError,
   type StorageErrorCode,
@@ -13,7 +14,8 @@ import {
 } from '@m2/storage';
 import { statSync } from 'node:fs';
 
-type Method = 'golden' | 'clone' | 'tag' | 'untag' | 'size' | 'flat' | 'remove' | 'attach' | 'detach' | 'export';
+type Method =
+  'golden' | 'clone' | 'tag' | 'untag' | 'size' | 'flat' | 'remove' | 'attach' | 'detach' | 'export' | 'free';
 
 /** A volume in memory: what it was made from, and what was made from it. */
 export type RecordedVolume = VolumeInfo & { origin: string | null };
@@ -32,6 +34,8 @@ export class RecordedStorage implements StorageBackend {
   failing: { method: Method; code: StorageErrorCode; after?: true } | undefined;
   /** Calls to a method wait for this promise. */
   readonly gates = new Map<Method, Promise<unknown>>();
+  private readonly freeing = new Map<string, RemovedVolume>();
+  private tellRemoved: (volume: RemovedVolume) => void = () => {};
   private lost: (volumes: string[]) => void = () => {};
 
   async ensureGolden(golden: string, source: GoldenSource, { signal, onProgress }: LongWork = {}): Promise<VolumeInfo> {
@@ -135,7 +139,31 @@ export class RecordedStorage implements StorageBackend {
     this.keys.set(foreign, key);
   }
 
-  async ensureNoProject(): Promise<void> {}
+  async removed(): Promise<RemovedVolume[]> {
+    return [...this.freeing.values()];
+  }
+
+  onRemoved(listener: (volume: RemovedVolume) => void): void {
+    this.tellRemoved = listener;
+  }
+
+  async ensureFreed({ id, name }: RemovedVolume, { signal, onProgress }: LongWork = {}): Promise<void> {
+    onProgress?.(1, 2);
+    await this.begin('free', name, signal);
+    this.freeing.delete(id);
+  }
+
+  async ensureNoProject(project: string): Promise<void> {
+    if ([...this.freeing.values()].some((volume) => volume.project === project))
+      throw new StorageError('storage.in_use', `Project ${project} has volumes that are being freed`);
+    this.calls.push(`forget ${project}`);
+  }
+
+  /** Leaves what has to be freed, as a storage does that cannot remove at once. */
+  leave(volume: RemovedVolume): void {
+    this.freeing.set(volume.id, volume);
+    this.tellRemoved(volume);
+  }
 
   async list(): Promise<VolumeInfo[]> {
     return [...this.volumes.values()].map(({ origin: _, ...info }) => info);

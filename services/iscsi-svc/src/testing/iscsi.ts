@@ -14,7 +14,7 @@ import { ExportStore } from '../exports/export-store.js';
 import { PortalHost } from '../exports/portal-host.js';
 import { ReattachedDisks } from '../exports/reattached-disks.js';
 import { Reconciler } from '../exports/reconciler.js';
-import { Iscsi1795000000003, IscsiHosts1795100000003 } from '../migrations.js';
+import { iscsiMigrations } from '../migrations.js';
 import {
   type ExportSpec,
   type ObservedExport,
@@ -111,7 +111,7 @@ function definitionWith({ targets, backings }: Hardware): ServiceDefinition<type
     name: 'iscsi',
     config: iscsiConfig,
     module: TestModule,
-    migrations: [Iscsi1795000000003, IscsiHosts1795100000003],
+    migrations: iscsiMigrations,
     entities: [ExportEntity],
   };
 }

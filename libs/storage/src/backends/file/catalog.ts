@@ -58,33 +58,62 @@ export function originId(file: GoldenFile | LayerFile): string {
 }
 
 /**
- * Which file depends on which, of all files in a directory at one moment. A raw file depends on nothing. An overlay depends on the next
- * older layer of its disk, and without one on what the disk was cloned from.
+ * Which file depends on which, of all files in a directory. A raw file depends on nothing. An overlay depends on the next older layer of its
+ * disk, and without one on what the disk was cloned from.
+ *
+ * It is kept up to date (`add`, `delete`), so a look costs what the volume in question has, however many others there are. What a method
+ * returned does not change any more.
  */
 export class Catalog {
-  private byVolume: Map<string, string[]> | undefined;
-  private readonly known = new Map<string, VolumeFile[]>();
+  private readonly names = new Set<string>();
+  private readonly byVolume = new Map<string, readonly VolumeFile[]>();
+  /** The volumes whose files name this origin. */
+  private readonly byOrigin = new Map<string, Set<string>>();
 
-  /** `parse` decodes a file's name. Most calls are about one volume of very many, so the others are not decoded. */
+  /** `parse` decodes a file's name. */
   constructor(
-    private readonly names: readonly string[],
+    names: Iterable<string>,
     private readonly parse: (name: string) => VolumeFile | undefined,
-  ) {}
-
-  volumes(): string[] {
-    this.byVolume ??= Map.groupBy(this.names, (name) => name.slice(0, Math.max(0, name.indexOf('.'))));
-    return [...this.byVolume.keys()].filter((volume) => this.files(volume).length > 0);
+  ) {
+    for (const name of names) this.add(name);
   }
 
-  files(volume: string): VolumeFile[] {
-    const known = this.known.get(volume);
-    if (known) return known;
-    const own = this.byVolume
-      ? (this.byVolume.get(volume) ?? [])
-      : this.names.filter((name) => name.startsWith(`${volume}.`));
-    const files = own.map((name) => this.parse(name)).filter((file) => file !== undefined);
-    this.known.set(volume, files);
-    return files;
+  add(name: string): void {
+    if (this.names.has(name)) return;
+    const file = this.parse(name);
+    if (!file) return;
+    this.names.add(name);
+    this.byVolume.set(file.volume, [...this.files(file.volume), file]);
+    if (file.kind !== 'disk') return;
+    const clones = this.byOrigin.get(file.origin) ?? new Set();
+    this.byOrigin.set(file.origin, clones.add(file.volume));
+  }
+
+  delete(name: string): void {
+    if (!this.names.delete(name)) return;
+    const file = this.parse(name)!;
+    const left = this.files(file.volume).filter(({ path }) => path !== file.path);
+    if (left.length > 0) this.byVolume.set(file.volume, left);
+    else this.byVolume.delete(file.volume);
+    if (file.kind !== 'disk' || left.some((it) => it.kind === 'disk' && it.origin === file.origin)) return;
+    const clones = this.byOrigin.get(file.origin);
+    clones?.delete(file.volume);
+    if (clones?.size === 0) this.byOrigin.delete(file.origin);
+  }
+
+  /** Has these names from now on, but for those in `changed`, which it knows better. */
+  correct(names: readonly string[], changed: ReadonlySet<string>): void {
+    const there = new Set(names);
+    for (const name of this.names) if (!there.has(name) && !changed.has(name)) this.delete(name);
+    for (const name of there) if (!changed.has(name)) this.add(name);
+  }
+
+  volumes(): string[] {
+    return [...this.byVolume.keys()];
+  }
+
+  files(volume: string): readonly VolumeFile[] {
+    return this.byVolume.get(volume) ?? [];
   }
 
   golden(volume: string): GoldenFile | undefined {
@@ -95,10 +124,6 @@ export class Catalog {
     const files = this.files(volume);
     if (files.some((file) => file.kind === 'gone')) return undefined;
     return newestFirst(files.filter((file) => file.kind === 'disk'))[0];
-  }
-
-  disks(): DiskFile[] {
-    return this.volumes().flatMap((volume) => this.disk(volume) ?? []);
   }
 
   tags(volume: string): TagFile[] {
@@ -136,7 +161,9 @@ export class Catalog {
 
   /** The disks of others that still need this golden volume or layer. */
   users(origin: string): DiskFile[] {
-    return this.disks().filter((disk) => disk.origin === origin && this.needsOrigin(disk));
+    return [...(this.byOrigin.get(origin) ?? [])]
+      .flatMap((volume) => this.disk(volume) ?? [])
+      .filter((disk) => disk.origin === origin && this.needsOrigin(disk));
   }
 
   /** Whether the disk depends on its own files only. */

@@ -19,7 +19,7 @@ export const layout = 'layout';
 export interface DiskLayersOptions {
   files: VolumeFiles;
   locks: Locks;
-  isAttached(volume: string): Promise<boolean>;
+  isAttached(volume: string): boolean;
   /** When it returns, writes of the disk go to its own file, and none of its layers changes any more. */
   follow(volume: string): Promise<void>;
   open(layer: LayerFile): Promise<VolumeReader>;
@@ -165,7 +165,7 @@ export class DiskLayers {
     if (catalog.isFlat(disk)) return disk;
     if (disk.format === 'raw') {
       // A target has the file open under its present name, which would change.
-      if (await isAttached(volume)) throw attached(volume);
+      if (isAttached(volume)) throw attached(volume);
       const flat = files.rawDisk(volume, 'flat');
       await files.rename(disk, flat);
       return flat;

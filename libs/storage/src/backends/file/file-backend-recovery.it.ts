@@ -137,6 +137,7 @@ describe('the file backend with overlays', () => {
     await backend.ensureClone({ golden: 'aimg1' }, disk('aimg7'));
     expect((await backend.list()).filter((info) => info.name === 'aimg7')).toMatchObject([{ kind: 'disk' }]);
     await writeFile(at('volumes', 'aimg8.partial'), 'half an image');
+    await restart();
     await backend.ensureNoDisk(disk('aimg8'));
     expect((await backend.list()).map((info) => info.name)).not.toContain('aimg8');
   });

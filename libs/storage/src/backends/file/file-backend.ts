@@ -9,6 +9,7 @@ import type {
   LongWork,
   Origin,
   Readable,
+  RemovedVolume,
   StorageBackend,
   VolumeInfo,
   VolumeReader,
@@ -58,7 +59,7 @@ export class FileBackend implements StorageBackend {
     private readonly owner: { release(): Promise<void> },
   ) {
     const { locks } = this;
-    const isAttached = async (disk: string) => (await marks.all()).has(disk);
+    const isAttached = (disk: string) => marks.has(disk);
     this.overlays = new OverlayAttachments({
       directory,
       mountpoints: marks.directory,
@@ -72,7 +73,7 @@ export class FileBackend implements StorageBackend {
       files,
       locks,
       isAttached,
-      follow: async (disk) => ((await isAttached(disk)) ? this.overlays.follow(disk) : undefined),
+      follow: async (disk) => (isAttached(disk) ? this.overlays.follow(disk) : undefined),
       open: (layer) => this.readers.openLayer(layer),
     });
   }
@@ -86,7 +87,7 @@ export class FileBackend implements StorageBackend {
     const owner = await ownDirectory(directory);
     try {
       const files = new VolumeFiles(join(directory, 'volumes'));
-      const marks = new AttachmentMarks(join(directory, 'attached'));
+      const marks = await AttachmentMarks.open(join(directory, 'attached'));
       const format = (await canReflink(files.directory)) ? 'raw' : 'qcow2';
       const backend = new FileBackend(directory, files, marks, format, owner);
       await backend.layers.tidyAll();
@@ -152,7 +153,7 @@ export class FileBackend implements StorageBackend {
   async ensureNoDisk({ name }: DiskVolume): Promise<void> {
     assertVolumeName(name);
     await this.locks.exclusive(name, async () => {
-      if ((await this.marks.all()).has(name)) throw attached(name);
+      if (this.marks.has(name)) throw attached(name);
       const catalog = await this.files.read();
       const [user] = catalog.layers(name).flatMap((layer) => catalog.users(originId(layer)));
       if (user) {
@@ -178,7 +179,7 @@ export class FileBackend implements StorageBackend {
   async ensureDetached({ name }: DiskVolume): Promise<void> {
     assertVolumeName(name);
     await this.locks.exclusive(name, async () => {
-      if (!(await this.marks.all()).has(name)) return;
+      if (!this.marks.has(name)) return;
       // The mark goes last: it is the mount point, and it records a detach that was interrupted.
       if ((await this.files.read()).disk(name)?.format === 'qcow2') await this.overlays.detach(name);
       await this.marks.remove(name);
@@ -196,11 +197,20 @@ export class FileBackend implements StorageBackend {
     return Promise.reject(unsupported());
   }
 
+  /** None: a file is gone when it has no name. */
+  async removed(): Promise<RemovedVolume[]> {
+    return [];
+  }
+
+  onRemoved(): void {}
+
+  async ensureFreed(): Promise<void> {}
+
   /** This backend keeps nothing for a project. */
   async ensureNoProject(): Promise<void> {}
 
   async list(): Promise<VolumeInfo[]> {
-    const catalog = await this.files.read();
+    const catalog = await this.files.readAgain();
     const infos: VolumeInfo[] = [];
     for (const volume of catalog.volumes()) {
       try {
@@ -246,9 +256,8 @@ export class FileBackend implements StorageBackend {
   }
 
   private async attachedOverlays(): Promise<string[]> {
-    const marks = await this.marks.all();
-    const disks = (await this.files.read()).disks();
-    return disks.filter((it) => it.format === 'qcow2' && marks.has(it.volume)).map((it) => it.volume);
+    const catalog = await this.files.read();
+    return this.marks.all().filter((volume) => catalog.disk(volume)?.format === 'qcow2');
   }
 
   private withFiles<T>(volume: string, use: (files: OverlayFiles) => Promise<T>): Promise<T> {

@@ -1,5 +1,5 @@
 import { open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { asStorageError } from '../../storage.port.js';
 import { Catalog } from './catalog.js';
 import type { ContentFile, DiskFile, GoldenFile, LayerFile, LeftFile, TagFile, VolumeFile } from './catalog.js';
@@ -17,8 +17,15 @@ import { qcow2VirtualSize } from '../qcow2-size.js';
  * - `<volume>.<tag>.<n>.tag`: empty; names a layer.
  * - `<volume>.gone`: a disk that is being removed.
  * - `<volume>.partial`, `<volume>.<n>.partial`: a volume, or a file of it, that is being created.
+ *
+ * The directory is read once, and again for a list of all volumes: only this process changes it (see `ownDirectory`), and only here. What a
+ * person changes by hand meanwhile is found by the next list or start.
  */
 export class VolumeFiles {
+  private catalog: Promise<Catalog> | undefined;
+  /** For each reading of the directory under way: the names that changed since it began. */
+  private readonly readings = new Set<Set<string>>();
+
   constructor(readonly directory: string) {}
 
   golden(volume: string): GoldenFile {
@@ -56,11 +63,27 @@ export class VolumeFiles {
     return join(this.directory, layer === undefined ? `${volume}.partial` : `${volume}.${layer}.partial`);
   }
 
-  async read(): Promise<Catalog> {
-    const names = await readdir(this.directory).catch((error: unknown) => {
-      throw asStorageError(error, `read ${this.directory}`);
-    });
-    return new Catalog(names, (name) => this.parse(name));
+  /** All files; stays up to date. */
+  read(): Promise<Catalog> {
+    if (!this.catalog) {
+      const reading = this.names().then((names) => new Catalog(names, (name) => this.parse(name)));
+      this.catalog = reading;
+      reading.catch(() => (this.catalog = undefined));
+    }
+    return this.catalog;
+  }
+
+  /** The same, after a look at the directory. */
+  async readAgain(): Promise<Catalog> {
+    const catalog = await this.read();
+    const changed = new Set<string>();
+    this.readings.add(changed);
+    try {
+      catalog.correct(await this.names(), changed);
+    } finally {
+      this.readings.delete(changed);
+    }
+    return catalog;
   }
 
   /**
@@ -75,21 +98,18 @@ export class VolumeFiles {
     const partial = this.partialPath(file.volume, file.kind === 'layer' ? file.number : undefined);
     try {
       await rm(partial, { force: true });
+      await this.changed('add', partial);
       await fill(partial);
-      await publish(async () => {
-        await rename(partial, file.path);
-        await this.sync();
-      });
+      await publish(() => this.moved(partial, file.path));
     } catch (error) {
-      await rm(partial, { force: true });
+      await this.unlink(partial);
       throw asStorageError(error, `make volume ${file.volume}`);
     }
   }
 
   async rename(from: VolumeFile, to: VolumeFile): Promise<void> {
     try {
-      await rename(from.path, to.path);
-      await this.sync();
+      await this.moved(from.path, to.path);
     } catch (error) {
       throw asStorageError(error, `rename ${from.path}`);
     }
@@ -98,6 +118,7 @@ export class VolumeFiles {
   async mark(tag: TagFile): Promise<void> {
     try {
       await writeFile(tag.path, '', { mode: 0o600 });
+      await this.changed('add', tag.path);
       await this.sync();
     } catch (error) {
       throw asStorageError(error, `tag ${tag.volume}`);
@@ -107,7 +128,7 @@ export class VolumeFiles {
   /** Durable: a volume that was reported as removed does not come back after a power cut. */
   async remove(paths: string[]): Promise<void> {
     try {
-      for (const path of paths) await rm(path, { force: true });
+      for (const path of paths) await this.unlink(path);
       if (paths.length > 0) await this.sync();
     } catch (error) {
       throw asStorageError(error, `remove ${paths.join(' and ')}`);
@@ -128,6 +149,32 @@ export class VolumeFiles {
     if (last === 'qcow2') return this.overlay(volume, first, Number(rest[0]));
     if (last === 'tag') return this.tag(volume, first, Number(rest[0]));
     return last === 'raw' && rest[0] === 'layer' ? this.layer(volume, Number(first)) : undefined;
+  }
+
+  private names(): Promise<string[]> {
+    return readdir(this.directory).catch((error: unknown) => {
+      throw asStorageError(error, `read ${this.directory}`);
+    });
+  }
+
+  private async moved(from: string, to: string): Promise<void> {
+    await rename(from, to);
+    await this.changed('delete', from);
+    await this.changed('add', to);
+    await this.sync();
+  }
+
+  private async unlink(path: string): Promise<void> {
+    await rm(path, { force: true });
+    await this.changed('delete', path);
+  }
+
+  /** After each change of the directory. */
+  private async changed(how: 'add' | 'delete', path: string): Promise<void> {
+    const catalog = await this.read();
+    const name = basename(path);
+    for (const reading of this.readings) reading.add(name);
+    catalog[how](name);
   }
 
   /** A rename or an unlink is durable only when its directory is synced. */

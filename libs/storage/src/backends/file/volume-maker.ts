@@ -22,7 +22,7 @@ export interface VolumeMakerOptions {
   readers: VolumeReaders;
   /** The kind of clones that raw files get here. */
   cloneFormat: Format;
-  isAttached(disk: string): Promise<boolean>;
+  isAttached(disk: string): boolean;
 }
 
 /** Creates golden volumes and clones, and makes disks larger. */
@@ -83,7 +83,7 @@ export class VolumeMaker {
       const now = await sizeOf(file);
       assertSize(sizeBytes, now);
       if (sizeBytes === now) return;
-      if (await isAttached(disk)) throw attached(disk);
+      if (isAttached(disk)) throw attached(disk);
       await (file.format === 'raw' ? resizeFile : resizeOverlay)(file.path, sizeBytes).catch((error: unknown) => {
         throw asStorageError(error, `resize ${disk}`);
       });

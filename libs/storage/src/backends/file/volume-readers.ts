@@ -26,7 +26,7 @@ export class VolumeReaders {
   constructor(
     private readonly files: VolumeFiles,
     private readonly locks: Locks,
-    private readonly isAttached: (disk: string) => Promise<boolean>,
+    private readonly isAttached: (disk: string) => boolean,
   ) {}
 
   async open(readable: Readable): Promise<ChainReader> {
@@ -36,7 +36,7 @@ export class VolumeReaders {
     }
     const { name } = readable.disk;
     assertVolumeName(name);
-    if (await this.isAttached(name)) throw attached(name);
+    if (this.isAttached(name)) throw attached(name);
     return this.opened((catalog) => catalog.disk(name) ?? notFound(name));
   }
 

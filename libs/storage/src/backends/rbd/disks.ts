@@ -6,15 +6,8 @@ import { inUse, isOpen, isRbd, notFound, ignoring, undefinedIfMissing } from './
 import { formatRef } from './names.js';
 import type { ImageLocations } from './names.js';
 import { Progress } from './progress.js';
-import {
-  assertNoClones,
-  assertSize,
-  imagesOf,
-  removeImage,
-  removeSnaps,
-  removeWithSnaps,
-  untilWatchExpires,
-} from './volumes.js';
+import type { Trash } from './trash.js';
+import { assertNoClones, assertSize, imagesOf, removeSnaps, untilWatchExpires } from './volumes.js';
 
 /** Operations on existing disks. A tag is a snapshot of the disk's image. */
 export class Disks {
@@ -22,6 +15,7 @@ export class Disks {
     private readonly rbd: RbdClient,
     private readonly locations: ImageLocations,
     private readonly locks: Locks,
+    private readonly trash: Trash,
   ) {}
 
   /** librbd asks whoever has the disk open to make the snapshot, between two writes. */
@@ -73,14 +67,14 @@ export class Disks {
       const ref = this.locations.disk(disk);
       const { isThere, partials } = await imagesOf(this.rbd, ref);
       if (isThere) await this.removeImage(ref);
-      for (const partial of partials) await untilWatchExpires(() => removeWithSnaps(this.rbd, partial));
+      for (const partial of partials) await untilWatchExpires(() => this.trash.moveWithSnaps(partial));
     });
   }
 
-  /** librbd does not remove an image that is open or has snapshots. Most have none and go at the first attempt. */
+  /** An image that is open or has snapshots is not taken away. Most have none and go at the first attempt. */
   private async removeImage(ref: ImageRef): Promise<void> {
     try {
-      return await removeImage(this.rbd, ref);
+      return await this.trash.move(ref);
     } catch (error) {
       if (!isRbd(error, 'busy')) throw error;
     }
@@ -89,7 +83,7 @@ export class Disks {
     if (found.watchers.length > 0) throw inUse(ref.image, isOpen);
     await assertNoClones(this.rbd, ref);
     await removeSnaps(this.rbd, ref, found);
-    await removeImage(this.rbd, ref);
+    await this.trash.move(ref);
   }
 
   /** Error `storage.not_found`. */

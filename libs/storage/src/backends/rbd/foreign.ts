@@ -60,7 +60,7 @@ export async function ensureNoForeign(
 const partialOf = (to: ImageRef, key: string): ImageRef => ({ ...to, image: `${to.image}.${key.slice(-8)}.partial` });
 
 const isThere = async (rbd: RbdClient, { pool, namespace, image }: ImageRef) =>
-  (await rbd.list(pool, namespace)).some(({ name }) => name === image);
+  (await rbd.namesLike(pool, namespace, image)).includes(image);
 
 const isTaken = (foreign: string) =>
   new StorageError('storage.exists_differently', `There is a volume ${foreign}. Choose another name.`);

@@ -17,6 +17,7 @@ import {
 import { goldenSnap, formatRef } from './names.js';
 import type { ImageLocations } from './names.js';
 import { Progress } from './progress.js';
+import type { Trash } from './trash.js';
 import {
   assertNoClones,
   assertSize,
@@ -44,6 +45,7 @@ export class Goldens {
     private readonly rbd: RbdClient,
     private readonly locations: ImageLocations,
     private readonly locks: Locks,
+    private readonly trash: Trash,
   ) {}
 
   ensure(golden: string, source: GoldenSource, work: LongWork): Promise<VolumeInfo> {
@@ -85,7 +87,7 @@ export class Goldens {
         const ref = this.locations.golden(golden);
         const { isThere, partials } = await imagesOf(this.rbd, ref);
         if (isThere) await this.remove(ref);
-        for (const partial of partials) await untilWatchExpires(() => removeWithSnaps(this.rbd, partial));
+        for (const partial of partials) await untilWatchExpires(() => this.trash.moveWithSnaps(partial));
         this.sizes.delete(golden);
       }),
     );
@@ -105,7 +107,7 @@ export class Goldens {
       await removeSnaps(this.rbd, ref, found);
     }
     try {
-      await removeImage(this.rbd, ref);
+      await this.trash.move(ref);
     } catch (error) {
       if (found && isRbd(error, 'busy')) await this.protect(ref);
       throw error;

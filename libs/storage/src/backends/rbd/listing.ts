@@ -33,9 +33,11 @@ export async function listVolumes(rbd: RbdClient, locations: ImageLocations): Pr
 
 async function imagesIn(rbd: RbdClient, pool: string, namespace: string | undefined): Promise<Found[]> {
   const images = await rbd.list(pool, namespace);
-  return images.flatMap(({ name: image }) => {
+  // librbd lists what it has begun to remove. That is in the trash, and no volume any more.
+  const trashed = new Set((await rbd.trashList(pool, namespace)).map(({ id }) => id));
+  return images.flatMap(({ name: image, id }) => {
     const ours = volumeOf(image);
-    if (!ours) return [];
+    if (!ours || trashed.has(id)) return [];
     const ref = { pool, ...(namespace !== undefined && { namespace }), image };
     return [{ ref, disk: { project: namespace ?? '', name: ours.volume }, partial: ours.partial }];
   });
@@ -51,7 +53,7 @@ async function describe(rbd: RbdClient, { ref, disk, partial }: Found): Promise<
     return [{ name, project, kind, sizeBytes: info.sizeBytes, tags: kind === 'disk' ? tagsOf(info) : [] }];
   }
   // Either it was removed since the list was read, or its creation or removal was interrupted: then the list still has it.
-  const isThere = (await rbd.list(ref.pool, ref.namespace)).some((image) => image.name === ref.image);
+  const isThere = (await rbd.namesLike(ref.pool, ref.namespace, ref.image)).includes(ref.image);
   return isThere ? [{ name, project, kind: 'partial', sizeBytes: 0, tags: [] }] : [];
 }
 

@@ -9,6 +9,7 @@ import type {
   LongWork,
   Origin,
   Readable,
+  RemovedVolume,
   StorageBackend,
   VolumeInfo,
   VolumeReader,
@@ -23,6 +24,7 @@ import { listVolumes } from './listing.js';
 import { assertDisk, assertOrigin, assertProject, assertReadable, ImageLocations } from './names.js';
 import { Projects } from './projects.js';
 import { RbdReader } from './reader.js';
+import { Trash } from './trash.js';
 
 export interface RbdBackendOptions {
   /** Absolute path of ceph.conf, which names the keyring. */
@@ -57,6 +59,7 @@ export class RbdBackend implements StorageBackend {
   private readonly goldens: Goldens;
   private readonly clones: Clones;
   private readonly disks: Disks;
+  private readonly trash: Trash;
   private probing: Promise<unknown> | undefined;
 
   private constructor({ conf, user, imagePool, diskPool, addressBook }: RbdBackendOptions) {
@@ -64,9 +67,10 @@ export class RbdBackend implements StorageBackend {
     this.rbd = RbdClient.open({ conf, user, ...(addressBook && { addressBook }) });
     this.locations = new ImageLocations(imagePool, diskPool);
     this.projects = new Projects(this.rbd, this.locations, user);
-    this.goldens = new Goldens(this.rbd, this.locations, locks);
+    this.trash = new Trash(this.rbd, this.locations);
+    this.goldens = new Goldens(this.rbd, this.locations, locks, this.trash);
     this.clones = new Clones(this.rbd, this.locations, locks, this.projects, this.goldens);
-    this.disks = new Disks(this.rbd, this.locations, locks);
+    this.disks = new Disks(this.rbd, this.locations, locks, this.trash);
   }
 
   /** Needs no cluster: the service starts without it, and reports that by `health`. */
@@ -148,6 +152,19 @@ export class RbdBackend implements StorageBackend {
       () => copyToForeign(this.rbd, this.locations, origin, foreign, work),
       work,
     );
+  }
+
+  removed(): Promise<RemovedVolume[]> {
+    return translateErrors('list the trash', () => this.trash.list());
+  }
+
+  onRemoved(listener: (volume: RemovedVolume) => void): void {
+    this.trash.onMoved(listener);
+  }
+
+  async ensureFreed(volume: RemovedVolume, work: LongWork = {}): Promise<void> {
+    if (volume.project !== null) assertProject(volume.project);
+    await translateErrors(`free the space of ${volume.name}`, () => this.trash.free(volume, work), work);
   }
 
   async ensureNoProject(project: string): Promise<void> {

@@ -156,6 +156,9 @@ describe('projects', () => {
     expect(await backend.ensureAttached(disk)).toMatchObject({ image: disk.name });
     await cluster.ceph.ceph('auth', 'get', `client.${user}.${disk.project}`);
     await backend.ensureNoDisk(disk);
+    await expect(backend.ensureNoProject(disk.project)).rejects.toMatchObject({ code: 'storage.in_use' });
+    for (const volume of await backend.removed())
+      if (volume.project === disk.project) await backend.ensureFreed(volume);
     await backend.ensureNoProject(disk.project);
     await backend.ensureNoProject(disk.project);
     expect(await cluster.rbd.namespaceList(diskPool)).not.toContain(disk.project);

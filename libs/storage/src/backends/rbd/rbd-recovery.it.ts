@@ -208,6 +208,8 @@ describe('a disk', () => {
     await backend.ensureClone(origin, disk);
     await expectContent({ disk });
     await backend.ensureNoDisk(disk);
+    for (const volume of await backend.removed())
+      if (volume.project === disk.project) await backend.ensureFreed(volume);
     await cluster.rbd.namespaceRemove(diskPool, disk.project);
     await backend.ensureClone(origin, disk);
     await expectContent({ disk });

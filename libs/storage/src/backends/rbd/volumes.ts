@@ -43,7 +43,7 @@ export async function untilWatchExpires<T>(attempt: () => Promise<T>): Promise<T
 
 /** The images of a pool and namespace that are, or will be, this volume. */
 export async function imagesOf(rbd: RbdClient, volume: ImageRef): Promise<{ isThere: boolean; partials: ImageRef[] }> {
-  const names = (await rbd.list(volume.pool, volume.namespace)).map(({ name }) => name);
+  const names = await rbd.namesLike(volume.pool, volume.namespace, volume.image);
   const partials = names.filter((name) => name !== volume.image && volumeOf(name)?.volume === volume.image);
   return { isThere: names.includes(volume.image), partials: partials.map((image) => ({ ...volume, image })) };
 }
@@ -68,9 +68,9 @@ export async function createComplete(
   }
 }
 
-/** Error `storage.in_use`: the snapshot, or one of the image's, has clones that are not flat. */
+/** Error `storage.in_use`: the snapshot, or one of the image's, has clones that are not flat. Those in the trash need nobody's care. */
 export async function assertNoClones(rbd: RbdClient, ref: SourceRef): Promise<void> {
-  const clones = (await undefinedIfMissing(rbd.children(ref))) ?? [];
+  const clones = ((await undefinedIfMissing(rbd.children(ref))) ?? []).filter(({ trashed }) => !trashed);
   if (clones[0]) throw inUse(formatRef(ref), hasClones(clones.length, formatRef(clones[0])));
 }
 

@@ -13,6 +13,7 @@ import type {
   LongWork,
   Origin,
   Readable,
+  RemovedVolume,
   StorageBackend,
   VolumeInfo,
   VolumeReader,
@@ -185,6 +186,15 @@ export class ZfsBackend implements StorageBackend {
   async copyToForeign(): Promise<void> {
     throw unsupported();
   }
+
+  /** None: ZFS frees the blocks of what was destroyed by itself (zpool-features(7), async_destroy). */
+  async removed(): Promise<RemovedVolume[]> {
+    return [];
+  }
+
+  onRemoved(): void {}
+
+  async ensureFreed(): Promise<void> {}
 
   async ensureNoProject(project: string): Promise<void> {
     const path = this.datasets.project(project);

@@ -2,25 +2,32 @@ import { createHash } from 'node:crypto';
 import { Locks } from '@m2/locks';
 import { TargetError, type ExportSpec, type ObservedExport, type Portal, type TargetDriver } from '../target.port.js';
 import { checkIqn, checkSpec } from './export-values.js';
-import { holdsFile, openFiles } from './backing-file.js';
+import { checkBacking, holdsFile, openFiles } from './backing-file.js';
 import {
   createTarget,
   cutSessions,
   ensureNoTarget,
   isAsSpecified,
+  type KnownTarget,
   listConnections,
   listTargets,
   replaceSecret,
 } from './tgt-export.js';
+import type { ListedTarget } from './tgt-listing.js';
 import type { TgtInstance } from './tgt-instance.js';
 import { stopAllTgtd, TgtPool, type TgtConfig } from './tgt-pool.js';
+
+interface Known extends KnownTarget {
+  /** A digest of the secret that this process gave it: tgtd does not show secrets. */
+  secret?: string;
+}
 
 /** Exports files through tgtd (package tgt): one process per pool, controlled over its management socket. */
 export class TgtDriver implements TargetDriver {
   /** One lock per pool. */
   private readonly locks = new Locks();
-  /** Digests of the secrets that this process gave to each tgtd, which does not show them. */
-  private readonly secrets = new WeakMap<TgtInstance, Map<string, string>>();
+  /** What is known of the targets of each tgtd, by name, so that nobody has to list a pool for one of them. */
+  private readonly known = new WeakMap<TgtInstance, Map<string, Known>>();
   /** The exports that each pool should have: while its tgtd is dead, nothing else tells whether any is left. */
   private readonly expected = new Map<string, Set<string>>();
 
@@ -39,6 +46,8 @@ export class TgtDriver implements TargetDriver {
 
   async ensureExport(spec: ExportSpec): Promise<{ portals: Portal[]; lun: 1 }> {
     checkSpec(spec);
+    // Before the turn: it starts a process, and waits for a medium that may hang.
+    await checkBacking(spec);
     return this.inTurn(spec.pool, async () => {
       this.expectedOf(spec.pool).add(spec.iqn);
       const instance = await this.pool.claim(spec.pool);
@@ -66,8 +75,7 @@ export class TgtDriver implements TargetDriver {
       const instance = this.pool.find(pool);
       if (!instance?.alive) return 0;
       let dropped = 0;
-      for (const target of await listTargets(instance.client)) {
-        if (target.iqn !== iqn) continue;
+      for (const target of (await this.list(instance)).filter((it) => it.iqn === iqn)) {
         const cut = await cutSessions(instance.client, target.tid);
         dropped += cut ?? target.sessions;
         if (cut === undefined) await this.abandon(instance);
@@ -103,29 +111,57 @@ export class TgtDriver implements TargetDriver {
 
   private async ensureTarget(instance: TgtInstance, spec: ExportSpec): Promise<void> {
     const { client } = instance;
-    const secrets = this.secrets.get(instance) ?? new Map<string, string>();
-    this.secrets.set(instance, secrets);
+    const known = this.knownOf(instance);
     const secret = createHash('sha256').update(`${spec.chap.user}\0${spec.chap.secret}`).digest('hex');
+    const created = (tid: number) => known.set(spec.iqn, { tid, accounts: [spec.chap.user], secret });
     // Creates first and looks only on failure: a new export, the common case, needs no listing, whose length grows with the pool.
-    if (!(await createTarget(client, spec))) {
-      const found = (await listTargets(client)).filter(({ iqn }) => iqn === spec.iqn);
-      const right = found.length === 1 && isAsSpecified(found[0]!, spec) ? found[0] : undefined;
-      if (right && (await holdsFile(await openFiles(instance.pid), spec.backing.path))) {
-        if (secrets.get(spec.iqn) !== secret) await replaceSecret(client, right.tid, spec);
-      } else {
-        // Incomplete or different: created again rather than edited, so that there is only one order of steps.
-        await this.removeTarget(instance, spec.iqn);
-        if (!(await createTarget(client, spec))) {
-          throw new TargetError('target.exists', `tgtd ${instance.pid} has another target of this name: ${spec.iqn}`);
-        }
-      }
+    const tid = await createTarget(client, spec);
+    if (tid !== undefined) return void created(tid);
+    const found = (await this.list(instance)).filter(({ iqn }) => iqn === spec.iqn);
+    const right = found.length === 1 && isAsSpecified(found[0]!, spec) ? found[0] : undefined;
+    if (right && (await holdsFile(await openFiles(instance.pid), spec.backing.path))) {
+      if (known.get(spec.iqn)?.secret !== secret) await replaceSecret(client, right.tid, spec);
+      return void created(right.tid);
     }
-    secrets.set(spec.iqn, secret);
+    // Incomplete or different: created again rather than edited, so that there is only one order of steps.
+    await this.removeTarget(instance, spec.iqn);
+    const again = await createTarget(client, spec);
+    if (again === undefined) {
+      throw new TargetError('target.exists', `tgtd ${instance.pid} has another target of this name: ${spec.iqn}`);
+    }
+    created(again);
   }
 
   private async removeTarget(instance: TgtInstance, iqn: string): Promise<void> {
-    this.secrets.get(instance)?.delete(iqn);
-    await ensureNoTarget(instance.client, iqn, () => this.abandon(instance));
+    const known = this.knownOf(instance);
+    const target = known.get(iqn);
+    known.delete(iqn);
+    await ensureNoTarget(instance.client, iqn, target, () => this.abandon(instance));
+  }
+
+  private async list(instance: TgtInstance): Promise<ListedTarget[]> {
+    const targets = await listTargets(instance.client);
+    const before = this.knownOf(instance);
+    const now = new Map<string, Known>();
+    const names = Map.groupBy(targets, ({ iqn }) => iqn);
+    const owners = Map.groupBy(
+      targets.flatMap(({ accounts }) => accounts),
+      (account) => account,
+    );
+    for (const { iqn, tid, accounts } of targets) {
+      // Of several with one name none is known, nor one with an account that another has: their removal looks.
+      const alone = names.get(iqn)!.length === 1 && accounts.every((account) => owners.get(account)!.length === 1);
+      const secret = before.get(iqn)?.tid === tid ? before.get(iqn)?.secret : undefined;
+      if (alone) now.set(iqn, { tid, accounts, ...(secret !== undefined && { secret }) });
+    }
+    this.known.set(instance, now);
+    return targets;
+  }
+
+  private knownOf(instance: TgtInstance): Map<string, Known> {
+    const known = this.known.get(instance) ?? new Map<string, Known>();
+    this.known.set(instance, known);
+    return known;
   }
 
   /**
@@ -142,7 +178,7 @@ export class TgtDriver implements TargetDriver {
     const instance = this.pool.find(pool);
     if (!instance?.alive) return [];
     try {
-      const targets = await listTargets(instance.client);
+      const targets = await this.list(instance);
       for (const { iqn } of targets) this.expectedOf(pool).add(iqn);
       const files = await openFiles(instance.pid);
       const observed: ObservedExport[] = [];

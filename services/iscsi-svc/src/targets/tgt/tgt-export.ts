@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { TargetError, type ExportSpec } from '../target.port.js';
-import { checkBacking, noBacking } from './backing-file.js';
+import { noBacking } from './backing-file.js';
 import type { TgtClient } from './tgt-client.js';
 import { parseConnections, parseTargets, type ListedConnection, type ListedTarget } from './tgt-listing.js';
 import { scsiIdentity } from './export-values.js';
@@ -26,19 +26,18 @@ export async function listConnections(client: TgtClient, tid: number): Promise<L
   return parseConnections(await client.call({ mode: 'connection', op: 'show', tid }));
 }
 
-/** Creates the target of an export; returns false, and does nothing, when tgtd has one with its name. */
-export async function createTarget(client: TgtClient, spec: ExportSpec): Promise<boolean> {
-  await checkBacking(spec);
+/** Creates the target of an export and returns its number; undefined, and it does nothing, when tgtd has one with its name. */
+export async function createTarget(client: TgtClient, spec: ExportSpec): Promise<number | undefined> {
   const tid = newTid();
   const params = { targetname: spec.iqn };
-  if (!(await client.callIfNew({ mode: 'target', op: 'new', tid, params }))) return false;
+  if (!(await client.callIfNew({ mode: 'target', op: 'new', tid, params }))) return undefined;
   try {
     await addLun(client, tid, spec);
     await addAccount(client, tid, spec);
     // The ACL goes last, because it lets initiators in: a target without an ACL entry admits nobody, but a target without an account admits
     // without CHAP.
     await client.call({ mode: 'target', op: 'bind', tid, params: { 'initiator-name': spec.initiator } });
-    return true;
+    return tid;
   } catch (error) {
     // An incomplete target admits nobody, but it would keep the backing store open. If this fails, too, the next attempt repairs it.
     await client.callIfThere({ mode: 'target', op: 'delete', tid }).catch(() => undefined);
@@ -74,21 +73,39 @@ export async function replaceSecret(client: TgtClient, tid: number, spec: Export
   await client.call({ mode: 'target', op: 'bind', tid, params });
 }
 
+/** A target as whoever created or listed it knows it: what its removal needs. */
+export type KnownTarget = Pick<ListedTarget, 'tid' | 'accounts'>;
+
 /**
- * Removes every target with this name, and proves that none is left. `abandon` must end tgtd: it is called when I/O or a dead initiator
- * keeps a session alive that nothing else can end.
+ * Removes every target with this name, and proves that none is left. `known` saves the listing, whose length grows with the pool. `abandon`
+ * must end tgtd: it is called when I/O or a dead initiator keeps a session alive that nothing else can end.
  */
-export async function ensureNoTarget(client: TgtClient, iqn: string, abandon: () => Promise<void>): Promise<void> {
+export async function ensureNoTarget(
+  client: TgtClient,
+  iqn: string,
+  known: KnownTarget | undefined,
+  abandon: () => Promise<void>,
+): Promise<void> {
+  if (known) {
+    if (!(await removeTarget(client, known.tid, known.accounts))) return abandon();
+    // Not so when somebody else made another one of this name.
+    if (await isFree(client, iqn)) return;
+  }
   const targets = await listTargets(client);
   for (const target of targets.filter((target) => target.iqn === iqn)) {
     const others = new Set(targets.filter(({ tid }) => tid !== target.tid).flatMap(({ accounts }) => accounts));
     const accounts = target.accounts.filter((account) => !others.has(account));
     if (!(await removeTarget(client, target.tid, accounts))) return abandon();
   }
-  // The proof is that the name can be taken: the listing has text that an initiator chose (see tgt-listing.ts).
+  if (!(await isFree(client, iqn))) return abandon();
+}
+
+/** The proof is that the name can be taken: the listing has text that an initiator chose (see tgt-listing.ts). */
+async function isFree(client: TgtClient, iqn: string): Promise<boolean> {
   const tid = newTid();
-  if (!(await client.callIfNew({ mode: 'target', op: 'new', tid, params: { targetname: iqn } }))) return abandon();
+  if (!(await client.callIfNew({ mode: 'target', op: 'new', tid, params: { targetname: iqn } }))) return false;
   await client.call({ mode: 'target', op: 'delete', tid });
+  return true;
 }
 
 /** Cuts the sessions that are open now, waits for their end and returns their number; undefined when they stay. */

@@ -15,11 +15,14 @@ export function tgtHarness(dir: string): TargetHarness {
       config ??= { stateDir, addresses: ['127.0.0.1'], portBase: await freePorts(50) };
       return TgtDriver.open(config);
     },
-    processOf(pool) {
-      const names = readdirSync(stateDir).filter((name) => name.endsWith('.json'));
-      const records = names.map((name) => JSON.parse(readFileSync(join(stateDir, name), 'utf8')) as TgtRecord);
-      return records.find((record) => record.pool === pool)!.pid;
-    },
+    processOf: (pool) => recordOf(stateDir, pool).pid,
     stop: () => stopAllTgtd(stateDir),
   };
+}
+
+/** What is recorded of the tgtd of a pool. */
+export function recordOf(stateDir: string, pool: string): TgtRecord {
+  const names = readdirSync(stateDir).filter((name) => name.endsWith('.json'));
+  const records = names.map((name) => JSON.parse(readFileSync(join(stateDir, name), 'utf8')) as TgtRecord);
+  return records.find((record) => record.pool === pool)!;
 }

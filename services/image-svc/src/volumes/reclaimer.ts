@@ -1,0 +1,137 @@
+import { type Kit, KIT, meter, Periodic, type Sql } from '@m2/service-kit';
+import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
+import { type RemovedVolume, type StorageBackend, StorageError } from '@m2/storage';
+import { Background, throttled } from '../background/background.js';
+import type { ImageConfig } from '../config.js';
+import { STORAGE } from '../storage/storage.token.js';
+
+/** Few at a time, because it loads the storage that nodes use. */
+const concurrency = 2;
+/** How often the storage is asked what else there is to free: what others removed, and what was interrupted. */
+const lookEveryMs = 600_000;
+const tellEveryMs = 60_000;
+const endEveryMs = 30_000;
+
+/**
+ * Frees the space of removed volumes, which may take hours, and then what the storage keeps for a project that was deleted. The storage itself
+ * knows what is left to do, so it goes on after any interruption.
+ */
+@Injectable()
+export class Reclaimer implements OnModuleInit, BeforeApplicationShutdown {
+  private readonly background: Background;
+  private readonly known = new Map<string, RemovedVolume>();
+  /** Those that something else must be freed before: what was cloned from them. */
+  private readonly blocked = new Set<string>();
+  private readonly looks: Periodic;
+  private readonly ends: Periodic;
+  private readonly gauge = meter().createGauge('m2_storage_removed_volumes', {
+    description: 'Removed volumes whose space is not free yet',
+  });
+
+  constructor(
+    @Inject(KIT) private readonly kit: Kit<ImageConfig>,
+    @Inject(STORAGE) private readonly storage: StorageBackend,
+  ) {
+    this.background = new Background(kit, {
+      name: 'reclaim',
+      concurrency,
+      due: async () => [...this.known.keys()].filter((id) => !this.blocked.has(id)),
+      run: (id, { signal }) => this.free(id, signal),
+    });
+    this.looks = new Periodic({
+      everyMs: lookEveryMs,
+      work: () => this.look(),
+      onError: (err) => kit.log.warn({ err }, 'what is left to be freed could not be listed; it is tried again'),
+    });
+    this.ends = new Periodic({
+      everyMs: endEveryMs,
+      work: () => this.forgetProjects(),
+      onError: (err) => kit.log.warn({ err }, 'deleted projects could not be read; it is tried again'),
+    });
+    storage.onRemoved((volume) => this.add(volume));
+  }
+
+  async onModuleInit(): Promise<void> {
+    await this.background.open();
+    for (const rounds of [this.looks, this.ends]) {
+      rounds.start();
+      rounds.wake();
+    }
+  }
+
+  async beforeApplicationShutdown(): Promise<void> {
+    await Promise.all([this.looks.stop(), this.ends.stop()]);
+    await this.background.close();
+  }
+
+  /** The project was deleted: what the storage keeps for it goes when its last volume has. In the transaction that takes that in. */
+  async endProjects(sql: Sql, projects: string[]): Promise<void> {
+    await sql.query('DELETE FROM quotas WHERE project = ANY ($1)', [projects]);
+    await sql.query('INSERT INTO ended_projects (project) SELECT unnest($1::uuid[]) ON CONFLICT DO NOTHING', [
+      projects,
+    ]);
+  }
+
+  private add(volume: RemovedVolume): void {
+    this.known.set(volume.id, volume);
+    this.gauge.record(this.known.size);
+    this.background.start(volume.id);
+  }
+
+  private async look(): Promise<void> {
+    const [installation] = await this.kit.database.query<{ uid: string }>('SELECT uid FROM installation');
+    // Other installations may share the storage, and free what is theirs.
+    const mine = new RegExp(`^${installation!.uid}img[0-9]+$`);
+    const removed = (await this.storage.removed()).filter(({ name }) => mine.test(name));
+    const owned = await this.owned(removed.map(({ name }) => name));
+    this.blocked.clear();
+    for (const volume of removed) if (!owned.has(volume.name)) this.add(volume);
+  }
+
+  /** What somebody took away by hand, and the database still has, is a fault for a person to look at: nothing of it may be lost. */
+  private async owned(volumes: string[]): Promise<Set<string>> {
+    const rows = await this.kit.database.query<{ volume: string }>(
+      `SELECT volume FROM images WHERE volume = ANY ($1) UNION SELECT volume FROM disks WHERE volume = ANY ($1)
+       UNION SELECT volume FROM former_volumes WHERE volume = ANY ($1)`,
+      [volumes],
+    );
+    return new Set(rows.map(({ volume }) => volume));
+  }
+
+  private async free(id: string, signal: AbortSignal): Promise<void> {
+    const volume = this.known.get(id);
+    if (!volume) return;
+    const { log } = this.kit;
+    const onProgress = throttled(
+      (done, total) => log.info({ volume, done, total }, 'space is being freed'),
+      tellEveryMs,
+    );
+    try {
+      await this.storage.ensureFreed(volume, { signal, onProgress });
+    } catch (error) {
+      if (signal.aborted) return;
+      // Or somebody still has it open.
+      if (!(error instanceof StorageError) || error.code !== 'storage.in_use') throw error;
+      this.blocked.add(id);
+      return;
+    }
+    this.known.delete(id);
+    this.gauge.record(this.known.size);
+    const unblocked = [...this.blocked];
+    this.blocked.clear();
+    for (const other of unblocked) this.background.start(other);
+    if (![...this.known.values()].some(({ project }) => project === volume.project)) this.ends.wake();
+  }
+
+  private async forgetProjects(): Promise<void> {
+    const ended = await this.kit.database.query<{ project: string }>('SELECT project FROM ended_projects');
+    for (const { project } of ended) {
+      try {
+        await this.storage.ensureNoProject(project);
+        await this.kit.database.query('DELETE FROM ended_projects WHERE project = $1', [project]);
+      } catch (error) {
+        this.kit.log.info({ err: error, project }, 'a deleted project still has something in the storage');
+      }
+    }
+  }
+}
