@@ -4,7 +4,7 @@ import type { EventEmitter } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
 import { DataSource, type MigrationInterface } from 'typeorm';
 import type { PostgresDriver } from 'typeorm/driver/postgres/PostgresDriver.js';
-import { Plumbing1795000000000 } from './migrations.js';
+import { Plumbing1795000000000, TurnsAndParkedEvents1797000000020 } from './migrations.js';
 import { inSpan } from './telemetry.js';
 
 /** One connection, or a transaction on it. Values travel as parameters, always. */
@@ -35,7 +35,25 @@ class DatabaseUnavailable extends M2Error {
   }
 }
 
-const asUnavailable = (error: unknown): unknown => (isConnectionError(error) ? new DatabaseUnavailable(error) : error);
+/**
+ * Class 53, 58030 and 25006: the server has no room, cannot write, or may not. Nothing is wrong with what was asked, and it works again when
+ * somebody has made room.
+ */
+const withoutMeans: Record<string, string> = {
+  '53100': 'The disk under the database is full: make room on it',
+  '53200': 'The database has no memory left',
+  '53300': 'The database has no connection left',
+  '53400': 'The database has reached a limit of its configuration',
+  '58030': 'The database cannot read or write its files',
+  '25006': 'The database takes no writes now',
+};
+
+/** What the database could not do, in words of the catalogue; all else as it is. */
+export function asUnavailable(error: unknown): unknown {
+  if (isConnectionError(error)) return new DatabaseUnavailable(error);
+  const sentence = withoutMeans[String((error as { code?: unknown } | null)?.code)];
+  return sentence ? new M2Error('service.unavailable', sentence, undefined, { cause: error }) : error;
+}
 
 /** A connection that stays with its holder until `release`; for session locks. */
 export interface Session extends Sql {
@@ -64,7 +82,7 @@ export class Database implements Sql {
       type: 'postgres',
       url: withPassword(options.url, options.password),
       entities: options.entities,
-      migrations: [Plumbing1795000000000, ...options.migrations],
+      migrations: [Plumbing1795000000000, TurnsAndParkedEvents1797000000020, ...options.migrations],
       migrationsTableName: 'm2_migrations',
       poolSize: options.poolSize,
       applicationName: options.applicationName,
@@ -125,16 +143,21 @@ export class Database implements Sql {
   }
 
   /** Replicas that start together take turns; the second one finds nothing left to do. */
-  private migrate(): Promise<void> {
-    const lock = `hashtextextended('m2_migrations ' || current_schema(), 0)`;
-    return this.withSession(async (session) => {
-      await session.query(`SELECT pg_advisory_lock(${lock})`);
-      try {
-        await this.orm.runMigrations({ transaction: 'each' });
-      } finally {
-        await session.query(`SELECT pg_advisory_unlock(${lock})`);
-      }
+  private async migrate(): Promise<void> {
+    await this.ensureTurns();
+    await this.transaction(async (sql) => {
+      // It waits while others work, for as long as that takes.
+      await sql.query('SET LOCAL idle_in_transaction_session_timeout = 0');
+      await sql.query(`SELECT FROM m2_turns WHERE name = 'migrations' FOR UPDATE`);
+      await this.orm.runMigrations({ transaction: 'each' });
     });
+  }
+
+  /** Two that make a table at the same time may both find that it is not there: then one of them fails, and finds it. */
+  private async ensureTurns(): Promise<void> {
+    const make = () => this.query('CREATE TABLE IF NOT EXISTS m2_turns (name text PRIMARY KEY)');
+    await make().catch(make);
+    await this.query(`INSERT INTO m2_turns (name) VALUES ('migrations') ON CONFLICT DO NOTHING`);
   }
 
   private async withSession<T>(work: (session: Session) => Promise<T>): Promise<T> {

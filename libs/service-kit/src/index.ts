@@ -4,7 +4,7 @@ export { asUnavailable, Database, isConnectionError, type Session, type Sql, vio
 export type { Effect, Emit } from './effects.js';
 export { Answers, Consumes, Handles } from './handlers.js';
 export { defaultLimits, type StreamLimits } from './event-stream.js';
-export type { ReceivedEvent } from './inbox.js';
+export type { ReceivedEvent } from './received-event.js';
 export type { CallContext, EventContext } from './message-context.js';
 export { type Logger, makeLog } from './log.js';
 export { NestLog } from './nest-log.js';

@@ -3,7 +3,9 @@ import { headers } from '@nats-io/transport-node';
 import type { Bus } from './bus.js';
 import type { Database, Sql } from './database.js';
 import type { Logger } from './log.js';
+import { park } from './parked-events.js';
 import { Periodic } from './periodic.js';
+import { tryTurn } from './turns.js';
 
 interface Row {
   sequence: string;
@@ -17,12 +19,14 @@ interface Row {
 }
 
 const batchSize = 200;
+/** The server counts them with the payload. */
+const roomForHeaders = 4_096;
 /** How often the relay looks for events that could not be published, or that another replica left behind. */
 const sweepMs = 1_000;
 
 /**
  * Carries the outbox to JetStream, in order per entity, and marks a row only after the stream's acknowledgement. One replica of a service
- * relays at a time (two would overtake each other); the lock goes with its transaction, so a dead relay blocks nobody.
+ * relays at a time (two would overtake each other); the turn goes with its transaction, so a dead relay blocks nobody.
  * Delivery is at least once: `Nats-Msg-Id` lets the stream drop a repetition, the inbox of the consumer drops the rest.
  */
 export class OutboxRelay {
@@ -61,17 +65,31 @@ export class OutboxRelay {
   private async relayBatch(): Promise<number> {
     // Otherwise each event would run into its own timeout, inside the transaction.
     if (this.bus.isAway) return 0;
+    // A turn is written down: not for a look that finds nothing.
+    const waiting = await this.database.query('SELECT FROM m2_outbox WHERE published_at IS NULL LIMIT 1');
+    if (waiting.length === 0) return 0;
     return this.database.transaction(async (sql) => {
-      const [lock] = await sql.query<{ mine: boolean }>(
-        `SELECT pg_try_advisory_xact_lock(hashtextextended('m2_outbox ' || current_schema(), 0)) AS mine`,
-      );
-      if (!lock?.mine) return 0;
+      if (!(await tryTurn(sql, 'outbox'))) return 0;
       const rows = await sql.query<Row>(
         'SELECT * FROM m2_outbox WHERE published_at IS NULL ORDER BY sequence LIMIT $1',
         [batchSize],
       );
-      return this.publish(sql, rows);
+      return this.publish(sql, await this.parkTooLarge(sql, rows));
     });
+  }
+
+  /** What no server would take must not stand before what it would. Returns the rest. */
+  private async parkTooLarge(sql: Sql, rows: Row[]): Promise<Row[]> {
+    const room = this.bus.maxPayload - roomForHeaders;
+    const tooLarge = rows.filter(({ data }) => Buffer.byteLength(JSON.stringify(data)) > room);
+    for (const row of tooLarge) {
+      this.log.error({ event: row.id, type: row.type }, 'an event is too large for the stream, and is given up');
+      const { created_at, ...event } = row;
+      const received = { ...event, time: created_at.toISOString(), data: row.data as Record<string, unknown> };
+      await park(sql, 'outbox', received, 1, `larger than the ${room} bytes that NATS takes`);
+      await sql.query('UPDATE m2_outbox SET published_at = now() WHERE sequence = $1', [row.sequence]);
+    }
+    return rows.filter((row) => !tooLarge.includes(row));
   }
 
   private async publish(sql: Sql, rows: Row[]): Promise<number> {

@@ -17,9 +17,11 @@ import { type BaseConfig, ConfigError, loadConfig } from './config.js';
 import { Database, type EntityClass, isConnectionError, type MigrationClass, type Sql } from './database.js';
 import { type Emit, withEvents } from './effects.js';
 import { ErrorFilter } from './error-filter.js';
+import { eventAlarms } from './event-alarms.js';
+import type { StreamLimits } from './event-stream.js';
 import { type Logger, makeLog } from './log.js';
 import { NestLog } from './nest-log.js';
-import { OpsServer, type ReadinessCheck } from './ops-server.js';
+import { type Alarm, OpsServer, type ReadinessCheck } from './ops-server.js';
 import { OutboxRelay } from './outbox.js';
 import { startRetention } from './retention.js';
 import { SecretBox } from './secret-box.js';
@@ -40,6 +42,8 @@ export interface Kit<Config extends BaseConfig = BaseConfig> {
   transact<T>(work: (sql: Sql, emit: Emit) => Promise<T>): Promise<T>;
   /** Parts that the service needs to be ready, beside PostgreSQL and NATS. */
   readiness: ReadinessCheck[];
+  /** What a person has to know of, beside events that do not get on. */
+  alarms: Alarm[];
 }
 
 export interface ServiceDefinition<S extends z.ZodObject> {
@@ -49,6 +53,8 @@ export interface ServiceDefinition<S extends z.ZodObject> {
   module: Type;
   migrations: MigrationClass[];
   entities: EntityClass[];
+  /** For the one service that makes the event stream: its limits. */
+  makesStream?: (config: z.infer<S> & BaseConfig) => StreamLimits;
   /** Makes the Nest application of a service with an HTTP door; the default has none. */
   create?: (module: DynamicModule, kit: Kit<z.infer<S> & BaseConfig>) => Promise<INestApplication>;
   /** Runs when messages are answered: opens the HTTP door that `create` made. */
@@ -164,7 +170,7 @@ export async function startService<S extends z.ZodObject>(
       migrations,
       entities,
     }),
-    Bus.open({ service: name, url: config.natsUrl, password: config.natsPassword }),
+    Bus.open({ service: name, url: config.natsUrl, password: config.natsPassword, ca: config.natsCa }),
   ]);
   const relay = new OutboxRelay(database, bus, log, name);
   const kit: Kit<z.infer<S> & BaseConfig> = {
@@ -191,12 +197,14 @@ export async function startService<S extends z.ZodObject>(
       { name: 'postgresql', check: async () => void (await database.query('SELECT 1')) },
       { name: 'nats', check: () => bus.ping() },
     ],
+    alarms: eventAlarms(database),
   };
   const transport = new NatsTransport({
     service: name,
     bus,
     database,
     log,
+    makesStream: definition.makesStream?.(config),
     onEvents: relay.wake,
     poolSize: config.databasePoolSize,
   });
@@ -206,7 +214,12 @@ export async function startService<S extends z.ZodObject>(
   relay.start();
   const retention = startRetention(database, log);
   await definition.listen?.(app, kit);
-  const ops = await OpsServer.listen(config.opsListen, () => kit.readiness, telemetry.metricsText);
+  const ops = await OpsServer.listen(
+    config.opsListen,
+    () => kit.readiness,
+    () => kit.alarms,
+    telemetry.metricsText,
+  );
 
   const stop = async () => {
     await retention.stop();

@@ -1,5 +1,5 @@
 import { fields } from '@m2/contracts';
-import { baseConfig, listenAddress } from '@m2/service-kit';
+import { baseConfig, defaultLimits, listenAddress } from '@m2/service-kit';
 import { hostname } from 'node:os';
 import { z } from 'zod';
 
@@ -17,6 +17,18 @@ export const gatewayConfig = baseConfig.extend({
   projectConcurrency: z.coerce.number().int().min(1).optional(),
   /** How long a provision waits for the node to phone home. Firmware is slow, and a lab's emulated one slower. */
   bootDeadlineSeconds: z.coerce.number().int().min(1).default(600),
+  /** How many streams (events, operations) one token may follow at each replica at the same time. */
+  streamsPerToken: z.coerce.number().int().min(1).default(1_000),
+  /** On how many servers of a NATS cluster events are kept on their way: 1, 3 or 5. */
+  eventReplicas: z.coerce.number().int().min(1).max(5).default(defaultLimits.replicas),
+  /** How much of them is kept; the oldest go first. They are on their way only: what happened is in the database. */
+  eventBytes: z.coerce
+    .number()
+    .int()
+    .min(1024 * 1024)
+    .default(defaultLimits.maxBytes),
+  /** And for how long. */
+  eventHours: z.coerce.number().int().min(1).default(defaultLimits.maxAgeHours),
   /** How long an upload or a download may stand still before it is ended. It may last as long as it moves. */
   transferIdleSeconds: z.coerce.number().positive().default(300),
 });

@@ -23,6 +23,11 @@ export const gatewayService: ServiceDefinition<typeof gatewayConfig> = {
     SagaDecisions1797100000000,
   ],
   entities: [],
+  makesStream: ({ eventReplicas, eventBytes, eventHours }) => ({
+    replicas: eventReplicas,
+    maxBytes: eventBytes,
+    maxAgeHours: eventHours,
+  }),
   create: async (module, kit) => {
     // Streams that are followed have no end of their own; who follows comes back to the next life of the gateway.
     const adapter = new FastifyAdapter({
