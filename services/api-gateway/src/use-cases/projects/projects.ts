@@ -1,4 +1,5 @@
 import { diskList, imageList, useCases } from '@m2/contracts';
+import { tellAccessChanged } from '../../access/access-changed.js';
 import { ask } from '../ask.js';
 import { implement } from '../use-case.js';
 
@@ -23,5 +24,6 @@ export const deleteProject = implement(useCases.projectDelete, async ({ kit, pro
     ]);
     return pages.every(({ items }) => items.length === 0);
   });
+  tellAccessChanged(kit);
   return undefined;
 });
