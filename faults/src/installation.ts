@@ -55,7 +55,7 @@ export async function startTestInstallation({
         ),
       },
       ...(storage && { storage }),
-      longestBackoffMs: 100,
+      pace: { longestBackoffMs: 100 },
       importHosts,
     });
     const adminToken = (await readFile(stage.running.adminTokenFile, 'utf8')).trim();
