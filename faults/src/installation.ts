@@ -63,7 +63,7 @@ export async function startTestInstallation({
         ),
       },
       ...(storage && { storage }),
-      longestBackoffMs: 100,
+      pace: { longestBackoffMs: 100 },
       importHosts,
     });
     for (const service of twice) replicas.set(service, await startReplica(stage, service));

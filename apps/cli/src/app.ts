@@ -33,7 +33,9 @@ export class App {
   }
 
   client(): Promise<M2Client> {
-    return (this.#client ??= this.connection().then((connection) => new M2Client(connection)));
+    return (this.#client ??= this.connection().then(
+      (connection) => new M2Client({ ...connection, onWait: (what) => this.note(what) }),
+    ));
   }
 
   /** Calls a route of the API. */

@@ -72,6 +72,22 @@ describe('a call', () => {
     expect([keys.length, new Set(keys).size]).toEqual([2, 1]);
   });
 
+  it('that is not answered says so while it waits, asks once more, and ends with what was wrong', async () => {
+    const gateway = (await FakeGateway.start()).on('GET /v1/whoami', () => new Promise(() => {}));
+    const told: string[] = [];
+    const asking = client(gateway, { deadline: 200, notice: 50, onWait: (what: string) => told.push(what) });
+    await expect(asking.call('whoami')).rejects.toMatchObject({
+      code: 'cli.unreachable',
+      detail: `${gateway.url}: no answer within 0.2 s`,
+      exitCode: exitCodes.unreachable,
+    });
+    expect(gateway.seen).toHaveLength(2);
+    expect(told).toEqual([
+      `${gateway.url} has not answered for 0.05 s; it is waited for, up to 0.2 s`,
+      `${gateway.url} did not answer within 0.2 s; it is asked again`,
+    ]);
+  });
+
   it('that must not be repeated is not repeated when its answer was lost', async () => {
     const gateway = await FakeGateway.start();
     gateway.on('DELETE /v1/projects/lab', (_seen, response) => response.destroy() && undefined);
@@ -191,6 +207,17 @@ describe('a stream', () => {
     const stream = client(gateway).stream('operationShow', { params: { id: ids.operation } });
     await expect(stream.next()).rejects.toMatchObject({ code: 'operation.not_found', exitCode: exitCodes.notFound });
     expect(gateway.seen).toHaveLength(1);
+  });
+
+  it('that is not answered says so while it waits', async () => {
+    const gateway = (await FakeGateway.start()).on('GET /v1/events', () => new Promise(() => {}));
+    const told = Promise.withResolvers<string>();
+    const end = new AbortController();
+    const stream = client(gateway, { notice: 20, onWait: told.resolve }).stream('eventList', {}, end.signal);
+    const next = stream.next();
+    expect(await told.promise).toBe(`${gateway.url}: no answer for 0.02 s; it is waited for`);
+    end.abort();
+    await expect(next).rejects.toThrow(/abort/);
   });
 
   it('gives up when the gateway stays away longer than its patience', async () => {

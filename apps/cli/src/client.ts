@@ -47,7 +47,14 @@ export interface ClientOptions {
   attempts?: number;
   /** How long a stream tries to come back after it lost the gateway, in milliseconds. */
   patience?: number;
+  /** Told, in a sentence, when something takes longer than it should: what is waited for. */
+  onWait?: (what: string) => void;
+  /** Milliseconds without an answer until that is told. */
+  notice?: number;
 }
+
+/** Tries that may end without any answer: a gateway that hangs is started again meanwhile, or will not answer the next one either. */
+const silentTries = 2;
 
 const streamed = { operationShow: operation, eventList: auditEvent } as const;
 export type StreamName = keyof typeof streamed;
@@ -66,10 +73,18 @@ export class M2Client {
   readonly #options: Required<Omit<ClientOptions, 'url' | 'token'>>;
   readonly #token: string | undefined;
 
-  constructor({ url, token, deadline = 30_000, attempts = 5, patience = 120_000 }: ClientOptions) {
+  constructor({
+    url,
+    token,
+    deadline = 30_000,
+    attempts = 5,
+    patience = 120_000,
+    onWait = () => {},
+    notice = 3_000,
+  }: ClientOptions) {
     this.#base = url.replace(/\/+$/, '');
     this.#token = token;
-    this.#options = { deadline, attempts, patience };
+    this.#options = { deadline, attempts, patience, onWait, notice };
   }
 
   /**
@@ -128,6 +143,8 @@ export class M2Client {
     const { url } = this.#prepare(routes[name], call as AnyCall);
     const source = new ServerSentEvents({
       patience: this.#options.patience,
+      notice: this.#options.notice,
+      onWait: (why) => this.#options.onWait(`${this.#base}: ${why}`),
       connect: (lastEventId, signal) =>
         fetch(url, {
           headers: { ...this.#headers('text/event-stream'), ...(lastEventId && { 'last-event-id': lastEventId }) },
@@ -183,22 +200,37 @@ export class M2Client {
   }
 
   async #send(url: string, init: RequestInit, repeatable: boolean, signal?: AbortSignal): Promise<Response> {
-    const { attempts, deadline } = this.#options;
-    for (let attempt = 1; ; attempt += 1) {
-      const timeout = AbortSignal.timeout(deadline);
-      try {
-        const response = await fetch(url, { ...init, signal: signal ? AbortSignal.any([signal, timeout]) : timeout });
-        if (response.ok) return response;
-        const again = repeatable && response.status === 503 && attempt < attempts;
-        if (!again) throw await problemOf(response);
-        await response.body?.cancel();
-      } catch (error) {
-        if (error instanceof CliError) throw error;
-        signal?.throwIfAborted();
-        // A refused connection carried nothing: even a call that must not be repeated was not made yet.
-        if (attempt >= attempts || !(repeatable || wasRefused(error))) throw new UnreachableError(this.#base, error);
+    const { attempts, deadline, notice, onWait } = this.#options;
+    let silent = 0;
+    const say = setTimeout(() => {
+      onWait(`${this.#base} has not answered for ${seconds(notice)}; it is waited for, up to ${seconds(deadline)}`);
+    }, notice);
+    try {
+      for (let attempt = 1; ; attempt += 1) {
+        const timeout = AbortSignal.timeout(deadline);
+        try {
+          const response = await fetch(url, { ...init, signal: signal ? AbortSignal.any([signal, timeout]) : timeout });
+          if (response.ok) return response;
+          const again = repeatable && response.status === 503 && attempt < attempts;
+          if (!again) throw await problemOf(response);
+          await response.body?.cancel();
+        } catch (error) {
+          if (error instanceof CliError) throw error;
+          signal?.throwIfAborted();
+          if (timeout.aborted) silent += 1;
+          const isOver = attempt >= attempts || silent >= silentTries;
+          // A refused connection carried nothing: even a call that must not be repeated was not made yet.
+          if (isOver || !(repeatable || wasRefused(error)))
+            throw new UnreachableError(
+              this.#base,
+              timeout.aborted ? new Error(`no answer within ${seconds(deadline)}`) : error,
+            );
+          if (timeout.aborted) onWait(`${this.#base} did not answer within ${seconds(deadline)}; it is asked again`);
+        }
+        await pause(Math.min(2000, 100 * 2 ** attempt), undefined, { signal });
       }
-      await pause(Math.min(2000, 100 * 2 ** attempt), undefined, { signal });
+    } finally {
+      clearTimeout(say);
     }
   }
 
@@ -214,6 +246,8 @@ export class M2Client {
     }
   }
 }
+
+const seconds = (milliseconds: number): string => `${milliseconds / 1_000} s`;
 
 /** The input that we send, checked; what is wrong with it is said as the gateway would. */
 function ask(route: AnyRoute, sent: Sent): Record<string, unknown> {

@@ -59,9 +59,15 @@ interface SourceOptions {
   unreachable: (cause: unknown) => Error;
   /** Milliseconds without a connection before it gives up. */
   patience: number;
-  /** Milliseconds of silence after which a connection counts as dead: a lost gateway does not say goodbye. */
+  /** Milliseconds of silence after which a connection counts as dead: a lost gateway does not say goodbye, and a living one says so every 15 s. */
   silence?: number;
+  /** Told why nothing comes, when nothing has for `notice` milliseconds, or for longer than a living gateway is quiet. */
+  onWait?: (why: string) => void;
+  notice?: number;
 }
+
+/** A gateway that lives says something at least every 15 s. */
+const quietMs = 20_000;
 
 /** Events of one URL, across as many connections as it takes. */
 export class ServerSentEvents {
@@ -69,16 +75,19 @@ export class ServerSentEvents {
   #lastEventId = '';
 
   constructor(options: SourceOptions) {
-    this.#options = { silence: 60_000, ...options };
+    this.#options = { silence: 45_000, notice: 3_000, onWait: () => {}, ...options };
   }
 
   /** Reads until `signal` aborts (which throws its reason) or the reader leaves the loop. */
   async *read(signal?: AbortSignal): AsyncGenerator<ServerSentEvent, void, void> {
+    const { notice, onWait, patience, unreachable } = this.#options;
     let lostSince: number | undefined;
+    let isTold = false;
     for (let failures = 0; ; failures += 1) {
       try {
         for await (const event of this.#connection(signal)) {
           lostSince = undefined;
+          isTold = false;
           failures = 0;
           yield event;
         }
@@ -86,19 +95,27 @@ export class ServerSentEvents {
         signal?.throwIfAborted();
         if (error instanceof CliError) throw error;
         lostSince ??= Date.now();
-        if (Date.now() - lostSince >= this.#options.patience) throw this.#options.unreachable(error);
+        if (Date.now() - lostSince >= patience) throw unreachable(error);
+        if (!isTold && Date.now() - lostSince >= notice) {
+          isTold = true;
+          onWait(`the connection is lost; it is tried again for ${patience / 1_000} s`);
+        }
       }
       await pause(Math.min(5000, 100 * 2 ** Math.min(failures, 10)), undefined, { signal });
     }
   }
 
   async *#connection(signal?: AbortSignal): AsyncGenerator<ServerSentEvent> {
-    const { connect, refuse, silence } = this.#options;
+    const { connect, refuse, silence, notice, onWait } = this.#options;
     const own = new AbortController();
+    const say = setTimeout(() => onWait(`no answer for ${notice / 1_000} s; it is waited for`), notice);
+    const quiet = setTimeout(() => onWait(`nothing has come for ${quietMs / 1_000} s; it is waited for`), quietMs);
     const alarm = setTimeout(() => own.abort(new Error('the stream fell silent')), silence);
     try {
       const response = await connect(this.#lastEventId, signal ? AbortSignal.any([signal, own.signal]) : own.signal);
-      if ([502, 503, 504].includes(response.status)) {
+      clearTimeout(say);
+      // 429: others of this token's streams may end.
+      if ([429, 502, 503, 504].includes(response.status)) {
         throw new Error(`HTTP ${response.status}`, { cause: await refuse(response) });
       }
       if (!response.ok) throw await refuse(response);
@@ -109,13 +126,14 @@ export class ServerSentEvents {
       parser.lastEventId = this.#lastEventId;
       for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
         alarm.refresh();
+        quiet.refresh();
         for (const event of parser.push(chunk)) {
           this.#lastEventId = parser.lastEventId;
           yield event;
         }
       }
     } finally {
-      clearTimeout(alarm);
+      for (const timer of [alarm, say, quiet]) clearTimeout(timer);
       // Whoever leaves the loop early leaves no open connection behind.
       own.abort();
     }

@@ -6,6 +6,12 @@ import { lastLines, logFile, rotateLog } from './logs.js';
 import { endProcess, processRef, type ProcessRef } from './processes.js';
 import type { Paths } from './state.js';
 
+/**
+ * What a part says of itself. `waiting`: it answers, and waits for something. `absent`: nobody listens, as while it starts. `silent`: somebody
+ * listens and says nothing.
+ */
+export type Health = { is: 'ready'; alarms?: string[] } | { is: 'waiting' | 'absent' | 'silent'; for: string };
+
 export interface ChildSpec {
   name: string;
   command: string;
@@ -17,8 +23,8 @@ export interface ChildSpec {
   user?: { uid: number; gid: number } | undefined;
   /** The port that people look for. */
   port?: number;
-  /** True when it does its work; else what it waits for, in a few words. Called again and again; must not throw. */
-  ready: (pid: number) => Promise<true | string>;
+  /** Whether it does its work. Called again and again, as long as it lives; must not throw, nor take longer than some seconds. */
+  health: (pid: number) => Promise<Health>;
   stopSignal: NodeJS.Signals;
   /** How long it may take to end what is under way, when it is ready and while it starts; SIGKILL after that. */
   stopDeadlineMs: { ready: number; starting: number };
@@ -26,7 +32,12 @@ export interface ChildSpec {
 
 export interface ChildStatus {
   name: string;
-  state: 'starting' | 'ready' | 'restarting' | 'failed' | 'stopped';
+  /** `unready`: it was ready, and waits for something, or does not answer. */
+  state: 'starting' | 'ready' | 'unready' | 'restarting' | 'failed' | 'stopped';
+  /** What it waits for, while it is not ready. */
+  waitsFor: string | null;
+  /** What a person has to know of, though it does its work. */
+  alarms: string[];
   pid: number | null;
   restarts: number;
   /** When it was started last, ISO 8601. */
@@ -43,6 +54,21 @@ const maxFailedStarts = 5;
 /** sysexits.h: the configuration is wrong, and so it will be the next time. */
 const exConfig = 78;
 const pollMs = 25;
+/** How often a part that was ready is asked. */
+const watchMs = 5_000;
+/** What says nothing for this long hangs. Longer than any lease, so that what comes back by itself is not ended in vain. */
+const hungMs = 30_000;
+/** While it starts it may have a lot to do before it answers. */
+const hungStartMs = 90_000;
+/** A part that hangs again and again is ended after longer and longer silences: a restart does not seem to help. */
+const longestHungMs = 600_000;
+const hungDeadlineMs = 5_000;
+
+/** For tests, which end parts and make them hang more often than any fault does. */
+export interface Pace {
+  longestBackoffMs?: number | undefined;
+  hungMs?: number | undefined;
+}
 
 /** One process that is kept running: started again when it ends, until it is stopped or cannot work at all. */
 export class Child {
@@ -55,6 +81,12 @@ export class Child {
   private timer: NodeJS.Timeout | undefined;
   private waitsFor = 'its start';
   private stopping = false;
+  private alarms: string[] = [];
+  /** Since when it has not answered. */
+  private silentSince: number | undefined;
+  private readySince: number | undefined;
+  /** How often in a row it was ended because it did not answer. */
+  private hangs = 0;
   private readonly firstReady = Promise.withResolvers<void>();
   private exited: Promise<void> = Promise.resolve();
 
@@ -62,7 +94,7 @@ export class Child {
     readonly spec: ChildSpec,
     private readonly paths: Paths,
     private readonly report: (line: string) => void,
-    private readonly longestBackoffMs = maxBackoffMs,
+    private readonly pace: Pace = {},
   ) {
     // Nobody may be waiting yet when the child is stopped: an unhandled rejection would end the process.
     this.firstReady.promise.catch(() => {});
@@ -83,6 +115,8 @@ export class Child {
       restarts: this.restarts,
       since: this.since?.toISOString() ?? null,
       port: this.spec.port ?? null,
+      waitsFor: this.state === 'ready' || this.state === 'stopped' ? null : this.waitsFor,
+      alarms: this.state === 'ready' ? this.alarms : [],
     };
   }
 
@@ -97,7 +131,8 @@ export class Child {
     this.stopping = true;
     clearTimeout(this.timer);
     const { stopSignal, stopDeadlineMs } = this.spec;
-    const deadlineMs = this.state === 'ready' ? stopDeadlineMs.ready : stopDeadlineMs.starting;
+    const wasReady = this.state === 'ready' || this.state === 'unready';
+    const deadlineMs = wasReady ? stopDeadlineMs.ready : stopDeadlineMs.starting;
     if (this.ref) await endProcess(this.ref, stopSignal, deadlineMs);
     await this.exited;
     this.state = this.state === 'failed' ? 'failed' : 'stopped';
@@ -130,25 +165,66 @@ export class Child {
       exited.resolve();
       this.ended(code, signal);
     });
-    if (this.ref) void this.untilReady(child);
+    if (this.ref) void this.watch(child);
   }
 
-  private async untilReady(child: ChildProcess): Promise<void> {
-    while (this.process === child && !this.stopping) {
-      const answer = await this.spec.ready(child.pid as number);
+  /** Asks it how it is, as long as it lives, and ends it when it hangs. */
+  private async watch(child: ChildProcess): Promise<void> {
+    this.silentSince = undefined;
+    this.readySince = undefined;
+    for (;;) {
+      const health = await this.spec.health(child.pid as number);
       if (this.process !== child || this.stopping) return;
-      if (answer === true) {
-        this.state = 'ready';
-        return this.firstReady.resolve();
-      }
-      this.waitsFor = answer;
-      await pause(pollMs);
+      this.note(health);
+      const silentMs = this.silentSince === undefined ? 0 : performance.now() - this.silentSince;
+      if (silentMs > this.patienceMs) return this.endHung(silentMs);
+      const isUp = this.state === 'ready' || this.state === 'unready';
+      // It keeps nobody from ending: the process that it looks at does.
+      await pause(isUp ? Math.min(watchMs, this.patienceMs / 4) : pollMs, undefined, { ref: false });
+      if (this.process !== child || this.stopping) return;
     }
+  }
+
+  private note(health: Health): void {
+    if (health.is === 'ready') {
+      if (this.state === 'unready') this.report(`${this.spec.name} is ready again`);
+      this.state = 'ready';
+      this.alarms = health.alarms ?? [];
+      this.silentSince = undefined;
+      this.readySince ??= performance.now();
+      if (performance.now() - this.readySince > longestHungMs) this.hangs = 0;
+      return this.firstReady.resolve();
+    }
+    const wasReady = this.readySince !== undefined;
+    const isSilent = health.is === 'silent' || (health.is === 'absent' && wasReady);
+    if (isSilent) this.silentSince ??= performance.now();
+    else this.silentSince = undefined;
+    this.waitsFor = health.for;
+    if (this.state === 'ready') {
+      this.state = 'unready';
+      this.report(`${this.spec.name} is not ready any more: it waits for ${health.for}`);
+    }
+  }
+
+  private get patienceMs(): number {
+    const firstMs = this.readySince === undefined ? hungStartMs : (this.pace.hungMs ?? hungMs);
+    return Math.min(longestHungMs, firstMs * 2 ** this.hangs);
+  }
+
+  private async endHung(silentMs: number): Promise<void> {
+    this.hangs++;
+    this.report(
+      `${this.spec.name} hangs: it did not answer for ${Math.round(silentMs / 1_000)} s (${this.waitsFor}); it is ended and started again`,
+    );
+    // What is ended by a signal that it cannot take is killed.
+    await endProcess(this.ref as ProcessRef, this.spec.stopSignal, hungDeadlineMs).catch((error: unknown) =>
+      this.report(String(error)),
+    );
   }
 
   private ended(code: number | null, signal: NodeJS.Signals | null): void {
     const livedMs = Date.now() - (this.since?.getTime() ?? 0);
-    const wasReady = this.state === 'ready';
+    const wasReady = this.state === 'ready' || this.state === 'unready';
     this.process = undefined;
     this.ref = undefined;
     if (this.stopping) return;
@@ -157,7 +233,7 @@ export class Child {
     this.waitsFor = `a new start (it ${how})`;
     const neverReady = !wasReady && this.restarts + 1 >= maxFailedStarts && this.state === 'starting';
     if (code === exConfig || neverReady) return this.fail(this.failure(how));
-    const backoff = Math.min(this.longestBackoffMs, firstBackoffMs * 2 ** (this.failures - 1));
+    const backoff = Math.min(this.pace.longestBackoffMs ?? maxBackoffMs, firstBackoffMs * 2 ** (this.failures - 1));
     this.report(`${this.spec.name} ${how}; it is started again in ${backoff} ms`);
     if (wasReady) this.state = 'restarting';
     this.restarts++;

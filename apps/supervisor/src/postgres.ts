@@ -1,10 +1,11 @@
 import { execFile } from 'node:child_process';
 import { chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { type ServiceName, serviceNames } from '@m2/contracts';
-import type { ChildSpec } from './child.js';
+import type { ChildSpec, Health } from './child.js';
 import { SupervisorError } from './errors.js';
 import { databaseAdmin, readSecret, secretFiles, writePrivate } from './secrets.js';
 import { type Paths, weAreRoot } from './state.js';
@@ -52,7 +53,12 @@ export class Postgres {
       args: ['-D', this.data, '-c', `unix_socket_directories=${this.paths.postgres}`, '-c', 'listen_addresses='],
       env: locale,
       user: this.user,
-      ready: async (pid) => isAccepting(this.data, pid) || 'PostgreSQL',
+      health: async (pid): Promise<Health> => {
+        if (!isAccepting(this.data, pid)) return { is: 'waiting', for: 'PostgreSQL' };
+        return (await answers(join(this.paths.postgres, '.s.PGSQL.5432')))
+          ? { is: 'ready' }
+          : { is: 'silent', for: 'an answer of PostgreSQL' };
+      },
       // Fast shutdown: connections are cut, what was committed is kept (PostgreSQL manual, 19.5).
       stopSignal: 'SIGINT',
       stopDeadlineMs: { ready: 60_000, starting: 60_000 },
@@ -167,6 +173,19 @@ function isAccepting(data: string, pid: number): boolean {
   } catch {
     return false;
   }
+}
+
+const answerDeadlineMs = 5_000;
+/** Asks whether it speaks TLS (PostgreSQL manual, 55.7, SSLRequest): the one question that needs no user, and leaves nothing in the log. */
+const question = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]);
+
+function answers(path: string): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const socket = createConnection({ path, timeout: answerDeadlineMs });
+  socket.once('connect', () => socket.write(question));
+  socket.once('data', () => resolve(true));
+  for (const event of ['timeout', 'error', 'close']) socket.once(event, () => resolve(false));
+  return promise.finally(() => socket.destroy());
 }
 
 /** The programs of the version that the data was made by; for new data, the newest there is. */

@@ -1,7 +1,8 @@
 import { type ServiceName, serviceNames } from '@m2/contracts';
 import { get } from 'node:http';
 import { fileURLToPath } from 'node:url';
-import type { ChildSpec } from './child.js';
+import { z } from 'zod';
+import type { ChildSpec, Health } from './child.js';
 import { portsOf, type Settings } from './options.js';
 import { Postgres } from './postgres.js';
 import { markVariable } from './processes.js';
@@ -59,7 +60,7 @@ export function serviceSpecs(
       args: [mains[name]],
       env: { ...commonEnvironment(paths, settings, name), ...ownEnvironment(paths, settings)[name], ...extra[name] },
       port: doors[name] ?? ports.ops[name],
-      ready: () => readiness(ports.ops[name]),
+      health: () => healthOf(ports.ops[name]),
       stopSignal: 'SIGTERM',
       stopDeadlineMs,
     },
@@ -121,17 +122,43 @@ function ownEnvironment(paths: Paths, settings: Settings): Record<ServiceName, R
   };
 }
 
-/** Asks a service's `/readyz`; the answer names the parts that it waits for. */
-function readiness(port: number): Promise<true | string> {
-  const { promise, resolve } = Promise.withResolvers<true | string>();
-  const request = get({ host: '127.0.0.1', port, path: '/readyz', timeout: 5_000 }, (response) => {
+const answerDeadlineMs = 5_000;
+
+/** Asks a service's `/readyz`; the answer names the parts that it waits for, and what is wrong all the same. */
+function healthOf(port: number): Promise<Health> {
+  const { promise, resolve } = Promise.withResolvers<Health>();
+  const signal = AbortSignal.timeout(answerDeadlineMs);
+  const request = get({ host: '127.0.0.1', port, path: '/readyz', signal }, (response) => {
     let body = '';
     response.setEncoding('utf8').on('data', (part: string) => (body += part));
-    response.on('end', () => resolve(response.statusCode === 200 || `its parts: ${body}`));
+    response.on('end', () =>
+      resolve(
+        response.statusCode === 200 ? { is: 'ready', alarms: alarmsIn(body) } : { is: 'waiting', for: partsIn(body) },
+      ),
+    );
+    response.on('error', () => resolve(silent));
   });
-  request.on('timeout', () => request.destroy(new Error('no answer from /readyz')));
-  request.on('error', (error: NodeJS.ErrnoException) =>
-    resolve(error.code === 'ECONNREFUSED' ? 'its start' : error.message),
+  request.on('error', ({ code }: NodeJS.ErrnoException) =>
+    resolve(code === 'ECONNREFUSED' ? { is: 'absent', for: 'its start' } : silent),
   );
   return promise;
+}
+
+const silent: Health = { is: 'silent', for: 'an answer from /readyz' };
+
+const texts = z.record(z.string(), z.string());
+const answer = z.object({ parts: texts.default({}), alarms: texts.default({}) }).catch({ parts: {}, alarms: {} });
+const read = (body: string) => answer.parse(parseJson(body));
+const alarmsIn = (body: string): string[] => Object.values(read(body).alarms);
+const partsIn = (body: string): string => {
+  const waits = Object.entries(read(body).parts).filter(([, state]) => state !== 'ok');
+  return waits.map(([name, state]) => `${name} (${state})`).join(', ') || 'its parts';
+};
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }

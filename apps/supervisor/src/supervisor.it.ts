@@ -141,6 +141,44 @@ describe('services that fail', () => {
   });
 });
 
+describe('a part that hangs', () => {
+  const pace = { hungMs: 1_500 };
+
+  it.each(['gateway', 'nats', 'postgres'])('as %s, is told of, ended and started again', async (name) => {
+    await installation.up({ pace });
+    const before = await childOf(name);
+    process.kill(before.pid as number, 'SIGSTOP');
+    await until('status says so', async () => {
+      const { state: now, waitsFor } = await childOf(name);
+      return now === 'unready' && waitsFor !== null;
+    });
+    await until(`${name} is ready again`, async () => {
+      const now = await childOf(name);
+      return now.state === 'ready' && now.pid !== before.pid;
+    });
+    expect(readFileSync(join(state(), 'logs/supervisor.log'), 'utf8')).toMatch(
+      new RegExp(`${name} hangs: it did not answer`),
+    );
+  });
+
+  it('is left alone when it answers, and is not ready', async () => {
+    await installation.up({ pace }, { hil: 'loses-bmc' });
+    const before = await childOf('hil');
+    await until('status says what it waits for', async () => {
+      const { state: now, waitsFor } = await childOf('hil');
+      return now === 'unready' && waitsFor === 'bmc (does not answer)';
+    });
+    await until('it is ready again', async () => (await childOf('hil')).state === 'ready');
+    expect((await childOf('hil')).pid).toBe(before.pid);
+  });
+
+  it('tells what a person has to know', async () => {
+    await installation.up({ pace }, { image: 'alarmed' });
+    await until('it is told', async () => (await childOf('image')).alarms.length > 0);
+    expect(await childOf('image')).toMatchObject({ state: 'ready', alarms: ['events have waited for 61 s'] });
+  });
+});
+
 describe('a supervisor that was killed', () => {
   it('is replaced by the next up, with new processes', async () => {
     await installation.up();

@@ -1,7 +1,7 @@
 import { type ServiceName, serviceNames } from '@m2/contracts';
 import { appendFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
-import { Child } from './child.js';
+import { Child, type Pace } from './child.js';
 import { Control, type Status } from './control.js';
 import { SupervisorError } from './errors.js';
 import { endLeftovers, endStorage } from './leftovers.js';
@@ -21,8 +21,8 @@ export interface Launch {
   mains: Partial<Record<ServiceName, string>>;
   /** How long the services may take to become ready. */
   readyDeadlineMs: number;
-  /** The longest pause before a part is started again, for tests that end parts more often than any fault does. */
-  longestBackoffMs?: number | undefined;
+  /** How patient the supervisor is with its parts; for tests. */
+  pace?: Pace | undefined;
 }
 
 const logLimitEveryMs = 10_000;
@@ -33,7 +33,7 @@ export class Supervisor {
   private readonly since = new Date().toISOString();
   private phase: Status['phase'] = 'starting';
   private settings: Settings | null = null;
-  private longestBackoffMs: number | undefined;
+  private pace: Pace | undefined;
   private starting: Promise<void> | undefined;
   private control: Control | undefined;
   private logTimer: NodeJS.Timeout | undefined;
@@ -88,7 +88,7 @@ export class Supervisor {
   private async startAll(launch: Launch): Promise<Settings> {
     const settings = resolveSettings(this.paths, launch.settings);
     this.settings = settings;
-    this.longestBackoffMs = launch.longestBackoffMs;
+    this.pace = launch.pace;
     const left = await endLeftovers(this.paths);
     if (left.length > 0) this.report(`ended what a killed supervisor had left: ${left.join(', ')}`);
     await checkPorts(settings);
@@ -119,7 +119,7 @@ export class Supervisor {
 
   private async startChild(name: keyof Supervisor['children'], spec: Child['spec']): Promise<void> {
     this.refuseWhenStopping();
-    const child = new Child(spec, this.paths, (line) => this.report(line), this.longestBackoffMs);
+    const child = new Child(spec, this.paths, (line) => this.report(line), this.pace);
     this.children[name] = child;
     await child.start();
   }

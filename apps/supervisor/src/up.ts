@@ -21,7 +21,7 @@ export interface UpOptions extends GivenSettings {
   mains?: Partial<Record<ServiceName, string>> | undefined;
   readyDeadlineMs?: number | undefined;
   /** See `Launch`. */
-  longestBackoffMs?: number | undefined;
+  pace?: Launch['pace'];
 }
 
 /** An installation that is ready. */
@@ -55,11 +55,11 @@ export async function up(options: UpOptions = {}, report: (line: string) => void
     env = {},
     mains = {},
     readyDeadlineMs = defaultReadyDeadlineMs,
-    longestBackoffMs,
+    pace,
     ...settings
   } = options;
   const paths = ensureState(state ?? defaultState());
-  const launch: Launch = { settings, env, mains, readyDeadlineMs, longestBackoffMs };
+  const launch: Launch = { settings, env, mains, readyDeadlineMs, pace };
   if (detach) {
     await startDetached(paths, launch, report);
     return running(paths, savedSettings(paths), Promise.resolve());

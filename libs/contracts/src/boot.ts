@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { id, iqn, mac, name, text, time } from './fields.js';
+import { id, iqn, label, mac, name, sentence, text, time } from './fields.js';
 import { command, event, query } from './message.js';
 
 export const bootReport = z.object({
@@ -53,7 +53,7 @@ export const bootScriptServed = event('boot.config.served', "A node's firmware f
 export const bootRefused = event(
   'boot.config.refused',
   'Somebody asked for the script of a nic and did not get it',
-  bootRef.extend({ reason: z.string(), from: z.string() }),
+  bootRef.extend({ reason: sentence, from: label }),
 );
 export const nodeBooted = event(
   'boot.node.booted',

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { backingStore, bytes, errorValue, id, name, nameOrId, page, pageOf, time } from './fields.js';
+import { backingStore, bytes, errorValue, id, label, name, nameOrId, page, pageOf, time } from './fields.js';
 import { progress, transfer } from './image.js';
 import { command, event, query } from './message.js';
 
@@ -16,7 +16,7 @@ export const disk = z.object({
   /** How many clones of clones lie between it and something that depends on nothing. */
   depth: z.int().nonnegative(),
   /** The storage's name of it: `<uid>img<n>`, never used again. */
-  volume: z.string(),
+  volume: label,
   sizeBytes: bytes,
   /** The provision that holds it, and so keeps everybody else away from it. */
   holder: id.nullable(),
@@ -155,7 +155,7 @@ const diskRef = z.object({ id, project: id, name });
 export const diskCreated = event(
   'image.disk.created',
   'A disk was cloned',
-  diskRef.extend({ from: diskOrigin, volume: z.string(), sizeBytes: bytes }),
+  diskRef.extend({ from: diskOrigin, volume: label, sizeBytes: bytes }),
 );
 export const diskUpdated = event(
   'image.disk.updated',
@@ -167,7 +167,7 @@ export const diskUntagged = event('image.disk.untagged', 'A tag is gone', diskRe
 export const diskRolledBack = event(
   'image.disk.rolled-back',
   'A disk is what it was when it was tagged',
-  diskRef.extend({ tag: id, tagName: name, volume: z.string() }),
+  diskRef.extend({ tag: id, tagName: name, volume: label }),
 );
 export const diskFlattened = event('image.disk.flattened', 'A disk depends on no image any more', diskRef);
 export const diskTrashed = event('image.disk.trashed', 'A disk was deleted, and can be restored for a while', diskRef);
@@ -175,7 +175,7 @@ export const diskRestored = event('image.disk.restored', 'A disk is back from th
 export const diskDeleted = event(
   'image.disk.deleted',
   'A disk and its data are gone',
-  diskRef.extend({ volume: z.string() }),
+  diskRef.extend({ volume: label }),
 );
 export const diskAttached = event('image.disk.attached', 'A provision holds a disk', diskRef.extend({ holder: id }));
 export const diskDetached = event(

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { errorValue, id, name, time } from './fields.js';
+import { errorValue, id, label, name, reason, time } from './fields.js';
 import { event } from './message.js';
 
 export const roles = ['admin', 'operator', 'member', 'auditor'] as const;
@@ -126,10 +126,10 @@ export type AuditEvent = z.infer<typeof auditEvent>;
 export const changeAccepted = event(
   'gateway.change.accepted',
   'Somebody was let change something at once; what came of it is told by the events of the same trace',
-  z.object({ id, project: id.nullable(), useCase: z.string(), door: z.string(), by: z.string(), token: id }),
+  z.object({ id, project: id.nullable(), useCase: label, door: label, by: label, token: id }),
 );
 
-const operationRef = z.object({ id, project: id, kind: z.enum(operationKinds), by: z.string() });
+const operationRef = z.object({ id, project: id, kind: z.enum(operationKinds), by: label });
 export const operationStarted = event('gateway.operation.started', 'An operation was accepted', operationRef);
 export const operationEnded = event(
   'gateway.operation.ended',
@@ -147,16 +147,16 @@ export const operationResumed = event(
   operationRef,
 );
 /** `by` is who did it, for `reason`. */
-const decided = operationRef.extend({ reason: z.string() });
+const decided = operationRef.extend({ reason });
 export const operationStepSkipped = event(
   'gateway.operation.step-skipped',
   'A person left a step of a stuck operation out',
-  decided.extend({ step: z.string() }),
+  decided.extend({ step: label }),
 );
 export const operationAbandoned = event(
   'gateway.operation.abandoned',
   'A person ended a stuck operation as it was',
-  decided.extend({ left: z.array(z.string()) }),
+  decided.extend({ left: z.array(label).max(500) }),
 );
 export const projectCreated = event(
   'gateway.project.created',

@@ -1,13 +1,13 @@
 import { z } from 'zod';
-import { id, mac, name, nameOrId, page, pageOf, reason, text, time } from './fields.js';
+import { id, label, mac, name, nameOrId, page, pageOf, reason, time } from './fields.js';
 import { command, event, query } from './message.js';
 
 /** No value that reaches a tool's argument list may look like an option. */
-const label = '[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?';
+const hostLabel = '[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?';
 const hostName = z
   .string()
   .max(253)
-  .regex(new RegExp(`^${label}(?:\\.${label})*$`));
+  .regex(new RegExp(`^${hostLabel}(?:\\.${hostLabel})*$`));
 const host = z.union([z.ipv4(), z.ipv6(), hostName], 'must be an IP address or a host name');
 const plain = z
   .string()
@@ -39,7 +39,7 @@ export const node = z.object({
   name,
   /** The only project that may use it; null: any project may. */
   project: id.nullable(),
-  nics: z.array(nic),
+  nics: z.array(nic).max(16),
   firmware: z.enum(['bios', 'uefi']),
   bmc: bmc.omit({ password: true }),
   /** The provision that holds it. */
@@ -47,7 +47,7 @@ export const node = z.object({
   /** The project of the holder. */
   holderProject: id.nullable(),
   /** A person marked it broken: nobody gets it. */
-  broken: z.object({ reason: text, by: z.string(), since: time }).nullable(),
+  broken: z.object({ reason, by: label, since: time }).nullable(),
   createdAt: time,
 });
 export type Node = z.infer<typeof node>;
@@ -74,7 +74,7 @@ export const nodeRemove = command(
   z.object({}),
 );
 
-const decision = z.object({ nodeId: id, by: z.string(), reason });
+const decision = z.object({ nodeId: id, by: label, reason });
 export const nodeMarkBroken = command(
   'hil.node.mark-broken',
   'Keeps a node from everybody until it is marked repaired; who holds it goes on holding it',
@@ -147,7 +147,7 @@ const held = nodeRef.extend({ project: id, holder: id });
 export const nodeRegistered = event('hil.node.registered', 'A node is known now', nodeRef);
 export const nodeChanged = event('hil.node.changed', "A node's BMC was changed", nodeRef);
 export const nodeRemoved = event('hil.node.removed', 'A node was forgotten', nodeRef);
-const decided = nodeRef.extend({ by: z.string(), reason: text });
+const decided = nodeRef.extend({ by: label, reason });
 export const nodeMarkedBroken = event('hil.node.marked-broken', 'A person marked a node broken', decided);
 export const nodeMarkedRepaired = event('hil.node.marked-repaired', 'A person marked a node repaired', decided);
 export const nodeReserved = event('hil.node.reserved', 'A provision holds a node', held);

@@ -1,11 +1,11 @@
 import { z } from 'zod';
-import { bytes, errorValue, id, name, nameOrId, page, pageOf, sha256, text, time } from './fields.js';
+import { bytes, errorValue, id, label, name, nameOrId, page, pageOf, sha256, text, time } from './fields.js';
 import { command, event, query } from './message.js';
 
 export const imageFormats = ['raw', 'qcow2', 'vmdk'] as const;
 
 /** How far something long is: bytes done, and of how many where that is known. */
-export const progress = z.object({ phase: z.string(), done: bytes, total: bytes.nullable() });
+export const progress = z.object({ phase: label, done: bytes, total: bytes.nullable() });
 
 const fileSource = z.object({ kind: z.literal('file'), path: text.min(1).max(4096) });
 const urlSource = z.object({
@@ -59,7 +59,7 @@ export const image = z.object({
   sha256: sha256.nullable(),
   visibility: z.enum(visibilities),
   /** Told to the project that owns the image, and to nobody else. */
-  sharedWith: z.array(id),
+  sharedWith: z.array(id).max(1000),
   metadata: imageMetadata,
   /** What it was copied from, where that is of M2. */
   parent: z.object({ kind: z.enum(['image', 'disk']), id }).nullable(),
@@ -111,7 +111,7 @@ export const imageExport = z.object({
   id,
   project: id,
   image: id,
-  volume: z.string(),
+  volume: label,
   state: z.enum(['running', 'done', 'failed']),
   progress: progress.nullable(),
   error: errorValue.nullable(),
@@ -154,16 +154,18 @@ export const imageList = query(
 );
 
 /** What came from what, as far as the asking project may see it; parents come before their children. */
-export const lineage = z.array(
-  z.object({
-    kind: z.enum(['image', 'disk', 'tag']),
-    id,
-    name,
-    parent: id.nullable(),
-    sizeBytes: bytes.nullable(),
-    state: z.string(),
-  }),
-);
+export const lineage = z
+  .array(
+    z.object({
+      kind: z.enum(['image', 'disk', 'tag']),
+      id,
+      name,
+      parent: id.nullable(),
+      sizeBytes: bytes.nullable(),
+      state: z.string().max(32),
+    }),
+  )
+  .max(1000);
 export type Lineage = z.infer<typeof lineage>;
 
 export const imageTree = query(
@@ -174,7 +176,7 @@ export const imageTree = query(
 );
 
 /** A door that image-svc opens for one transfer; the gateway passes the bytes on. */
-export const transfer = z.object({ url: z.url(), ticket: z.string() });
+export const transfer = z.object({ url: z.url().max(2048), ticket: z.string().max(1024) });
 
 export const imageTransfer = query(
   'image.image.transfer',
@@ -202,11 +204,11 @@ export const imageImportFailed = event(
 export const imageUpdated = event(
   'image.image.updated',
   'An image was renamed, shared, described or moved',
-  imageRef.extend({ visibility: z.enum(visibilities), sharedWith: z.array(id) }),
+  imageRef.extend({ visibility: z.enum(visibilities), sharedWith: z.array(id).max(1000) }),
 );
 export const imageExported = event(
   'image.image.exported',
   'A flat copy of an image is a volume of the storage',
-  imageRef.extend({ volume: z.string() }),
+  imageRef.extend({ volume: label }),
 );
 export const imageDeleted = event('image.image.deleted', 'An image is gone', imageRef);

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { backingStore, id, iqn, page, pageOf, portal, time } from './fields.js';
+import { backingStore, id, iqn, label, page, pageOf, portal, time } from './fields.js';
 import { command, event, query } from './message.js';
 
 /** An iSCSI target with one LUN, for one initiator. The CHAP secret is not part of it: see `exportCredentials`. */
@@ -10,7 +10,7 @@ export const iscsiExport = z.object({
   iqn,
   lun: z.literal(1),
   initiator: iqn,
-  portals: z.array(portal),
+  portals: z.array(portal).max(64),
   state: z.enum(['creating', 'ready', 'deleting']),
   createdAt: time,
 });
@@ -19,7 +19,7 @@ export type IscsiExport = z.infer<typeof iscsiExport>;
 export const exportCreate = command(
   'iscsi.export.create',
   'Exports a disk to one initiator, with a CHAP secret of its own',
-  z.object({ exportId: id, project: id, disk: id, volume: z.string(), backing: backingStore, initiator: iqn }),
+  z.object({ exportId: id, project: id, disk: id, volume: label, backing: backingStore, initiator: iqn }),
   iscsiExport,
 );
 
@@ -43,9 +43,9 @@ export const exportCredentials = query(
     iqn,
     lun: z.literal(1),
     initiator: iqn,
-    portals: z.array(portal).min(1),
-    user: z.string(),
-    secret: z.string(),
+    portals: z.array(portal).min(1).max(64),
+    user: label,
+    secret: label,
   }),
   ['boot'],
 );

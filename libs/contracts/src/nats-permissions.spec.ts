@@ -35,8 +35,9 @@ describe.each(serviceNames)('the permissions of %s', (service) => {
 
   it('allow its own inbox only, and no stream or consumer to be deleted', () => {
     for (const name of serviceNames) expect(covers(subscribe, `_INBOX_${name}.a.b`)).toBe(name === service);
-    for (const verb of ['DELETE', 'PURGE', 'UPDATE'])
+    for (const verb of ['DELETE', 'PURGE', 'MSG.DELETE'])
       expect(covers(publish, `$JS.API.STREAM.${verb}.M2_EVENTS`)).toBe(false);
+    expect(covers(publish, '$JS.API.STREAM.UPDATE.M2_EVENTS')).toBe(service === 'gateway');
     expect(covers(publish, '$JS.API.CONSUMER.DELETE.M2_EVENTS.gateway-audit')).toBe(false);
   });
 });

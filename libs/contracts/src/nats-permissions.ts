@@ -19,6 +19,9 @@ export const durables: Record<ServiceName, readonly { durable: string; of: Event
 const live = 'm2.live.>';
 const tellsLive = new Set<ServiceName>(['gateway']);
 
+/** Where a service gets its answers. */
+export const natsInbox = (service: ServiceName): string => `_INBOX_${service}`;
+
 export interface NatsPermissions {
   publish: string[];
   subscribe: string[];
@@ -32,7 +35,9 @@ export function natsPermissions(service: ServiceName): NatsPermissions {
       ...(eventsOf(service).length > 0 ? [`m2.evt.${service}.>`] : []),
       ...(tellsLive.has(service) ? [live] : [`m2.live.service.${service}`]),
       // One service makes the stream, the others wait for it: whoever may create streams may also capture any subject.
-      ...(service === 'gateway' ? ['INFO', 'CREATE'].map((verb) => `$JS.API.STREAM.${verb}.${eventStream}`) : []),
+      ...(service === 'gateway'
+        ? ['INFO', 'CREATE', 'UPDATE'].map((verb) => `$JS.API.STREAM.${verb}.${eventStream}`)
+        : []),
       ...durables[service].flatMap(({ durable, of }) => [
         // The filter is part of the subject, so a service cannot widen what its consumer takes in.
         `$JS.API.CONSUMER.CREATE.${eventStream}.${durable}.${of === 'all' ? 'm2.evt.>' : of.subject}`,
@@ -43,7 +48,7 @@ export function natsPermissions(service: ServiceName): NatsPermissions {
     ],
     subscribe: [
       ...['cmd', 'qry'].map((kind) => `m2.${kind}.${service}.>`),
-      `_INBOX_${service}.>`,
+      `${natsInbox(service)}.>`,
       ...(service === 'gateway' ? [live] : []),
       // Who asks a service hears when it has come back: what it owed before, it will not answer.
       ...(calls.some((call) => call.callers.includes(service)) ? ['m2.live.service.*'] : []),
@@ -86,7 +91,8 @@ listen: ${JSON.stringify(options.listen)}
 include ${JSON.stringify(options.include)}
 # A machine that boots many nodes is busy; a client that is slow to log in is no attack.
 authorization { timeout: 10 }
-jetstream { store_dir: ${JSON.stringify(options.storeDirectory)} }
+# Without a fixed size the server takes what is free when it starts: nothing, on a full disk, and then for ever.
+jetstream { store_dir: ${JSON.stringify(options.storeDirectory)}, max_file_store: 1GB, max_memory_store: 64MB }
 accounts {
   M2: {
     jetstream: enabled

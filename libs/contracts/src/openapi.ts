@@ -180,7 +180,9 @@ function successOf(route: AnyRoute, components: Components): Json {
 }
 
 function problemsOf(route: AnyRoute): Json {
-  const codes = route.allow === 'public' ? forEverybody : [...new Set([...everywhere, ...route.useCase.errors])];
+  const { errors, followed } = route.useCase;
+  const own = followed ? [...errors, 'request.too_many_streams' as const] : errors;
+  const codes = route.allow === 'public' ? forEverybody : [...new Set([...everywhere, ...own])];
   const byStatus = Map.groupBy(codes, (code) => errorCatalogue[code].status);
   return Object.fromEntries(
     [...byStatus].map(([status, ofStatus]) => [

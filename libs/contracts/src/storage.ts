@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { bytes, id, time } from './fields.js';
+import { bytes, id, label, page, pageOf, sentence, time } from './fields.js';
 import { command, event, query } from './message.js';
 
 /** `null`: no limit. */
@@ -46,12 +46,12 @@ export const findingKinds = [
 export const finding = z.object({
   kind: z.enum(findingKinds),
   /** The storage's name of what it is about. */
-  volume: z.string(),
-  tag: z.string().nullable(),
+  volume: label,
+  tag: label.nullable(),
   project: id.nullable(),
-  explanation: z.string(),
+  explanation: sentence,
   /** What a repair would do; null: a person has to decide. */
-  repair: z.string().nullable(),
+  repair: label.nullable(),
   firstSeenAt: time,
   /** When its grace time is over: a repair leaves it alone before. */
   repairableAt: time.nullable(),
@@ -61,19 +61,27 @@ export type Finding = z.infer<typeof finding>;
 export const storageCheck = query(
   'image.storage.check',
   'Compares the storage with what is on record, and explains each difference',
-  z.object({}),
-  z.object({ items: z.array(finding) }),
+  page,
+  pageOf(finding),
 );
+
+/** A repair takes some at a time, and tells of some of what is left; with `more`, there is more of either. */
+export const repairsAtOnce = 20;
+export const storageRepairs = z.object({
+  repaired: z.array(finding).max(repairsAtOnce),
+  left: z.array(finding).max(repairsAtOnce),
+  more: z.boolean().default(false),
+});
 
 export const storageRepair = command(
   'image.storage.repair',
-  'Repairs the differences whose grace time is over',
+  'Repairs differences whose grace time is over, some at a time',
   z.object({}),
-  z.object({ repaired: z.array(finding), left: z.array(finding) }),
+  storageRepairs,
 );
 
 export const storageRepaired = event(
   'image.storage.repaired',
   'Something in the storage that nobody owned was removed',
-  z.object({ kind: z.enum(findingKinds), volume: z.string(), tag: z.string().nullable() }),
+  z.object({ kind: z.enum(findingKinds), volume: label, tag: label.nullable() }),
 );

@@ -140,10 +140,16 @@ export class OperationStore {
   }
 
   async find(id: string): Promise<Operation | undefined> {
-    const [row] = await this.database.query<DbOperation>(`SELECT o.*, ${stepsJson} FROM operations o WHERE id = $1`, [
-      id,
-    ]);
-    return row && this.toOperation(row);
+    return (await this.findAll([id]))[0];
+  }
+
+  /** Those of them that there are, in no order. */
+  async findAll(ids: string[]): Promise<Operation[]> {
+    const rows = await this.database.query<DbOperation>(
+      `SELECT o.*, ${stepsJson} FROM operations o WHERE id = ANY($1::uuid[])`,
+      [ids],
+    );
+    return rows.map((row) => this.toOperation(row));
   }
 
   async list(filter: {

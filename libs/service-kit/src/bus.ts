@@ -3,6 +3,7 @@ import {
   headers as names,
   type InputOf,
   M2Error,
+  natsInbox,
   natsPermissions,
   type ReplyOf,
   type ServiceName,
@@ -12,6 +13,7 @@ import {
   connect,
   headers,
   type NatsConnection,
+  type NodeConnectionOptions,
   type MsgHdrs,
   NoRespondersError,
   RequestError,
@@ -41,6 +43,9 @@ export interface RequestOptions {
   onAgain?: () => void;
 }
 
+/** The server counts them with the payload. */
+const roomForHeaders = 4_096;
+
 /** Where services announce that they have started. */
 const arrivals = 'm2.live.service';
 
@@ -48,6 +53,12 @@ const arrivals = 'm2.live.service';
 class AskAgain extends Error {}
 
 const mayHear = (service: ServiceName) => natsPermissions(service).subscribe.includes(`${arrivals}.*`);
+
+/** Where to connect to, and how. */
+export const serversOf = (url: string, ca?: string): Pick<NodeConnectionOptions, 'servers' | 'tls'> => ({
+  servers: url.split(','),
+  ...((ca || url.includes('tls://')) && { tls: ca ? { ca } : {} }),
+});
 
 /** The connection to NATS of one service, with the service's own user and inbox. */
 export class Bus {
@@ -64,6 +75,11 @@ export class Bus {
     this.js = jetstream(connection);
     void this.watch();
     if (mayHear(service)) this.hearArrivals();
+  }
+
+  /** The largest message that the server takes, in bytes. */
+  get maxPayload(): number {
+    return this.connection.info?.max_payload ?? 1024 * 1024;
   }
 
   /** Whether the server is away. A message that is sent now would wait in the client until the server is back. */
@@ -99,13 +115,20 @@ export class Bus {
   }
 
   /** Connects. Waits for a server that is not up yet, and reconnects for ever. */
-  static async open(options: { service: ServiceName; url: string; password?: string | undefined }): Promise<Bus> {
+  static async open(options: {
+    service: ServiceName;
+    /** Servers of one cluster, separated by commas. With `tls://`, or with `ca`, no server is talked to without TLS. */
+    url: string;
+    password?: string | undefined;
+    /** Certificates, in PEM, of who vouches for the servers; by default those that the system trusts. */
+    ca?: string | undefined;
+  }): Promise<Bus> {
     const connection = await connect({
-      servers: options.url,
+      ...serversOf(options.url, options.ca),
       name: `m2-${options.service}`,
       ...(options.password && { user: `m2-${options.service}`, pass: options.password }),
       // The server lets a service subscribe to its own inbox only, so nobody reads another's answers.
-      inboxPrefix: `_INBOX_${options.service}`,
+      inboxPrefix: natsInbox(options.service),
       // A trace of where each request began costs more than the request; the error says which call it was.
       noAsyncTraces: true,
       maxReconnectAttempts: -1,
@@ -121,7 +144,7 @@ export class Bus {
 
   /**
    * Asks a service and waits for the answer.
-   * Throws M2Error: the service's own, or `service.unavailable` (nobody listens), or `request.deadline`.
+   * Throws M2Error: the service's own, or `service.unavailable` (nobody listens), `request.deadline`, `request.too_large`.
    */
   request<C extends Call>(call: C, input: InputOf<C>, options: RequestOptions): Promise<ReplyOf<C>> {
     return inSpan(call.subject, SpanKind.CLIENT, async () => {
@@ -130,8 +153,11 @@ export class Bus {
       if (traceparent) meta.set(names.traceparent, traceparent);
       if (options.effect) meta.set(names.effect, options.effect);
       if (options.fence !== undefined) meta.set(names.fence, String(options.fence));
+      const payload = JSON.stringify(input);
+      if (Buffer.byteLength(payload) > this.maxPayload - roomForHeaders)
+        throw new M2Error('request.too_large', `${call.subject} is asked with more than ${this.maxPayload} bytes`);
       const until = performance.now() + options.deadlineMs;
-      const reply = await this.send(call, JSON.stringify(input), until, meta, options.onAgain);
+      const reply = await this.send(call, payload, until, meta, options.onAgain);
       if (!reply.ok) throw M2Error.fromValue(reply.error, reply.refused);
       return call.reply.parse(reply.value) as ReplyOf<C>;
     });

@@ -12,6 +12,10 @@ const listen = z
   .regex(/^[^\s:]+:\d{1,5}$/, 'must be HOST:PORT')
   .transform((value) => ({ host: value.split(':')[0] as string, port: Number(value.split(':')[1]) }));
 
+const natsServers = /^(nats|tls):\/\/[^\s,/]+(,(nats|tls):\/\/[^\s,/]+)*$/;
+
+const tlsByAddress = /tls:\/\/(\d+\.\d+\.\d+\.\d+|\[)/;
+
 /** What every service needs. A secret is best given as `<NAME>_FILE`, the path of a file that holds it. */
 export const baseConfig = z.object({
   databaseUrl: z.string().startsWith('postgres'),
@@ -21,8 +25,15 @@ export const baseConfig = z.object({
   instance: z.string().min(1).default(hostname()),
   /** Commands that are carried out at the same time; more wait. */
   commandConcurrency: z.coerce.number().int().min(1).max(1000).default(32),
-  natsUrl: z.string().startsWith('nats://'),
+  /** The servers of one cluster, separated by commas; `tls://NAME:PORT` for TLS. */
+  natsUrl: z
+    .string()
+    .regex(natsServers, 'must be nats://HOST:PORT or tls://HOST:PORT, more of them separated by commas')
+    // The client would check the certificate of an address against the name "localhost".
+    .refine((url) => !tlsByAddress.test(url), 'must give the name of a server with TLS, and no address'),
   natsPassword: z.string().min(1).optional(),
+  /** Certificates (PEM) of who vouches for NATS's; by default those that the system trusts. */
+  natsCa: z.string().startsWith('-----BEGIN CERTIFICATE-----').optional(),
   /** 32 random bytes in hexadecimal: the key of what is encrypted at rest. */
   secretKey: z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hexadecimal digits (32 bytes)'),
   /** Where health, readiness and metrics are served; not for tenants. */

@@ -5,7 +5,12 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { DataSource, type MigrationInterface } from 'typeorm';
 import type { PostgresDriver } from 'typeorm/driver/postgres/PostgresDriver.js';
 import { LeaseLost, leaseLostState, leaseSeconds } from './lease-lost.js';
-import { EffectsAsRows1796000000010, Plumbing1795000000000, Retention1798000000000 } from './migrations.js';
+import {
+  EffectsAsRows1796000000010,
+  Plumbing1795000000000,
+  Retention1798000000000,
+  TurnsAndParkedEvents1797000000020,
+} from './migrations.js';
 import { inSpan } from './telemetry.js';
 
 /** One connection, or a transaction on it. Values travel as parameters, always. */
@@ -51,10 +56,26 @@ class DatabaseUnavailable extends M2Error {
   }
 }
 
-function translated(error: unknown): unknown {
+/**
+ * Class 53, 58030 and 25006: the server has no room, cannot write, or may not. Nothing is wrong with what was asked, and it works again when
+ * somebody has made room.
+ */
+const withoutMeans: Record<string, string> = {
+  '53100': 'The disk under the database is full: make room on it',
+  '53200': 'The database has no memory left',
+  '53300': 'The database has no connection left',
+  '53400': 'The database has reached a limit of its configuration',
+  '58030': 'The database cannot read or write its files',
+  '25006': 'The database takes no writes now',
+};
+
+/** What the database could not do, in words of the catalogue; all else as it is. */
+export function translated(error: unknown): unknown {
   if (isConnectionError(error)) return new DatabaseUnavailable(error);
-  const { code, message } = error as { code?: string; message?: string };
-  return code === leaseLostState ? new LeaseLost(message ?? 'The lease is lost') : error;
+  const { code, message } = (error ?? {}) as { code?: unknown; message?: string };
+  if (code === leaseLostState) return new LeaseLost(message ?? 'The lease is lost');
+  const sentence = withoutMeans[String(code)];
+  return sentence ? new M2Error('service.unavailable', sentence, undefined, { cause: error }) : error;
 }
 
 /** A connection that stays with its holder until `release`. */
@@ -85,7 +106,13 @@ export class Database implements Sql {
       type: 'postgres',
       url: withPassword(options.url, options.password),
       entities: options.entities,
-      migrations: [Plumbing1795000000000, EffectsAsRows1796000000010, Retention1798000000000, ...options.migrations],
+      migrations: [
+        Plumbing1795000000000,
+        EffectsAsRows1796000000010,
+        TurnsAndParkedEvents1797000000020,
+        Retention1798000000000,
+        ...options.migrations,
+      ],
       migrationsTableName: 'm2_migrations',
       poolSize: options.poolSize,
       applicationName: options.applicationName,
@@ -169,16 +196,21 @@ export class Database implements Sql {
   }
 
   /** Replicas that start together take turns; the second one finds nothing left to do. */
-  private migrate(): Promise<void> {
-    const lock = `hashtextextended('m2_migrations ' || current_schema(), 0)`;
-    return this.withSession(async (session) => {
-      await session.query(`SELECT pg_advisory_lock(${lock})`);
-      try {
-        await this.orm.runMigrations({ transaction: 'each' });
-      } finally {
-        await session.query(`SELECT pg_advisory_unlock(${lock})`);
-      }
+  private async migrate(): Promise<void> {
+    await this.ensureTurns();
+    await this.transaction(async (sql) => {
+      // It waits while others work, for as long as that takes.
+      await sql.query('SET LOCAL idle_in_transaction_session_timeout = 0');
+      await sql.query(`SELECT FROM m2_turns WHERE name = 'migrations' FOR UPDATE`);
+      await this.orm.runMigrations({ transaction: 'each' });
     });
+  }
+
+  /** Two that make a table at the same time may both find that it is not there: then one of them fails, and finds it. */
+  private async ensureTurns(): Promise<void> {
+    const make = () => this.query('CREATE TABLE IF NOT EXISTS m2_turns (name text PRIMARY KEY)');
+    await make().catch(make);
+    await this.query(`INSERT INTO m2_turns (name) VALUES ('migrations') ON CONFLICT DO NOTHING`);
   }
 
   private async withSession<T>(work: (session: Session) => Promise<T>): Promise<T> {

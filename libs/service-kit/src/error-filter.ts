@@ -3,6 +3,7 @@ import { Catch, HttpException, type RpcExceptionFilter } from '@nestjs/common';
 import { FORBIDDEN_MESSAGE } from '@nestjs/core/internal';
 import { RpcException } from '@nestjs/microservices';
 import { type Observable, throwError } from 'rxjs';
+import { translated } from './database.js';
 
 /**
  * The last filter of every message. Nest would replace an error that no filter knows; the transport is to see it as it was thrown,
@@ -21,5 +22,6 @@ function translate(error: unknown): unknown {
   // Nest's pipes do not know that they are not behind HTTP.
   if (error instanceof HttpException && error.getStatus() === 400)
     return new M2Error('request.invalid', error.message, undefined, { cause: error });
-  return error;
+  // A repository's errors have not come by our own session.
+  return translated(error);
 }

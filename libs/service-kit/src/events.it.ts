@@ -1,4 +1,4 @@
-import { diskDetached, events as catalogue, eventStream, imageDeleted } from '@m2/contracts';
+import { diskDetached, events as catalogue, eventStream, imageDeleted, M2Error } from '@m2/contracts';
 import { AckPolicy, jetstreamManager } from '@nats-io/jetstream';
 import { headers } from '@nats-io/transport-node';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -6,11 +6,13 @@ import { v7 as uuidv7 } from 'uuid';
 import { Bus } from './bus.js';
 import { Database } from './database.js';
 import { withEvents } from './effects.js';
-import { ensureEventStream, EventConsumer, type EventHandler, type ReceivedEvent } from './inbox.js';
 import { Leases } from './leases.js';
 import { Life } from './life.js';
+import { defaultLimits, ensureEventStream } from './event-stream.js';
+import { EventConsumer, type EventHandler } from './inbox.js';
 import { makeLog } from './log.js';
 import { OutboxRelay } from './outbox.js';
+import type { ReceivedEvent } from './received-event.js';
 import { sharedPostgres, startNats, type TestNats, type TestPostgres, until } from './testing/index.js';
 
 let postgres: TestPostgres;
@@ -33,7 +35,7 @@ afterAll(async () => {
   await Promise.all([postgres?.stop(), nats?.stop()]);
 });
 beforeEach(async () => {
-  await database.query('TRUNCATE m2_outbox, m2_inbox, received');
+  await database.query('TRUNCATE m2_outbox, m2_inbox, m2_parked_events, received');
   await ensureEventStream(bus);
 });
 afterEach(async () => {
@@ -56,7 +58,14 @@ const startRelay = async (to = log) => {
 };
 
 const startConsumer = (handler: EventHandler, { makesStream = false, durable = 'gateway-audit' } = {}) => {
-  const consumer = new EventConsumer(bus, database, log, { durable, of: 'all' }, handler, makesStream);
+  const consumer = new EventConsumer(
+    bus,
+    database,
+    log,
+    { durable, of: 'all' },
+    handler,
+    makesStream ? defaultLimits : undefined,
+  );
   consumer.start();
   cleanUps.push(() => consumer.stop());
   return consumer;
@@ -208,6 +217,123 @@ const data = (number: number) => {
   return { id, project: id, name: `n${number}` };
 };
 
+const parked = () =>
+  database.query<{ consumer: string; type: string; error: string; tries: number }>(
+    'SELECT consumer, type, error, tries FROM m2_parked_events',
+  );
+
+describe('an event that fails its handler', () => {
+  const poison = 66;
+  const failing = (handler: EventHandler, error: () => Error): EventHandler => {
+    return async (received, sql) => {
+      await handler(received, sql);
+      if (received.some(({ data: { name } }) => name === `n${poison}`)) throw error();
+    };
+  };
+
+  it('is parked after five tries, keeps nobody from coming in, and comes in when the program is corrected', async () => {
+    const { handler } = keeper();
+    for (const number of [1, poison, 2]) await publish(wellFormed(), data(number));
+    const consumer = startConsumer(failing(handler, () => new Error('cannot take it')));
+    await until('the others are in', async () => (await received()).length === 2);
+    await until('it is parked', async () => (await parked()).length > 0);
+    expect(await parked()).toEqual([
+      { consumer: 'gateway-audit', type: imageDeleted.type, error: 'cannot take it', tries: 5 },
+    ]);
+    await publish(wellFormed(), data(3));
+    await until('the next one is in', async () => (await received()).includes(3));
+    await consumer.stop();
+    startConsumer(failing(handler, () => new Error('still not'))); // the same program, started again
+    await until('it was tried again', async () => (await parked())[0]?.error === 'still not');
+    startConsumer(handler);
+    await until('it is in', async () => (await received()).includes(poison));
+    await until('it is parked no more', async () => (await parked()).length === 0);
+    expect(await received()).toEqual([1, 2, 3, poison]);
+  });
+
+  it('because something is away comes again for as long as that takes', async () => {
+    const { handler } = keeper();
+    let tries = 0;
+    const away = new M2Error('service.unavailable', 'The service is away');
+    startConsumer(async (events, sql) => {
+      if (++tries < 7) throw away;
+      await handler(events, sql);
+    });
+    await publish(wellFormed(), data(poison));
+    await until('it is in', async () => (await received()).includes(poison));
+    expect(await parked()).toEqual([]);
+  });
+});
+
+it('the type of an event is its subject, whatever a header says', async () => {
+  const { seen, handler } = keeper();
+  startConsumer(handler);
+  await publish({ ...wellFormed(), 'ce-type': 'gateway.project.deleted' }, data(1));
+  await until('it is in', () => seen.length > 0);
+  expect(seen[0]!.type).toBe(imageDeleted.type);
+});
+
+describe('an event that is too large for the stream', () => {
+  it('is parked, and those behind it go on', async () => {
+    const entity = uuidv7();
+    await database.query(
+      `INSERT INTO m2_outbox (id, type, entity, data) VALUES ($1, $2, $3, jsonb_build_object('name', repeat('x', 2000000)))`,
+      [uuidv7(), imageDeleted.type, entity],
+    );
+    await emit([entity]);
+    startRelay();
+    await allPublished();
+    expect(await inStream()).toHaveLength(1);
+    expect(await parked()).toMatchObject([{ consumer: 'outbox', type: imageDeleted.type }]);
+  });
+});
+
+describe('turns of replicas', () => {
+  it('cannot be held by another role of the database', async () => {
+    const session = await database.session();
+    // Any role may take any number.
+    for (const name of ['m2_outbox ', 'm2_migrations ', 'm2 events '])
+      await session.query(`SELECT pg_advisory_lock(hashtextextended('${name}' || current_schema(), 0))`);
+    await emit([uuidv7()]);
+    startRelay();
+    await allPublished();
+    expect(await inStream()).toHaveLength(1);
+    session.release(true);
+  });
+});
+
+describe('the stream', () => {
+  const info = async () => (await jetstreamManager(bus.connection, { checkAPI: false })).streams.info(eventStream);
+
+  it('loses nothing when an acknowledgement is asked for at JetStream’s own API', async () => {
+    await publish(wellFormed(), data(1));
+    for (const order of ['STREAM.PURGE', 'STREAM.DELETE', 'STREAM.MSG.DELETE', 'STREAM.UPDATE'])
+      bus.connection.publish(imageDeleted.subject, '{}', { reply: `$JS.API.${order}.${eventStream}` });
+    await bus.connection.flush();
+    // The server works through what it gets in order.
+    await publish(wellFormed(), data(2));
+    expect((await info()).state.messages).toBe(6);
+  });
+
+  it('of an older version gets the limits of this one, and keeps what it holds', async () => {
+    const manager = await jetstreamManager(bus.connection, { checkAPI: false });
+    await manager.streams.delete(eventStream);
+    await manager.streams.add({ name: eventStream, subjects: ['m2.evt.>'], max_age: 1e9 * 3_600 });
+    await publish(wellFormed(), data(1));
+    await ensureEventStream(bus, { replicas: 1, maxBytes: 5_000_000, maxAgeHours: 2 });
+    const { config, state } = await info();
+    expect(config).toMatchObject({ max_bytes: 5_000_000, max_age: 7_200e9, deny_purge: true, deny_delete: true });
+    expect(state.messages).toBe(1);
+  });
+
+  it('goes on with its old limits where the servers refuse the new ones', async () => {
+    const refused: unknown[] = [];
+    await ensureEventStream(bus, { ...defaultLimits, maxBytes: 1e15 }, (error) => refused.push(error));
+    expect(refused).toHaveLength(1);
+    expect((await info()).config.max_bytes).toBe(defaultLimits.maxBytes);
+  });
+});
+
 describe('the inbox', () => {
   it('takes in each event once, though it is delivered twice', async () => {
     const { seen, handler } = keeper();
@@ -254,7 +380,7 @@ describe('the inbox', () => {
     await publish({}, 'not JSON');
     await publish(good, 'not JSON');
     await publish({ ...good, 'ce-type': 'image.image.exploded' }, data(0), 'm2.evt.image.image.exploded');
-    await publish({ ...good, 'ce-type': 'toString' }, data(0));
+    await publish(good, data(0), 'm2.evt.toString');
     await publish(good, { id: 'no uuid', project: 'no uuid', name: '../x' });
     await publish({ ...good, 'ce-id': 'not-a-uuid' }, data(0));
     await publish({ ...good, 'ce-time': 'yesterday' }, data(0));

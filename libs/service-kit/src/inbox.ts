@@ -1,28 +1,13 @@
-import { eventStream, events, type EventContract, fields } from '@m2/contracts';
-import {
-  AckPolicy,
-  type ConsumerMessages,
-  DeliverPolicy,
-  jetstreamManager,
-  type JsMsg,
-  RetentionPolicy,
-  StorageType,
-} from '@nats-io/jetstream';
+import { eventStream, events, type EventContract, fields, M2Error } from '@m2/contracts';
+import { AckPolicy, type ConsumerMessages, DeliverPolicy, jetstreamManager, type JsMsg } from '@nats-io/jetstream';
 import { setTimeout as pause } from 'node:timers/promises';
 import { z } from 'zod';
 import type { Bus } from './bus.js';
-import type { Database, Sql } from './database.js';
+import { translated, type Database, type Sql } from './database.js';
+import { ensureEventStream, type StreamLimits } from './event-stream.js';
 import type { Logger } from './log.js';
-
-export interface ReceivedEvent {
-  id: string;
-  type: string;
-  time: string;
-  project: string | null;
-  entity: string;
-  traceparent: string | null;
-  data: Record<string, unknown>;
-}
+import { park, parkedOf, unpark } from './parked-events.js';
+import type { ReceivedEvent } from './received-event.js';
 
 /** Works on new events in the transaction that records them as received: both happen, or neither. */
 export type EventHandler = (events: ReceivedEvent[], sql: Sql) => Promise<void>;
@@ -36,27 +21,12 @@ export interface Subscription {
 
 export const subjectOf = ({ of }: Subscription): string => (of === 'all' ? 'm2.evt.>' : of.subject);
 
-/** Creates the stream, unless it exists. It holds events on their way; the outboxes are the truth. */
-export async function ensureEventStream(bus: Bus): Promise<void> {
-  const manager = await jetstreamManager(bus.connection, { checkAPI: false });
-  const config = {
-    name: eventStream,
-    subjects: ['m2.evt.>'],
-    retention: RetentionPolicy.Limits,
-    storage: StorageType.File,
-    max_age: 7 * 24 * 3600 * 1e9,
-    duplicate_window: 10 * 60 * 1e9,
-  };
-  try {
-    await manager.streams.info(eventStream);
-  } catch {
-    await manager.streams.add(config);
-  }
-}
-
 const maxBatch = 500;
 /** Events that come so soon after the first one are taken in with it. */
 const lingerMs = 20;
+const againMs = 1_000;
+/** An event whose handler failed this often, for no reason that goes away by itself, is parked. */
+const maxTries = 5;
 
 /** A durable pull consumer: takes what has come, in one transaction, then acknowledges it. */
 export class EventConsumer {
@@ -65,6 +35,8 @@ export class EventConsumer {
   private working: Promise<void> | undefined;
   private stopped = false;
   private loop: Promise<void> | undefined;
+  /** For events whose handler failed: how often. */
+  private readonly tries = new Map<string, number>();
 
   constructor(
     private readonly bus: Bus,
@@ -72,8 +44,8 @@ export class EventConsumer {
     private readonly log: Logger,
     private readonly subscription: Subscription,
     private readonly handler: EventHandler,
-    /** Only the gateway may create the stream; the others wait for it. */
-    private readonly makesStream: boolean,
+    /** Of the one service that may make the stream; the others wait for it. */
+    private readonly limits: StreamLimits | undefined,
   ) {}
 
   start(): void {
@@ -87,11 +59,17 @@ export class EventConsumer {
     await this.working;
   }
 
-  /** The stream may not exist yet, NATS may be away or may have lost its state: tries again, for ever. */
+  /** The stream may not exist yet, NATS may be away, hang, or have lost its state: tries again, for ever. */
   private async run(): Promise<void> {
+    await this.tryParked().catch((error: unknown) => {
+      this.log.warn({ err: error, durable: this.subscription.durable }, 'parked events could not be tried again');
+    });
     while (!this.stopped) {
       try {
-        if (this.makesStream) await ensureEventStream(this.bus);
+        if (this.limits)
+          await ensureEventStream(this.bus, this.limits, (err) =>
+            this.log.error({ err }, 'the limits of the event stream could not be changed'),
+          );
         await this.ensureConsumer();
         const consumer = await this.bus.js.consumers.get(eventStream, this.subscription.durable);
         this.messages = await consumer.consume({
@@ -141,15 +119,72 @@ export class EventConsumer {
 
   private async work(): Promise<void> {
     while (this.waiting.length > 0) {
-      const batch = this.waiting.splice(0, maxBatch);
+      const batch = this.waiting.splice(0, maxBatch).map((message) => ({ message, event: this.read(message) }));
+      if (batch.length === 1) await this.workAlone(batch[0]!);
+      else await this.workTogether(batch);
+    }
+  }
+
+  private async workTogether(batch: Delivery[]): Promise<void> {
+    try {
+      await this.receive(batch.flatMap(({ event }) => event ?? []));
+      for (const { message } of batch) message.ack();
+    } catch (error) {
+      if (passes(error)) this.postpone(batch, error);
+      // One of them may be what fails all.
+      else for (const one of batch) await this.workAlone(one);
+    }
+  }
+
+  private async workAlone({ message, event }: Delivery): Promise<void> {
+    try {
+      if (event) await this.receive([event]);
+      if (event) this.tries.delete(event.id);
+      message.ack();
+    } catch (error) {
+      if (!event || passes(error)) return this.postpone([{ message, event }], error);
+      const tries = (this.tries.get(event.id) ?? 0) + 1;
+      this.tries.set(event.id, tries);
+      if (tries < maxTries) return this.postpone([{ message, event }], error);
+      await this.park({ message, event }, tries, error);
+    }
+  }
+
+  private postpone(batch: Delivery[], error: unknown): void {
+    this.log.warn({ err: error, durable: this.subscription.durable }, 'events will be delivered again');
+    for (const { message } of batch) message.nak(againMs);
+  }
+
+  private async park({ message, event }: Delivery, tries: number, error: unknown): Promise<void> {
+    const line = { err: error, durable: this.subscription.durable, event: event?.id, type: event?.type };
+    try {
+      if (event) await park(this.database, this.subscription.durable, event, tries, error);
+      if (event) this.tries.delete(event.id);
+      message.ack();
+      this.log.error(line, 'an event is parked: nothing could be done with it');
+    } catch (failure) {
+      this.postpone([{ message, event }], failure);
+    }
+  }
+
+  /** A corrected program may do what its predecessor could not. */
+  private async tryParked(): Promise<void> {
+    const { durable } = this.subscription;
+    for (const event of await parkedOf(this.database, durable)) {
       try {
-        await this.receive(batch.map(parse).filter((event) => event !== undefined));
-        for (const message of batch) message.ack();
+        await this.receive([event]);
+        await unpark(this.database, durable, event.id);
+        this.log.info({ durable, event: event.id, type: event.type }, 'a parked event was taken in');
       } catch (error) {
-        this.log.warn({ err: error, durable: this.subscription.durable }, 'events will be delivered again');
-        for (const message of batch) message.nak(1_000);
+        await park(this.database, durable, event, 1, error);
       }
     }
+  }
+
+  private read(message: JsMsg): ReceivedEvent | undefined {
+    const event = parse(message);
+    if (!event) this.log.warn({ subject: message.subject }, 'a message is no event of the catalogue, and is dropped');
+    return event;
   }
 
   private async receive(received: ReceivedEvent[]): Promise<void> {
@@ -167,33 +202,50 @@ export class EventConsumer {
   }
 }
 
+interface Delivery {
+  message: JsMsg;
+  /** Undefined: it is none of the catalogue. */
+  event: ReceivedEvent | undefined;
+}
+
+/** Whether it is no fault of the event: what is away comes back. */
+function passes(error: unknown): boolean {
+  const { retry } = M2Error.from(translated(error));
+  return retry === 'transient' || retry === 'absent';
+}
+
 const known = new Map(events.map((event) => [event.type, event]));
 
 /** Values that PostgreSQL would refuse are dropped here: there, they would fail their whole batch, again and again. */
 const cloudEvent = z.object({
   id: fields.id,
-  type: z.string(),
   time: fields.time,
   project: fields.id.nullable(),
   entity: fields.text,
   traceparent: fields.text.nullable(),
 });
 
-/** Undefined for a message that is not a CloudEvent of the catalogue: it is acknowledged and dropped. */
+/** Subjects of events begin so; the rest is the type. */
+const prefix = 'm2.evt.';
+
+/**
+ * Undefined for a message that is not a CloudEvent of the catalogue: it is acknowledged and dropped. Its type is its subject, which the server
+ * lets only the owner of the event publish to; a header could say anything.
+ */
 function parse(message: JsMsg): ReceivedEvent | undefined {
   const header = (name: string) => message.headers?.get(name) || null;
+  const type = message.subject.startsWith(prefix) ? message.subject.slice(prefix.length) : '';
   const attributes = cloudEvent.safeParse({
     id: header('ce-id'),
-    type: header('ce-type'),
     time: header('ce-time'),
     project: header('ce-project'),
     entity: header('ce-subject') ?? '',
     traceparent: header('ce-traceparent'),
   });
   if (!attributes.success) return undefined;
-  const data = known.get(attributes.data.type)?.data.safeParse(safeJson(message));
+  const data = known.get(type)?.data.safeParse(safeJson(message));
   if (!data?.success) return undefined;
-  return { ...attributes.data, data: data.data as Record<string, unknown> };
+  return { ...attributes.data, type, data: data.data as Record<string, unknown> };
 }
 
 function safeJson(message: JsMsg): unknown {

@@ -139,3 +139,20 @@ export class Retention1798000000000 implements MigrationInterface {
     await runner.query('DROP INDEX m2_fences_touched_at, m2_inbox_received_at, m2_outbox_published_at');
   }
 }
+
+/** Turns as rows (see turns.ts), and a place for events that nothing can be done with. */
+export class TurnsAndParkedEvents1797000000020 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+    CREATE TABLE IF NOT EXISTS m2_turns (name text PRIMARY KEY);
+    CREATE TABLE m2_parked_events (
+      consumer text NOT NULL, id uuid NOT NULL, type text NOT NULL, project uuid, entity text NOT NULL, time timestamptz NOT NULL,
+      traceparent text, data jsonb NOT NULL, tries int NOT NULL, error text NOT NULL, parked_at timestamptz NOT NULL DEFAULT now(),
+      PRIMARY KEY (consumer, id));`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    // The turn of who migrates is held meanwhile: its table stays.
+    await runner.query('DROP TABLE m2_parked_events');
+  }
+}

@@ -4,6 +4,7 @@ import type { Bus } from './bus.js';
 import type { Database } from './database.js';
 import type { Leases } from './leases.js';
 import type { Logger } from './log.js';
+import { park } from './parked-events.js';
 import { Periodic } from './periodic.js';
 
 interface Row {
@@ -20,6 +21,8 @@ interface Row {
 const batchSize = 200;
 /** Events that are committed so soon after the first one go with it. */
 const lingerMs = 20;
+/** The server counts them with the payload. */
+const roomForHeaders = 4_096;
 /** How often the relay looks for events that could not be published, or that another replica left behind. */
 const sweepMs = 1_000;
 
@@ -106,7 +109,23 @@ export class OutboxRelay {
       'SELECT * FROM m2_outbox WHERE published_at IS NULL ORDER BY sequence LIMIT $1',
       [batchSize],
     );
-    return rows.length > 0 ? this.publish(rows, lost) : 0;
+    return rows.length > 0 ? this.publish(await this.parkTooLarge(rows), lost) : 0;
+  }
+
+  /** What no server would take must not stand before what it would. Returns the rest. */
+  private async parkTooLarge(rows: Row[]): Promise<Row[]> {
+    const room = this.bus.maxPayload - roomForHeaders;
+    const tooLarge = rows.filter(({ data }) => Buffer.byteLength(JSON.stringify(data)) > room);
+    for (const row of tooLarge) {
+      this.log.error({ event: row.id, type: row.type }, 'an event is too large for the stream, and is given up');
+      const { created_at, ...event } = row;
+      const received = { ...event, time: created_at.toISOString(), data: row.data as Record<string, unknown> };
+      await this.database.transaction(async (sql) => {
+        await park(sql, 'outbox', received, 1, `larger than the ${room} bytes that NATS takes`);
+        await sql.query('UPDATE m2_outbox SET published_at = now() WHERE sequence = $1', [row.sequence]);
+      });
+    }
+    return rows.filter((row) => !tooLarge.includes(row));
   }
 
   private async publish(rows: Row[], lost: AbortSignal): Promise<number> {

@@ -2,11 +2,21 @@ import { bootConfigCreate, bootConfigDelete, bootConfigShow, type M2Error } from
 import { headers } from '@nats-io/transport-node';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { Bus } from './bus.js';
+import { Bus } from './bus.js';
 import type { baseConfig } from './config.js';
 import type { RunningService } from './service.js';
-import { type TestEnvironment, openTestEnvironment, until } from './testing/index.js';
-import { createThing, gate, handled, newThing, quiet, thingsService, traces } from './things.fixture.js';
+import { type TestEnvironment, openTestEnvironment, startNats, until } from './testing/index.js';
+import {
+  createThing,
+  gate,
+  handled,
+  hugeThing,
+  newThing,
+  quiet,
+  strangeThing,
+  thingsService,
+  traces,
+} from './things.fixture.js';
 
 let env: TestEnvironment;
 let bus: Bus;
@@ -104,6 +114,36 @@ describe('a call', () => {
     });
   });
 
+  it.each([
+    ['of 5 MB', hugeThing, 'request.answer_too_large', /5000\d{3} bytes/],
+    ['that is no JSON', strangeThing, 'internal', /BigInt/],
+  ])('with an answer %s is answered with an error, and the next one as before', async (_, configId, code, detail) => {
+    const show = (id: string) => bus.request(bootConfigShow, { configId: id, project: id }, { deadlineMs: 5_000 });
+    for (let time = 0; time < 3; time += 1)
+      await expect(show(configId)).rejects.toMatchObject({ code, detail: expect.stringMatching(detail) as string });
+    await expect(show(uuidv7())).rejects.toMatchObject({ code: 'boot.config_not_found' });
+  });
+
+  it('that is larger than a message is not sent, and not waited for', async () => {
+    const input = { ...newThing(), nodeName: 'x'.repeat(2_000_000) };
+    await expect(createThing(bus, input)).rejects.toMatchObject({ code: 'request.too_large' });
+  });
+
+  it('that wants its answer at JetStream’s API is not carried out', async () => {
+    const id = uuidv7();
+    for (const reply of ['$JS.API.STREAM.PURGE.M2_EVENTS', 'm2.evt.boot.config.served', '_INBOX.x', ''])
+      bus.connection.publish(bootConfigShow.subject, JSON.stringify({ configId: id, project: id }), { reply });
+    await bus.connection.flush();
+    // The server and the service work through what they get in order.
+    await Promise.allSettled(
+      Array.from({ length: 20 }, () =>
+        bus.request(bootConfigShow, { configId: uuidv7(), project: id }, { deadlineMs: 5_000 }),
+      ),
+    );
+    expect(handled).toHaveLength(20);
+    expect(handled).not.toContain(id);
+  });
+
   it('under way when the service is stopped is ended and answered', async () => {
     const third = await env.run(thingsService, {}, quiet);
     await Promise.all([service.stop(), twin.stop()]);
@@ -116,5 +156,52 @@ describe('a call', () => {
     await expect(answered).resolves.toMatchObject({ state: 'armed' });
     await stopped;
     await expect(createThing(bus)).rejects.toMatchObject({ code: 'service.unavailable' });
+  });
+});
+
+describe('a database that has no means', () => {
+  it.each([
+    ['53100', /disk under the database is full/],
+    ['53200', /no memory left/],
+    ['53300', /no connection left/],
+    ['58030', /cannot read or write its files/],
+    ['25006', /takes no writes/],
+  ])('(%s) is a service that is not there for now, and says what it lacks', async (state, detail) => {
+    const lone = await env.run(thingsService, {}, quiet);
+    await lone.kit.database.query(`
+      CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '${state}'; END $$;
+      CREATE TRIGGER refuse BEFORE INSERT ON things FOR EACH ROW EXECUTE FUNCTION refuse();`);
+    await expect(createThing(bus)).rejects.toMatchObject({
+      code: 'service.unavailable',
+      status: 503,
+      detail: expect.stringMatching(detail) as string,
+    });
+    await lone.kit.database.query('DROP TRIGGER refuse ON things');
+    await expect(createThing(bus)).resolves.toMatchObject({ state: 'armed' });
+    await lone.stop();
+  });
+});
+
+describe('a NATS server without JetStream', () => {
+  it('is enough to start, to be ready and to serve; that events wait is an alarm', async () => {
+    const nats = await startNats({ jetStream: false });
+    const asker = await Bus.open({ service: 'gateway', url: nats.url });
+    const lone = await env.run(thingsService, { M2_NATS_URL: nats.url }, quiet);
+    await expect(createThing(asker)).resolves.toMatchObject({ state: 'armed' });
+    const readyz = async () => {
+      const response = await fetch(`http://127.0.0.1:${lone.ops.port}/readyz`);
+      return { status: response.status, ...((await response.json()) as object) };
+    };
+    expect(await readyz()).toMatchObject({ status: 200, ready: true, alarms: {} });
+    await lone.kit.database.query(`UPDATE m2_outbox SET created_at = now() - interval '2 minutes'`);
+    expect(await readyz()).toMatchObject({
+      status: 200,
+      ready: true,
+      alarms: { events: expect.stringMatching(/have waited for 12\d s/) as string },
+    });
+    await asker.close();
+    await lone.stop();
+    await nats.stop();
   });
 });

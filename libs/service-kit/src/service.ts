@@ -19,9 +19,11 @@ import { Effects, type Emit, withEvents } from './effects.js';
 import { ErrorFilter } from './error-filter.js';
 import { Leases } from './leases.js';
 import { Life } from './life.js';
+import { eventAlarms } from './event-alarms.js';
+import type { StreamLimits } from './event-stream.js';
 import { type Logger, makeLog } from './log.js';
 import { NestLog } from './nest-log.js';
-import { OpsServer, type ReadinessCheck } from './ops-server.js';
+import { type Alarm, OpsServer, type ReadinessCheck } from './ops-server.js';
 import { OutboxRelay } from './outbox.js';
 import { allExpiring, type Expiring, startRetention } from './retention.js';
 import { SecretBox } from './secret-box.js';
@@ -46,6 +48,8 @@ export interface Kit<Config extends BaseConfig = BaseConfig> {
   transact<T>(work: (sql: Sql, emit: Emit) => Promise<T>): Promise<T>;
   /** Parts that the service needs to be ready, beside PostgreSQL and NATS. */
   readiness: ReadinessCheck[];
+  /** What a person has to know of, beside events that do not get on. */
+  alarms: Alarm[];
 }
 
 export interface ServiceDefinition<S extends z.ZodObject> {
@@ -57,6 +61,8 @@ export interface ServiceDefinition<S extends z.ZodObject> {
   entities: EntityClass[];
   /** What of the service's own tables is deleted after a while. */
   expiring?: (config: z.infer<S> & BaseConfig) => Expiring[];
+  /** For the one service that makes the event stream: its limits. */
+  makesStream?: (config: z.infer<S> & BaseConfig) => StreamLimits;
   /** Makes the Nest application of a service with an HTTP door; the default has none. */
   create?: (module: DynamicModule, kit: Kit<z.infer<S> & BaseConfig>) => Promise<INestApplication>;
   /** Runs when messages are answered: opens the HTTP door that `create` made. */
@@ -174,7 +180,7 @@ export async function startService<S extends z.ZodObject>(
       migrations,
       entities,
     }),
-    Bus.open({ service: name, url: config.natsUrl, password: config.natsPassword }),
+    Bus.open({ service: name, url: config.natsUrl, password: config.natsPassword, ca: config.natsCa }),
   ]);
   const life = await Life.begin(database, config.instance, log);
   life.start();
@@ -200,6 +206,7 @@ export async function startService<S extends z.ZodObject>(
       { name: 'postgresql', check: async () => void (await database.query('SELECT 1')) },
       { name: 'nats', check: () => bus.ping() },
     ],
+    alarms: eventAlarms(database),
   };
   const transport = new NatsTransport({
     service: name,
@@ -208,6 +215,7 @@ export async function startService<S extends z.ZodObject>(
     log,
     effects: new Effects(database, leases, config.databasePoolSize, relay.wake),
     concurrency: config.commandConcurrency,
+    makesStream: definition.makesStream?.(config),
   });
   const { app, listen } = await createApp(definition, kit, transport).catch(async (error: unknown) => {
     // What this process held must not wait for the end of its lease.
@@ -224,7 +232,12 @@ export async function startService<S extends z.ZodObject>(
     directory: config.retentionDirectory,
   });
   await definition.listen?.(app, kit);
-  const ops = await OpsServer.listen(config.opsListen, () => kit.readiness, telemetry.metricsText);
+  const ops = await OpsServer.listen(
+    config.opsListen,
+    () => kit.readiness,
+    () => kit.alarms,
+    telemetry.metricsText,
+  );
 
   const stop = async () => {
     await retention.stop();

@@ -105,7 +105,11 @@ describe('the ops server', () => {
   });
 
   it('says which part is not usable, and that it is again', async () => {
-    expect(await (await ops('/readyz')).json()).toEqual({ ready: true, parts: { postgresql: 'ok', nats: 'ok' } });
+    expect(await (await ops('/readyz')).json()).toEqual({
+      alarms: {},
+      ready: true,
+      parts: { postgresql: 'ok', nats: 'ok' },
+    });
     await env.nats.halt();
     const away = await until('it is not ready', async () => {
       const response = await ops('/readyz');

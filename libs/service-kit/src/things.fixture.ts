@@ -31,6 +31,10 @@ class Things1795000000099 implements MigrationInterface {
 export const handled: string[] = [];
 /** The trace ids that the handlers saw. */
 export const traces: (string | undefined)[] = [];
+/** The answer about it has 5 MB. */
+export const hugeThing = '0198f7a0-0000-7000-8000-00000000000a';
+/** The answer about it cannot be written as JSON. */
+export const strangeThing = '0198f7a0-0000-7000-8000-00000000000b';
 /** Commands wait at it. */
 export const gate = { open: Promise.resolve() };
 
@@ -42,6 +46,8 @@ class Things {
   async show({ configId }: RequestOf<typeof bootConfigShow>): Promise<BootConfig> {
     handled.push(configId);
     traces.push(trace.getActiveSpan()?.spanContext().traceId);
+    if (configId === hugeThing) return 'x'.repeat(5_000_000) as never;
+    if (configId === strangeThing) return 1n as never;
     throw new M2Error('boot.config_not_found', `There is no ${configId}`);
   }
 

@@ -5,13 +5,16 @@ import { type Span, SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import { isObservable, lastValueFrom } from 'rxjs';
 import pLimit, { type LimitFunction } from 'p-limit';
 import { z } from 'zod';
+import { fit, isInbox } from './answers.js';
 import type { Answer, Bus } from './bus.js';
 import type { Database, Sql } from './database.js';
 import type { Effects } from './effects.js';
+import type { StreamLimits } from './event-stream.js';
 import type { CallExtras, EventExtras } from './handlers.js';
-import { ensureEventStream, EventConsumer, type ReceivedEvent } from './inbox.js';
+import { EventConsumer } from './inbox.js';
 import type { Logger } from './log.js';
 import { CallContext, type CarryOut, EventContext } from './message-context.js';
+import type { ReceivedEvent } from './received-event.js';
 import { Standstill } from './standstill.js';
 import { contextOf, inSpan, meter } from './telemetry.js';
 
@@ -23,6 +26,8 @@ export interface TransportOptions {
   effects: Effects;
   /** Commands that are carried out at the same time; more wait. */
   concurrency: number;
+  /** The limits of the event stream, for the one service that makes it. */
+  makesStream?: StreamLimits | undefined;
 }
 
 /** Nobody waits longer. PostgreSQL and timers take no number that is much larger. */
@@ -93,13 +98,20 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
   private async start(): Promise<void> {
     this.check();
     const { service, bus, log } = this.options;
-    if (service === 'gateway') await ensureEventStream(bus);
     this.subscriptions = this.calls.map(({ call, handler }) =>
       bus.connection.subscribe(call.subject, {
         queue: `m2-${service}`,
         callback: (error, message) => {
           if (error) return log.error({ err: error, subject: call.subject }, 'the subscription failed');
-          const work: Promise<void> = this.answer(call, handler, message).finally(() => this.inFlight.delete(work));
+          if (!isInbox(message.reply))
+            return log.warn(
+              { subject: call.subject, reply: message.reply },
+              'an answer was asked for at a strange place',
+            );
+          const work: Promise<void> = this.answer(call, handler, message)
+            // Nobody waits for this promise: what it threw would end the process.
+            .catch((err: unknown) => log.error({ subject: call.subject, err }, 'a call could not be answered'))
+            .finally(() => this.inFlight.delete(work));
           this.inFlight.add(work);
         },
       }),
@@ -138,11 +150,11 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
   }
 
   private consumer(subscription: EventExtras['subscription'], handler: MessageHandler): EventConsumer {
-    const { service, bus, database, log } = this.options;
+    const { bus, database, log, makesStream } = this.options;
     const receive = async (events: ReceivedEvent[], sql: Sql) => {
       await resultOf(handler(events, new EventContext(subscription, sql)));
     };
-    return new EventConsumer(bus, database, log, subscription, receive, service === 'gateway');
+    return new EventConsumer(bus, database, log, subscription, receive, makesStream);
   }
 
   private async answer(call: Call, handler: MessageHandler, message: Msg): Promise<void> {
@@ -158,11 +170,20 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
         ),
       parent,
     );
-    message.respond(JSON.stringify(answer));
+    const sent = this.respond(call, message, answer);
     this.seconds.record((performance.now() - started) / 1000, {
       subject: call.subject,
-      outcome: answer.ok ? 'ok' : answer.error.code,
+      outcome: sent.ok ? 'ok' : sent.error.code,
     });
+  }
+
+  /** Returns what was answered: an error where the answer itself cannot be sent. */
+  private respond(call: Call, message: Msg, answer: Answer): Answer {
+    const { bus, log } = this.options;
+    const sendable = fit(call, answer, bus.maxPayload);
+    if (sendable.problem) log.error({ subject: call.subject, err: sendable.problem }, 'an answer could not be sent');
+    message.respond(sendable.payload);
+    return sendable.answer;
   }
 
   /** Inside the span, so that the line in the log carries the trace id that a person is told to look for. */

@@ -1,5 +1,5 @@
 import { fields } from '@m2/contracts';
-import { baseConfig, listenAddress } from '@m2/service-kit';
+import { baseConfig, defaultLimits, listenAddress } from '@m2/service-kit';
 import { z } from 'zod';
 
 export const gatewayConfig = baseConfig.extend({
@@ -16,6 +16,18 @@ export const gatewayConfig = baseConfig.extend({
   bootDeadlineSeconds: z.coerce.number().int().min(1).default(600),
   /** Days for which events are kept. By default 365 where `M2_RETENTION_DIRECTORY` is set, and else for ever. */
   auditDays: z.coerce.number().int().min(1).optional(),
+  /** How many streams (events, operations) one token may follow at each replica at the same time. */
+  streamsPerToken: z.coerce.number().int().min(1).default(1_000),
+  /** On how many servers of a NATS cluster events are kept on their way: 1, 3 or 5. */
+  eventReplicas: z.coerce.number().int().min(1).max(5).default(defaultLimits.replicas),
+  /** How much of them is kept; the oldest go first. They are on their way only: what happened is in the database. */
+  eventBytes: z.coerce
+    .number()
+    .int()
+    .min(1024 * 1024)
+    .default(defaultLimits.maxBytes),
+  /** And for how long. */
+  eventHours: z.coerce.number().int().min(1).default(defaultLimits.maxAgeHours),
   /** How long an upload or a download may stand still before it is ended. It may last as long as it moves. */
   transferIdleSeconds: z.coerce.number().positive().default(300),
 });

@@ -3,6 +3,7 @@ import { KIT, type Kit } from '@m2/service-kit';
 import { Module } from '@nestjs/common';
 import { APP_FILTER, APP_GUARD } from '@nestjs/core';
 import { Access } from './access/access.js';
+import { OpenAnswers } from './access/open-answers.js';
 import { AUTHENTICATORS } from './access/authenticator.js';
 import { BearerTokens } from './access/bearer-tokens.js';
 import { Tokens } from './access/tokens.js';
@@ -12,7 +13,7 @@ import { RestController } from './doors/rest/rest.controller.js';
 import { RestGuard } from './doors/rest/rest.guard.js';
 import { AuditConsumer } from './events/audit.consumer.js';
 import { Audit } from './events/audit.js';
-import { Live } from './operations/live.js';
+import { Live, tellChange } from './operations/live.js';
 import { Projects } from './projects/projects.js';
 import { Provisions } from './provisions/provisions.js';
 import { earlierSagas, sagas } from './sagas/index.js';
@@ -27,20 +28,21 @@ import { UseCases } from './use-cases/use-cases.js';
     { provide: AUTHENTICATORS, useFactory: (bearer: BearerTokens) => [bearer], inject: [BearerTokens] },
     Projects,
     Access,
-    Live,
+    OpenAnswers,
     {
       provide: Runner,
-      useFactory: (kit: Kit<GatewayConfig>, live: Live) =>
+      useFactory: (kit: Kit<GatewayConfig>) =>
         new Runner(kit, {
           sagas: new SagaRegistry(sagas, earlierSagas),
           projects: 'projects',
           instance: kit.config.instance,
           concurrency: kit.config.concurrency,
           projectConcurrency: kit.config.projectConcurrency ?? Math.ceil((kit.config.concurrency * 3) / 4),
-          changed: (operation) => live.changed(operation),
+          changed: (operation) => tellChange(kit, operation),
         }),
-      inject: [KIT, Live],
+      inject: [KIT],
     },
+    Live,
     Provisions,
     Audit,
     Idempotency,

@@ -18,6 +18,11 @@ export const gatewayService: ServiceDefinition<typeof gatewayConfig> = {
   migrations: gatewayMigrations,
   entities: [],
   expiring: gatewayExpiring,
+  makesStream: ({ eventReplicas, eventBytes, eventHours }) => ({
+    replicas: eventReplicas,
+    maxBytes: eventBytes,
+    maxAgeHours: eventHours,
+  }),
   create: async (module, kit) => {
     // Streams that are followed have no end of their own; who follows comes back to the next life of the gateway.
     const adapter = new FastifyAdapter({

@@ -1,7 +1,7 @@
 import type { Finding } from '@m2/contracts';
 import { type Command, Option } from 'commander';
 import type { Act, App } from '../app.js';
-import { M2Client } from '../client.js';
+import { type Answer, M2Client } from '../client.js';
 import { exitCodes } from '../exit-codes.js';
 import { clean } from '../output/style.js';
 import { Exit } from '../world.js';
@@ -27,19 +27,31 @@ export function fsckCommand(program: Command, act: Act): void {
 }
 
 async function check(app: App, client: M2Client): Promise<Finding[]> {
-  const found = await client.call('storageCheck');
+  const found = await client.list('storageCheck');
+  found.items.sort((a, b) => (title(a) < title(b) ? -1 : 1));
   app.print(found, ({ items }) => (items.length > 0 ? items.map(explain).join('') : 'Nothing is wrong.\n'));
   if (found.items.some(({ repair }) => repair !== null)) app.note('Repair what can be: m2 fsck --repair');
   return found.items;
 }
 
 async function mend(app: App, client: M2Client): Promise<Finding[]> {
-  const result = await client.call('storageRepair');
+  const result = await repairAll(client);
   app.print(result, ({ repaired, left }) => {
     const done = repaired.map((one) => `repaired: ${title(one)}\n`).join('');
     return done + left.map(explain).join('') || 'Nothing is wrong.\n';
   });
   return result.left;
+}
+
+/** Some are repaired with each call, until none is. */
+async function repairAll(client: M2Client): Promise<Pick<Answer<'storageRepair'>, 'repaired' | 'left'>> {
+  const repaired: Finding[] = [];
+  for (;;) {
+    const round = await client.call('storageRepair');
+    repaired.push(...round.repaired);
+    if (!round.more) return { repaired, left: round.left };
+    if (round.repaired.length === 0) return { repaired, left: (await client.list('storageCheck')).items };
+  }
 }
 
 const title = ({ kind, volume, tag }: Finding) =>

@@ -35,7 +35,7 @@ describe('m2 fsck', () => {
       expect(out).toContain('repair: a person has to decide\n');
     }
     const { code, out } = await person.m2(['fsck', '--json']);
-    expect([code, JSON.parse(out)]).toEqual([exitCodes.failed, { items: [finding, undecided] }]);
+    expect([code, JSON.parse(out)]).toEqual([exitCodes.failed, { items: [undecided, finding] }]);
     expect(gateway.seen.every(({ method }) => method === 'GET')).toBe(true);
   });
 

@@ -15,7 +15,7 @@ export function styleOf(screen: Screen, env: World['env']): Style {
 }
 
 const good = new Set(['ready', 'booted', 'succeeded', 'done', 'on']);
-const bad = new Set(['failed', 'needs_attention', 'abandoned']);
+const bad = new Set(['failed', 'needs_attention', 'abandoned', 'unready']);
 const busy = new Set([
   'running',
   'undoing',

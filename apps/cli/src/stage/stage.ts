@@ -17,7 +17,7 @@ import { usageError } from '../errors.js';
 import { hasEnded } from '../watch.js';
 import { startInstallation, stopInstallation } from './installation.js';
 
-export interface StageOptions extends Pick<UpOptions, 'env' | 'importHosts' | 'longestBackoffMs'> {
+export interface StageOptions extends Pick<UpOptions, 'env' | 'importHosts' | 'pace'> {
   nodes: LabNodeRequest[];
   /** `user`: QEMU's user networking, without root. `netns`: a network of the lab's own, with DHCP and TFTP by M2; needs root. */
   network: 'user' | 'netns';
@@ -53,7 +53,7 @@ const scriptUrl = (port: number) => `http://10.0.2.2:${port}/boot/ipxe?mac=\${ne
 
 /** Starts the lab's rack and M2 beside it, and registers the nodes. Leaves nothing behind when it fails. */
 export async function startStage(options: StageOptions): Promise<Stage> {
-  const { report = () => {}, storage = 'file', env, importHosts, longestBackoffMs } = options;
+  const { report = () => {}, storage = 'file', env, importHosts, pace } = options;
   const dir = await mkdtemp(join(tmpdir(), prefix));
   // As root, PostgreSQL runs as another user and has to get through.
   await chmod(dir, 0o711);
@@ -78,7 +78,7 @@ export async function startStage(options: StageOptions): Promise<Stage> {
         storage: { kind: storage },
         env,
         importHosts,
-        longestBackoffMs,
+        pace,
         importDirectories: [dirname(image.path)],
         ...provisioningNetwork(lab),
       },

@@ -1,3 +1,4 @@
+import * as fields from '../fields.js';
 import { type ErrorCode, errorCatalogue, isErrorCode } from './catalogue.js';
 import type { ErrorKind, RetryClass } from './kind.js';
 
@@ -44,13 +45,12 @@ export class M2Error extends Error {
     return (errorCatalogue[this.code] as ErrorKind).untouched ?? false;
   }
 
+  /** No longer than every message has room for. */
   toValue(): ErrorValue {
-    // What a device said may hold anything; PostgreSQL keeps anything but NUL.
-    return {
-      code: this.code,
-      detail: this.detail.replaceAll('\0', '\ufffd'),
-      ...(this.about && { about: this.about }),
-    };
+    // What a device said may hold anything; PostgreSQL keeps anything but NUL and half a character.
+    const detail = this.detail.replaceAll('\0', '\ufffd').slice(0, 2_000).toWellFormed();
+    const isTold = this.about && fields.about.safeParse(this.about).success;
+    return { code: this.code, detail, ...(isTold && { about: this.about }) };
   }
 
   static fromValue(value: ErrorValue, refused = false): M2Error {

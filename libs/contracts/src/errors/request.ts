@@ -14,6 +14,16 @@ export const requestErrors = {
     'The body is too large',
     'Send less; images are imported by reference, not in the body.',
   ),
+  'request.answer_too_large': kind(
+    500,
+    'The answer is larger than one service can send to another',
+    'Ask for less at a time, with a smaller limit; report it where there is none.',
+  ),
+  'request.too_many_streams': kind(
+    429,
+    'The token follows too many streams at the same time',
+    'Close those that nobody reads, or follow fewer with a filter.',
+  ),
   'request.deadline': kind(
     504,
     'The answer did not come in time',

@@ -1,5 +1,5 @@
-import { z } from 'zod';
-import { finding, quota, quotaLimits } from '../storage.js';
+import { page, pageOf } from '../fields.js';
+import { finding, quota, quotaLimits, storageRepairs } from '../storage.js';
 import { ofCapability, useCase } from './use-case.js';
 
 export const storageUseCases = ofCapability('storage', {
@@ -23,12 +23,13 @@ export const storageUseCases = ofCapability('storage', {
     kind: 'query',
     permission: 'storage.check',
     summary: 'Compares the storage with what is on record',
-    output: z.object({ items: z.array(finding) }),
+    input: page,
+    output: pageOf(finding),
   }),
   storageRepair: useCase({
     kind: 'change',
     permission: 'storage.repair',
-    summary: 'Repairs the differences whose grace time is over',
-    output: z.object({ repaired: z.array(finding), left: z.array(finding) }),
+    summary: 'Repairs differences whose grace time is over, some at a time: with `more`, there are more',
+    output: storageRepairs,
   }),
 });

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { testRun } from './test-run.js';
 import { until } from './until.js';
@@ -14,16 +14,21 @@ export interface TestNats {
   stop(): Promise<void>;
 }
 
-export async function startNats(): Promise<TestNats> {
+/** `config`: more of the server's configuration; without `jetStream` there are no events. */
+export async function startNats({ jetStream = true, config = '' } = {}): Promise<TestNats> {
   const directory = mkdtempSync(join(testRun(), 'nats-'));
   let port = -1; // the server's word for "any"
+  const file = join(directory, 'nats.conf');
+  writeFileSync(file, config);
   const launch = async () => {
     const where = ['-a', '127.0.0.1', '-p', String(port), '--ports_file_dir', directory];
-    const child = spawn('nats-server', [...where, '-js', '-sd', directory], { stdio: 'ignore' });
-    const file = join(directory, `nats-server_${child.pid}.ports`);
+    const child = spawn('nats-server', ['-c', file, ...where, ...(jetStream ? ['-js', '-sd', directory] : [])], {
+      stdio: 'ignore',
+    });
+    const ports = join(directory, `nats-server_${child.pid}.ports`);
     port = await until('nats-server listens', () => {
       if (child.exitCode !== null) throw new Error('nats-server did not start');
-      return portIn(file);
+      return portIn(ports);
     });
     return child;
   };

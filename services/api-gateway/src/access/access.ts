@@ -19,6 +19,7 @@ class Admission {
     readonly actor: Actor | undefined,
     /** Undefined for what is in no project. */
     readonly project: Project | undefined,
+    readonly credentials: Credentials,
   ) {}
 }
 export type { Admission };
@@ -50,12 +51,19 @@ export class Access {
     project: string | undefined,
   ): Promise<Admission> {
     const { permission, scope } = useCase;
-    if (permission === 'public') return new Admission(useCase, door, undefined, undefined);
+    if (permission === 'public') return new Admission(useCase, door, undefined, undefined, credentials);
     const actor = await this.authenticate(credentials);
     demand(actor, permission);
-    if (scope === 'installation') return new Admission(useCase, door, actor, undefined);
+    if (scope === 'installation') return new Admission(useCase, door, actor, undefined, credentials);
     if (project === undefined) throw new M2Error('project.not_found', 'The request names no project');
-    return new Admission(useCase, door, actor, await this.projects.visible(project, actor.project));
+    return new Admission(useCase, door, actor, await this.projects.visible(project, actor.project), credentials);
+  }
+
+  /**
+   * Decides again about somebody who was let in, for what lasts. Throws M2Error as `admit` does, when that one would not be let in any more.
+   */
+  async confirm({ useCase, door, credentials, project }: Admission): Promise<void> {
+    await this.admit(useCase, door, credentials, project?.id);
   }
 
   private async authenticate(credentials: Credentials): Promise<Actor> {

@@ -1,9 +1,8 @@
-import type { AuditEvent } from '@m2/contracts';
-import { type Kit, KIT, type ReceivedEvent, type Sql } from '@m2/service-kit';
-import { Inject, Injectable } from '@nestjs/common';
-import { EventEmitter, on } from 'node:events';
-import { M2Error } from '@m2/contracts';
+import { type AuditEvent, M2Error } from '@m2/contracts';
+import { type Kit, KIT, meter, type ReceivedEvent, type Sql, takeTurn } from '@m2/service-kit';
 import { Runner } from '@m2/saga';
+import { Inject, Injectable } from '@nestjs/common';
+import { EventTail, type Place } from './event-tail.js';
 
 interface Row {
   id: string;
@@ -22,20 +21,44 @@ export interface EventFilter {
   limit: number;
 }
 
+/** Told to all replicas when one has taken events in. */
+const arrivals = { subject: 'm2.live.events' };
+/** The rows are visible when the transaction that takes them in has ended; a follower that looks too early looks again. */
+const visibleAfterMs = 20;
+
 /** Keeps every event of every service, in the order in which the stream had it, for those who audit. */
 @Injectable()
 export class Audit {
-  private readonly arrivals = new EventEmitter().setMaxListeners(0);
+  private readonly tail: EventTail;
+  private telling: NodeJS.Timeout | undefined;
 
   constructor(
     @Inject(KIT) private readonly kit: Kit,
     @Inject(Runner) private readonly runner: Runner,
-  ) {}
+  ) {
+    this.tail = new EventTail({
+      last: () => this.last(),
+      after: (sequence, limit) => this.read({ projects: 'all', cursor: sequence, limit }),
+      listen: (onEvents) => {
+        const subscription = kit.bus.connection.subscribe(arrivals.subject, { callback: onEvents });
+        return { stop: () => subscription.unsubscribe() };
+      },
+      onError: (err) => kit.log.warn({ err }, 'new events cannot be read for now'),
+    });
+    meter()
+      .createObservableGauge('m2_event_followers', { description: 'Who follows the events, in this process' })
+      .addCallback((result) => result.observe(this.followers));
+  }
+
+  /** How many are at the tail now; who reads what it missed is not. */
+  get followers(): number {
+    return this.tail.followers;
+  }
 
   /** Keeps them in the transaction that takes them in. */
   async receive(events: ReceivedEvent[], sql: Sql): Promise<void> {
     // Replicas take turns: else one could commit a lower sequence after a higher one, and a follower would have passed it by.
-    await sql.query(`SELECT pg_advisory_xact_lock(hashtextextended('m2 events ' || current_schema(), 0))`);
+    await takeTurn(sql, 'events');
     await sql.query(
       `INSERT INTO events (id, type, project, time, traceparent, data)
        SELECT id, type, project, time, traceparent, data
@@ -45,50 +68,85 @@ export class Audit {
     );
     const concerned = events.flatMap(({ data }) => [data['provision'], data['id']]);
     this.runner.somethingHappened(concerned.filter((id) => typeof id === 'string'));
-    // The rows are visible after the commit; a follower that looks too early looks again.
-    setTimeout(() => this.arrivals.emit('events'), 20).unref();
+    this.telling ??= setTimeout(() => {
+      this.telling = undefined;
+      this.kit.bus.tell(arrivals, {});
+    }, visibleAfterMs).unref();
   }
 
   async list(filter: EventFilter): Promise<{ items: AuditEvent[]; next?: string }> {
+    const events = await this.read({ ...filter, limit: filter.limit + 1 });
+    const items = events.slice(0, filter.limit);
+    return events.length > filter.limit ? { items, next: items.at(-1)!.sequence } : { items };
+  }
+
+  /**
+   * What comes after `cursor`, or from now on, until the signal. Who does not keep up is not waited for: it reads from the database what it
+   * missed. Throws M2Error `request.invalid`.
+   */
+  async follow(filter: EventFilter, signal: AbortSignal): Promise<AsyncIterable<AuditEvent>> {
+    const cursor = filter.cursor === undefined ? undefined : readCursor(filter.cursor);
+    const place = await this.join(filter, signal);
+    return this.following({ ...filter, cursor: cursor ?? place.from }, place, signal);
+  }
+
+  private async *following(filter: EventFilter, first: Place, signal: AbortSignal): AsyncGenerator<AuditEvent> {
+    let cursor = filter.cursor as string;
+    for (let place = first; !signal.aborted; place = await this.join(filter, signal)) {
+      try {
+        while (BigInt(cursor) < BigInt(place.from)) {
+          const missed = await this.read({ ...filter, cursor }, place.from);
+          yield* missed;
+          cursor = missed.length === filter.limit ? missed.at(-1)!.sequence : place.from;
+        }
+        for (let events = await place.next(); events; events = await place.next()) yield* events;
+        // A cursor of somebody who is ahead of us stays where it is.
+        if (BigInt(place.seen) > BigInt(cursor)) cursor = place.seen;
+      } finally {
+        place.leave();
+      }
+    }
+  }
+
+  /** A place that is left when the signal says so, also by a follower that never came to read. */
+  private async join(filter: EventFilter, signal: AbortSignal): Promise<Place> {
+    signal.throwIfAborted();
+    const place = await this.tail.join(filterOf(filter));
+    if (signal.aborted) place.leave();
+    else signal.addEventListener('abort', () => place.leave(), { once: true });
+    return place;
+  }
+
+  private async read(filter: EventFilter, until?: string): Promise<AuditEvent[]> {
     const rows = await this.kit.database.query<Row>(
       `SELECT * FROM events WHERE sequence > $1 AND ($2::uuid[] IS NULL OR project = ANY($2)) AND ($3::text IS NULL OR type LIKE $3)
+         AND ($5::bigint IS NULL OR sequence <= $5)
        ORDER BY sequence LIMIT $4`,
       [
         readCursor(filter.cursor),
         filter.projects === 'all' ? null : filter.projects,
         filter.type && pattern(filter.type),
-        filter.limit + 1,
+        filter.limit,
+        until ?? null,
       ],
     );
-    const items = rows.slice(0, filter.limit).map(toEvent);
-    return rows.length > filter.limit ? { items, next: items.at(-1)!.sequence } : { items };
-  }
-
-  /** What comes after `cursor`, or from now on, until the signal. */
-  async *follow(filter: EventFilter, signal: AbortSignal): AsyncGenerator<AuditEvent> {
-    let cursor = filter.cursor ?? (await this.last());
-    const tick = setInterval(() => this.arrivals.emit('events'), 1_000);
-    const arrivals = on(this.arrivals, 'events', { signal });
-    try {
-      for (;;) {
-        const page = await this.list({ ...filter, cursor });
-        yield* page.items;
-        cursor = page.items.at(-1)?.sequence ?? cursor;
-        if (!page.next) await arrivals.next();
-      }
-    } catch (error) {
-      if (!signal.aborted) throw error;
-    } finally {
-      clearInterval(tick);
-    }
+    return rows.map(toEvent);
   }
 
   private async last(): Promise<string> {
     const [row] = await this.kit.database.query<{ last: string }>(
       'SELECT coalesce(max(sequence), 0) AS last FROM events',
     );
-    return row!.last;
+    return String(row!.last);
   }
+}
+
+/** The same as the statement does it, for an event that was read already. */
+function filterOf({ projects, type }: EventFilter): (event: AuditEvent) => boolean {
+  const prefix = type?.endsWith('*') ? type.slice(0, -1) : undefined;
+  return (event) =>
+    (projects === 'all' || (event.project !== null && projects.includes(event.project))) &&
+    (type === undefined || (prefix === undefined ? event.type === type : event.type.startsWith(prefix)));
 }
 
 /** `image.*` is a prefix; anything else is the whole type. */

@@ -26,6 +26,7 @@ export interface TestGateway {
   env: TestEnvironment;
   standIns: StandIns;
   kit: Awaited<ReturnType<typeof startReplica>>['kit'];
+  app: Awaited<ReturnType<typeof startReplica>>['app'];
   origin: string;
   /** Starts another replica on the same database. */
   replica(environment?: Record<string, string>): ReturnType<typeof startReplica>;
@@ -59,7 +60,7 @@ export async function openGateway(
   const env = await openTestEnvironment();
   const standIns = new StandIns(await env.bus('image'));
   const database = { M2_DATABASE_URL: await env.postgres.database(), ...options.environment };
-  const { kit, origin } = await startReplica(env, database, options.module);
+  const { kit, app, origin } = await startReplica(env, database, options.module);
   const ask = async (method: string, path: string, sent: Sent = {}): Promise<Answer> => {
     const token = 'token' in sent ? sent.token : adminToken;
     const isText = typeof sent.body === 'string';
@@ -87,6 +88,7 @@ export async function openGateway(
     env,
     standIns,
     kit,
+    app,
     origin,
     replica: (environment = {}) => startReplica(env, { ...database, ...environment }, options.module),
     ask,

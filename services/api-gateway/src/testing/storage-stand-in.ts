@@ -64,7 +64,7 @@ export class StorageStandIn {
     on(quotaShow, () => quota);
     on(quotaSet, ({ limits }) => ({ ...quota, limits }));
     on(storageCheck, () => ({ items: [] }));
-    on(storageRepair, () => ({ repaired: [], left: [] }));
+    on(storageRepair, () => ({ repaired: [], left: [], more: false }));
     on(imageTransfer, (request) => this.open(request));
     on(diskTransfer, (request) => this.open(request));
   }

@@ -1,9 +1,18 @@
-import { type AnyUseCase, changeAccepted, checkInput, M2Error, type UseCaseName } from '@m2/contracts';
+import {
+  type AnyUseCase,
+  changeAccepted,
+  checkInput,
+  type imageTransfer,
+  M2Error,
+  type ReplyOf,
+  type UseCaseName,
+} from '@m2/contracts';
 import { Runner } from '@m2/saga';
 import { type Kit, KIT } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import { v7 as uuidv7 } from 'uuid';
 import { type Admission, isAdmission } from '../access/access.js';
+import { OpenAnswers } from '../access/open-answers.js';
 import { Tokens } from '../access/tokens.js';
 import type { GatewayConfig } from '../config.js';
 import { Audit } from '../events/audit.js';
@@ -25,6 +34,7 @@ export class UseCases {
   constructor(
     @Inject(KIT) private readonly kit: Kit<GatewayConfig>,
     @Inject(Idempotency) private readonly idempotency: Idempotency,
+    @Inject(OpenAnswers) private readonly openAnswers: OpenAnswers,
     @Inject(Projects) projects: Projects,
     @Inject(Tokens) tokens: Tokens,
     @Inject(Provisions) provisions: Provisions,
@@ -54,11 +64,22 @@ export class UseCases {
     return useCase.kind === 'operation' ? this.parts.runner.store.show(id) : (reply ?? undefined);
   }
 
-  /** Tells what happens to something, from now on, until the signal. Throws as `run` does, before anything is told. */
-  async follow(admission: Admission, given: unknown, signal: AbortSignal): Promise<AsyncIterable<Told>> {
+  /**
+   * Tells what happens to something, from now on, until `over` aborts: the door does that when the client is gone, and we do when who asked
+   * may not know any more. Throws as `run` does, before anything is told, and M2Error `request.too_many_streams`.
+   */
+  async follow(admission: Admission, given: unknown, over: AbortController): Promise<AsyncIterable<Told>> {
     const { implementation, input } = this.prepare(admission, given);
     if (!implementation.follow) throw new M2Error('request.invalid', 'This cannot be followed');
-    return implementation.follow(this.parts, requestOf(admission, uuidv7()) as never, input, signal);
+    this.openAnswers.begin(admission, 'stream', over);
+    return implementation.follow(this.parts, requestOf(admission, uuidv7()) as never, input, over.signal);
+  }
+
+  /** The door of the service that has the bytes, for a transfer that lasts until `over` aborts, as with `follow`. */
+  async transfer(admission: Admission, given: unknown, over: AbortController): Promise<ReplyOf<typeof imageTransfer>> {
+    const door = (await this.run(admission, given)) as ReplyOf<typeof imageTransfer>;
+    this.openAnswers.begin(admission, 'transfer', over);
+    return door;
   }
 
   private prepare(admission: Admission, given: unknown) {

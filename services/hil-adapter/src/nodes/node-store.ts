@@ -1,5 +1,5 @@
 import { fields, M2Error, type Node } from '@m2/contracts';
-import { type Kit, KIT, type Sql } from '@m2/service-kit';
+import { type Kit, KIT, pageWithin, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import type { BmcAddress } from '../power/power.port.js';
 import { NodeEntity, toNode } from './node.entity.js';
@@ -48,8 +48,7 @@ export class NodeStore {
       `SELECT * FROM (${pages.join(' UNION ALL ')}) pages ORDER BY name LIMIT $2`,
       [filter.cursor ?? '', filter.limit + 1, ...(filter.project ? [filter.project] : [])],
     );
-    const items = entities.slice(0, filter.limit).map(toNode);
-    return entities.length > filter.limit ? { items, next: items.at(-1)!.name } : { items };
+    return pageWithin(entities, filter.limit, toNode, (row) => row.name);
   }
 
   /** Plain SQL, because it is on the hot path. Throws M2Error `node.not_found`. */

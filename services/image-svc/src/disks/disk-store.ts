@@ -1,5 +1,5 @@
 import { type Disk, fields, M2Error } from '@m2/contracts';
-import { type Kit, KIT, type Sql } from '@m2/service-kit';
+import { type Kit, KIT, pageWithin, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 
 /** A row of the table. `parentTag` may be a tag of the disk itself, after a rollback; `fork` is set for tags of other disks only. */
@@ -59,9 +59,7 @@ export class DiskStore {
        ORDER BY ${key} LIMIT $3`,
       [project, name, limit + 1, ...(cursor ? [cursor] : [])],
     );
-    const items = rows.slice(0, limit).map(toDisk);
-    const last = items.at(-1);
-    return rows.length > limit && last ? { items, next: trashed ? last.id : last.name } : { items };
+    return pageWithin(rows, limit, toDisk, (row) => (trashed ? row.id : row.name));
   }
 
   /** The row, locked for the transaction. */

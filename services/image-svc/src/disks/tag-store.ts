@@ -1,5 +1,5 @@
 import { M2Error, type Tag } from '@m2/contracts';
-import { type Kit, KIT, type Sql, violatesUnique } from '@m2/service-kit';
+import { type Kit, KIT, pageWithin, type Sql, violatesUnique } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import { createHash } from 'node:crypto';
 import type { DiskVolume, Origin } from '@m2/storage';
@@ -71,8 +71,7 @@ export class TagStore {
        ORDER BY t.name LIMIT $5`,
       [disk, project, name, cursor, limit + 1],
     );
-    const items = rows.slice(0, limit).map(toTag);
-    return rows.length > limit ? { items, next: items.at(-1)!.name } : { items };
+    return pageWithin(rows, limit, toTag, (row) => row.name);
   }
 
   /** The row, locked for the transaction: `SHARE` keeps the tag from being removed, `UPDATE` from being used. */

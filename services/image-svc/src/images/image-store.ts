@@ -1,5 +1,5 @@
 import { fields, type Image, M2Error } from '@m2/contracts';
-import { type Kit, KIT, type Sql } from '@m2/service-kit';
+import { type Kit, KIT, pageWithin, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import { imageColumns, type ImageRow, toImage, visibleTo, visibleToOthers } from './image-row.js';
 
@@ -63,8 +63,6 @@ export class ImageStore {
        ORDER BY name, id LIMIT $5`,
       [project, name, after[0], cursor ? after[1] : null, limit + 1],
     );
-    const items = rows.slice(0, limit);
-    const page = { items: items.map((row) => toImage(row, project)) };
-    return rows.length > limit ? { ...page, next: cursorOf(items.at(-1)!) } : page;
+    return pageWithin(rows, limit, (row) => toImage(row, project), cursorOf);
   }
 }

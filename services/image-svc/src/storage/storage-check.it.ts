@@ -10,7 +10,8 @@ beforeAll(async () => {
 afterAll(() => service?.close());
 beforeEach(() => service.storage.volumes.clear());
 
-const found = async () => (await service.ask(storageCheck, {})).items.filter(({ kind }) => kind !== 'volume_missing');
+const found = async () =>
+  (await service.ask(storageCheck, { limit: 500 })).items.filter(({ kind }) => kind !== 'volume_missing');
 const put = (name: string, kind: 'golden' | 'disk' | 'partial', project: string | null = null) =>
   service.storage.volumes.set(name, { name, kind, project, sizeBytes: 512, tags: [], origin: null });
 /** A volume name of this installation that is not in the database. */
@@ -68,6 +69,32 @@ describe('the check of the storage', () => {
     await service.restart();
   });
 
+  it('finds 3,000 differences, page by page, and repairs some at a time until none is left', async () => {
+    await service.restart(undefined, { M2_ORPHAN_GRACE_SECONDS: '0' });
+    const [installation] = await service.kit.database.query<{ uid: string }>('SELECT uid FROM installation');
+    const names = Array.from({ length: 3_000 }, (_, at) => `${installation!.uid}img${900_000 + at}`);
+    for (const name of names) put(name, 'golden');
+    const seen: string[] = [];
+    let cursor: string | undefined;
+    do {
+      const page = await service.ask(storageCheck, { limit: 500, ...(cursor && { cursor }) });
+      seen.push(...page.items.filter(({ kind }) => kind === 'volume_without_owner').map(({ volume }) => volume));
+      cursor = page.next;
+    } while (cursor !== undefined);
+    expect(seen.toSorted()).toEqual(names);
+    await expect(service.ask(storageCheck, { cursor: 'golden' })).rejects.toMatchObject({ code: 'request.invalid' });
+
+    for (const name of names.slice(50)) service.storage.volumes.delete(name);
+    const rounds: number[] = [];
+    for (let more = true; more;) {
+      const round = await service.tell(storageRepair, {});
+      rounds.push(round.repaired.length);
+      ({ more } = round);
+    }
+    expect(rounds).toEqual([20, 20, 10]);
+    await service.restart();
+  });
+
   it('says what others made of a disk, and leaves it alone', async () => {
     const disk = await service.disk();
     await service.restart(undefined, { M2_ORPHAN_GRACE_SECONDS: '0' });
@@ -88,7 +115,7 @@ describe('the check of the storage', () => {
       { kind: 'tag_missing', volume: disk.volume, repair: null, repairableAt: null },
     ]);
     service.storage.volumes.delete(disk.volume);
-    const { items } = await service.ask(storageCheck, {});
+    const { items } = await service.ask(storageCheck, { limit: 500 });
     expect(items).toContainEqual(
       expect.objectContaining({ kind: 'volume_missing', volume: disk.volume, project: disk.project, repair: null }),
     );

@@ -1,5 +1,6 @@
-import { type Finding, storageRepaired } from '@m2/contracts';
-import { type Effect, type Kit, KIT, meter, Periodic, type Sql } from '@m2/service-kit';
+import { type Finding, M2Error, repairsAtOnce, storageRepaired } from '@m2/contracts';
+import { createHash } from 'node:crypto';
+import { type Effect, type Kit, KIT, meter, pageWithin, Periodic, type Sql } from '@m2/service-kit';
 import { type BeforeApplicationShutdown, Inject, Injectable, type OnModuleInit } from '@nestjs/common';
 import type { StorageBackend, VolumeInfo } from '@m2/storage';
 import { STORAGE } from './storage.token.js';
@@ -9,6 +10,9 @@ import { isStorageTag, storageTag } from '../disks/tag-store.js';
 const everyMs = 600_000;
 /** Time reserved for the last check of a repair. */
 const lastMs = 5_000;
+
+/** How long the pages after the first one are of the same look: a large storage is not looked through for each page. */
+const sameLookMs = 60_000;
 
 /** A volume of the database, and whether it must exist by now. */
 interface Owned {
@@ -36,6 +40,7 @@ type Difference = Omit<Finding, 'firstSeenAt' | 'repairableAt'>;
 @Injectable()
 export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
   private readonly rounds: Periodic;
+  private looked: { findings: { place: string; finding: Finding }[]; until: number } | undefined;
   private readonly gauge = meter().createGauge('m2_storage_findings', {
     description: 'Differences between the storage and the database',
   });
@@ -64,19 +69,34 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
     return this.findings(this.kit.database, await this.volumes(this.kit.database));
   }
 
+  /** One page of what differs, in an order that the storage does not change. Throws M2Error `request.invalid`. */
+  async page(cursor: string | undefined, limit: number): Promise<{ items: Finding[]; next?: string }> {
+    if (cursor !== undefined && !/^[0-9a-f]{64}$/.test(cursor))
+      throw new M2Error('request.invalid', 'cursor: is not a cursor of this list');
+    if (cursor === undefined || !this.looked || performance.now() > this.looked.until)
+      this.looked = { findings: inOrder(await this.look()), until: performance.now() + sameLookMs };
+    const rest = this.looked.findings.filter(({ place }) => place > (cursor ?? ''));
+    return pageWithin(
+      rest.slice(0, limit + 1),
+      limit,
+      ({ finding }) => finding,
+      ({ place }) => place,
+    );
+  }
+
   /**
    * Repairs what has differed for longer than the grace time, and commits the effect.
    *
    * Right before each repair the rows of its volume are read again, because it may explain the difference by now. The storage is read once, because
    * that may take long. Meanwhile it can only have lost what is to be removed: the names of volumes and tags are never used again.
    */
-  async repair(effect: Effect): Promise<{ repaired: Finding[]; left: Finding[] }> {
+  async repair(effect: Effect): Promise<{ repaired: Finding[]; left: Finding[]; more: boolean }> {
     const repaired: Finding[] = [];
     const volumes = await this.volumes(effect);
     const due = (await this.findings(effect, volumes)).filter((finding) => isDue(finding));
     for (const finding of due) {
       // What is left is found again, and a late answer is no use.
-      if (effect.remainingMs < lastMs) break;
+      if (effect.remainingMs < lastMs || repaired.length === repairsAtOnce) break;
       if (!(await this.differs(effect, volumes, finding))) continue;
       try {
         await this.remove(finding, volumes);
@@ -89,7 +109,7 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
     return effect.commit(async (_sql, emit) => {
       for (const { kind, volume, tag } of repaired)
         emit(storageRepaired, { kind, volume, tag }, { entity: volume, project: null });
-      return { repaired, left };
+      return { repaired, left: left.slice(0, repairsAtOnce), more: left.length > repairsAtOnce || left.some(isDue) };
     });
   }
 
@@ -177,6 +197,12 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
     );
   }
 }
+
+/** By a hash: names of the storage may be longer than a cursor, and hold what it may not. */
+const inOrder = (findings: Finding[]) =>
+  findings
+    .map((finding) => ({ place: createHash('sha256').update(keyOf(finding)).digest('hex'), finding }))
+    .toSorted((a, b) => (a.place < b.place ? -1 : 1));
 
 const isDue = ({ repairableAt }: Finding) => repairableAt !== null && Date.parse(repairableAt) <= Date.now();
 const keyOf = ({ kind, volume, tag }: Pick<Finding, 'kind' | 'volume' | 'tag'>) => `${kind} ${volume} ${tag ?? ''}`;

@@ -8,8 +8,8 @@ export class StorageHandlers {
   constructor(@Inject(StorageCheck) private readonly check: StorageCheck) {}
 
   @Answers(storageCheck)
-  async show(_: RequestOf<typeof storageCheck>) {
-    return { items: await this.check.look() };
+  show({ cursor, limit }: RequestOf<typeof storageCheck>) {
+    return this.check.page(cursor, limit);
   }
 
   @Handles(storageRepair)

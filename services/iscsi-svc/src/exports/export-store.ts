@@ -1,5 +1,5 @@
 import { M2Error } from '@m2/contracts';
-import { type Kit, KIT, type Sql } from '@m2/service-kit';
+import { type Kit, KIT, pageWithin, type Sql } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
 import { randomBytes } from 'node:crypto';
 import { InjectRepository } from '@nestjs/typeorm';
@@ -55,8 +55,12 @@ export class ExportStore {
       [entities.map(({ id }) => id)],
     );
     const portalsOf = new Map(portals.map((row) => [row.id, row.portals]));
-    const items = entities.slice(0, filter.limit).map((entity) => toExport(entity, portalsOf.get(entity.id) ?? []));
-    return entities.length > filter.limit ? { items, next: items.at(-1)!.id } : { items };
+    return pageWithin(
+      entities,
+      filter.limit,
+      (entity) => toExport(entity, portalsOf.get(entity.id) ?? []),
+      ({ id }) => id,
+    );
   }
 
   /**

@@ -68,8 +68,16 @@ export async function enableTransfers(fastify: FastifyInstance, idleMs: number):
   });
 }
 
-/** Passes a request on to the door that the service opened for it, and what comes from there back. */
-export function passOn(request: FastifyRequest, reply: FastifyReply, door: ReplyOf<typeof imageTransfer>): void {
+/**
+ * Passes a request on to the door that the service opened for it, and what comes from there back, until the end or until `over` aborts with
+ * an error: then who has no answer yet hears why, and any other connection breaks off, so that nobody takes a part for the whole.
+ */
+export function passOn(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  door: ReplyOf<typeof imageTransfer>,
+  over: AbortSignal,
+): void {
   if (new URL(door.url).protocol !== 'http:')
     throw new M2Error('internal', 'The service opened a door that is not http');
   if (request.body !== undefined && !(request.body instanceof Readable))
@@ -77,6 +85,15 @@ export function passOn(request: FastifyRequest, reply: FastifyReply, door: Reply
   if (request.body) request.body = detached(request.raw);
   const traceparent = currentTraceparent();
   let isAnswered = false;
+  const forbid = () => {
+    // It has ended by itself.
+    if (!(over.reason instanceof M2Error)) return;
+    if (isAnswered) return void reply.raw.destroy();
+    isAnswered = true;
+    answer(reply, over.reason);
+    if (request.body instanceof Readable) request.body.destroy(over.reason);
+  };
+  over.addEventListener('abort', forbid, { once: true });
   reply.from(door.url, {
     queryString: (search) => search?.slice(1) ?? '',
     // Each try would need a ticket of its own, and the body is gone.
@@ -94,8 +111,9 @@ export function passOn(request: FastifyRequest, reply: FastifyReply, door: Reply
       'x-content-type-options': 'nosniff',
     }),
     onResponse: (_request, _reply, response) => {
-      isAnswered = true;
       const { statusCode, stream } = response as unknown as { statusCode: number; stream: Readable };
+      if (isAnswered) return void stream.destroy();
+      isAnswered = true;
       linger(reply);
       if (statusCode !== 401) return void reply.send(stream);
       // It is our ticket that was refused, not who asked.

@@ -1,12 +1,4 @@
-import {
-  type AnyRoute,
-  allRoutes,
-  gather,
-  M2Error,
-  type Operation,
-  type ReplyOf,
-  type imageTransfer,
-} from '@m2/contracts';
+import { type AnyRoute, allRoutes, gather, M2Error, type Operation } from '@m2/contracts';
 import { Controller, HttpCode, Inject, Req, RequestMapping, RequestMethod, Res, SetMetadata } from '@nestjs/common';
 import { RouteConfig } from '@nestjs/platform-fastify';
 import type { FastifyReply } from 'fastify';
@@ -16,8 +8,6 @@ import { sendStream, wantsStream } from './event-stream.js';
 import { passOn } from './pass-on.js';
 import type { AdmittedRequest, RouteSettings } from './request.js';
 import { ROUTE } from './rest.guard.js';
-
-type Door = ReplyOf<typeof imageTransfer>;
 
 /**
  * The REST API, made from its routes: each has a method of its own here, which puts the input together, has the use case run, and answers
@@ -32,7 +22,7 @@ export class RestController {
     const { params, query, body } = request as { params: object; query: object; body: unknown };
     const sent = { params: { ...params }, query: { ...query }, body };
     // A part of an upload has headers of its own, and its bytes for a body.
-    if (route.transfer) return passOn(request, reply, await this.open(admission, gather(route, sent)));
+    if (route.transfer) return this.transfer(admission, gather(route, sent), request, reply);
     if (route.useCase.followed && wantsStream(request)) return this.stream(route, admission, sent, request, reply);
     const answer = await this.useCases.run(admission, gather(route, sent), keyOf(request));
     // RFC 9110, section 10.2.2: where to watch what was accepted.
@@ -40,8 +30,14 @@ export class RestController {
     void reply.status(route.status).send(route.status === 204 ? undefined : answer);
   }
 
-  private async open(admission: Admission, input: unknown): Promise<Door> {
-    return (await this.useCases.run(admission, input)) as Door;
+  private async transfer(
+    admission: Admission,
+    input: unknown,
+    request: AdmittedRequest,
+    reply: FastifyReply,
+  ): Promise<void> {
+    const over = endedWith(reply);
+    passOn(request, reply, await this.useCases.transfer(admission, input, over), over.signal);
   }
 
   /** WHATWG HTML, section 9.2: a client that comes back says after which event. */
@@ -55,10 +51,18 @@ export class RestController {
     const resumed = request.headers['last-event-id'];
     const canResume = 'cursor' in route.useCase.input.shape && typeof resumed === 'string';
     const query = { ...sent.query, ...(canResume && { cursor: resumed }) };
-    return sendStream(request, reply, (signal) =>
-      this.useCases.follow(admission, gather(route, { ...sent, query }), signal),
-    );
+    const over = endedWith(reply);
+    return sendStream(reply, over, () => this.useCases.follow(admission, gather(route, { ...sent, query }), over));
   }
+}
+
+/** Aborted when the answer is complete, or nobody is there to read it. */
+function endedWith({ raw }: FastifyReply): AbortController {
+  const over = new AbortController();
+  raw.once('close', () => over.abort());
+  // Who left before we were here does not say so again.
+  if (raw.destroyed) over.abort();
+  return over;
 }
 
 const methods = {

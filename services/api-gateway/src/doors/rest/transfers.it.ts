@@ -43,6 +43,12 @@ const send = (path: string, headers: Record<string, string>, method = 'PATCH', o
   answered.catch(() => {});
   return { sent, answered, broken };
 };
+/** A token that the test will revoke. */
+const shortLived = async () =>
+  (await gateway.ask('POST', '/v1/tokens', { body: { name: 'short', role: 'member', project: 'lab' } })).body as {
+    id: string;
+    value: string;
+  };
 /** Writes until there is an answer or an end, as a client does that has a lot to send. */
 const flood = async (sent: ClientRequest, end: Promise<unknown>) => {
   const over = new AbortController();
@@ -165,6 +171,22 @@ describe('a download', () => {
     expect(await closed.promise).toBe('left');
   });
 
+  it('breaks off when the token of who asked is revoked', async () => {
+    const closed = Promise.withResolvers<string>();
+    door.handle = (_request, response) => {
+      response.on('close', () => closed.resolve('left')).on('error', () => {});
+      response.writeHead(200).write('some');
+    };
+    const { id, value } = await shortLived();
+    const { sent, answered } = send(golden, { authorization: `Bearer ${value}` }, 'GET');
+    sent.end();
+    const response = await answered;
+    await once(response, 'readable');
+    await gateway.ask('DELETE', `/v1/tokens/${id}`);
+    await expect(buffer(response)).rejects.toThrow('aborted');
+    expect(await closed.promise).toBe('left');
+  });
+
   it('that breaks off inside does not look as if it were complete', async () => {
     door.handle = (_request, response) => {
       response.writeHead(200, { 'content-length': 1_000_000 });
@@ -242,6 +264,22 @@ describe('an upload', () => {
     await until('it has come', () => door.seen.length > 0);
     sent.destroy();
     expect(await aborted.promise).toMatchObject({ code: 'ECONNRESET' });
+  });
+
+  it('is told why, in the middle, when the token of who sends is revoked', async () => {
+    const aborted = Promise.withResolvers<Error>();
+    door.handle = (request) => request.on('error', aborted.resolve).resume();
+    const { id, value } = await shortLived();
+    const authorization = `Bearer ${value}`;
+    const { sent, answered, broken } = send(upload, { ...tus, ...piece, authorization, 'upload-offset': '0' });
+    sent.write('some');
+    await until('it has come', () => door.seen.length > 0);
+    await gateway.ask('DELETE', `/v1/tokens/${id}`);
+    const response = await answered;
+    expect([response.statusCode, await json(response)]).toMatchObject([401, { code: 'auth.invalid' }]);
+    expect(await aborted.promise).toMatchObject({ code: 'ECONNRESET' });
+    sent.destroy();
+    await broken;
   });
 
   it('is told why it is refused in the middle, and not listened to for ever', async () => {

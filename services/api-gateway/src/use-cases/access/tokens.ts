@@ -1,4 +1,5 @@
 import { M2Error, useCases } from '@m2/contracts';
+import { tellAccessChanged } from '../../access/access-changed.js';
 import { implement } from '../use-case.js';
 
 export const showWhoAsks = implement(useCases.whoami, async (_parts, { actor }) => actor);
@@ -13,8 +14,9 @@ export const createToken = implement(
 
 export const listTokens = implement(useCases.tokenList, ({ tokens }, _request, page) => tokens.list(page));
 
-export const revokeToken = implement(useCases.tokenRevoke, async ({ tokens }, { actor }, { id }) => {
+export const revokeToken = implement(useCases.tokenRevoke, async ({ kit, tokens }, { actor }, { id }) => {
   if (id === actor.token) throw new M2Error('request.invalid', 'A token cannot revoke itself');
   await tokens.revoke(id);
+  tellAccessChanged(kit);
   return undefined;
 });

@@ -1,5 +1,4 @@
-import { useCases } from '@m2/contracts';
-import { type Audit, type EventFilter, readCursor } from '../../events/audit.js';
+import { type AuditEvent, projectDeleted, useCases } from '@m2/contracts';
 import { reachOf } from '../reach.js';
 import { implement, type Told } from '../use-case.js';
 
@@ -8,11 +7,18 @@ export const listEvents = implement(
   async ({ audit, projects }, { actor }, { project, ...filter }) =>
     audit.list({ ...filter, projects: await reachOf(projects, actor, project) }),
   async ({ audit, projects }, { actor }, { project, ...filter }, signal) => {
-    readCursor(filter.cursor);
-    return follow(audit, { ...filter, projects: await reachOf(projects, actor, project) }, signal);
+    const reach = await reachOf(projects, actor, project);
+    return tell(
+      await audit.follow({ ...filter, projects: reach }, signal),
+      project === undefined ? undefined : reach[0],
+    );
   },
 );
 
-async function* follow(audit: Audit, filter: EventFilter, signal: AbortSignal): AsyncGenerator<Told> {
-  for await (const event of audit.follow(filter, signal)) yield { id: event.sequence, event: event.type, data: event };
+/** Of a project that was named, its end is the last thing to tell. */
+async function* tell(events: AsyncIterable<AuditEvent>, only: string | undefined): AsyncGenerator<Told> {
+  for await (const event of events) {
+    yield { id: event.sequence, event: event.type, data: event };
+    if (event.type === projectDeleted.type && event.project === only) return;
+  }
 }

@@ -3,9 +3,6 @@ import type { Actor } from '../../access/actor.js';
 import { reachOf } from '../reach.js';
 import { implement, type Parts, type Told } from '../use-case.js';
 
-/** A change that nobody told of (a message was lost) is seen after this time. */
-const pollMs = 2_000;
-
 export const listOperations = implement(
   useCases.operationList,
   async ({ runner, projects }, { actor }, { project, ...filter }) =>
@@ -17,7 +14,7 @@ export const showOperation = implement(
   (parts, { actor }, { id }) => visible(parts, actor, id),
   async (parts, { actor }, { id }, signal) => {
     await visible(parts, actor, id);
-    return follow(parts, id, signal);
+    return follow(parts.live.watch(id, signal));
   },
 );
 
@@ -70,20 +67,6 @@ async function visible({ runner }: Parts, actor: Actor, id: string): Promise<Ope
   return operation;
 }
 
-/** The operation as it is, and again after each change, until it ends. */
-async function* follow({ runner, live }: Parts, id: string, signal: AbortSignal): AsyncGenerator<Told> {
-  // Listen first, then look: what changes in between is seen.
-  const changes = live.changes(id, pollMs, signal);
-  let seen = '';
-  try {
-    do {
-      const current = await runner.store.show(id);
-      const text = JSON.stringify(current);
-      if (text !== seen) yield { event: 'operation', data: current };
-      seen = text;
-      if (current.endedAt || current.state === 'needs_attention') return;
-    } while (!(await changes.next()).done);
-  } finally {
-    await changes.return(undefined);
-  }
+async function* follow(states: AsyncIterable<Operation>): AsyncGenerator<Told> {
+  for await (const data of states) yield { event: 'operation', data };
 }

@@ -1,4 +1,5 @@
 import { diskList, imageList, nodeList, useCases } from '@m2/contracts';
+import { tellAccessChanged } from '../../access/access-changed.js';
 import { ask } from '../ask.js';
 import { implement } from '../use-case.js';
 
@@ -26,5 +27,6 @@ export const deleteProject = implement(useCases.projectDelete, async ({ kit, pro
     const ownNodes = nodes.items.filter((node) => node.project === project.id);
     return [{ items: ownNodes }, ...pages].every(({ items }) => items.length === 0);
   });
+  tellAccessChanged(kit);
   return undefined;
 });

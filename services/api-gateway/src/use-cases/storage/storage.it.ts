@@ -33,7 +33,7 @@ it('the storage is checked and repaired on demand', async () => {
   const checked = await gateway.ask('GET', '/v1/storage/check', { token: operator });
   expect([checked.status, checked.body, last()!.subject]).toEqual([200, { items: [] }, storageCheck.subject]);
   const repaired = await gateway.ask('POST', '/v1/storage/repair', { token: operator });
-  expect([repaired.status, repaired.body]).toEqual([200, { repaired: [], left: [] }]);
+  expect([repaired.status, repaired.body]).toEqual([200, { repaired: [], left: [], more: false }]);
   expect(last()).toMatchObject({
     subject: storageRepair.subject,
     effect: expect.stringMatching(/^direct\//) as string,

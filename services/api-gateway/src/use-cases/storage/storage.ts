@@ -10,7 +10,9 @@ export const setQuota = implement(useCases.quotaSet, ({ kit, projects }, request
   projects.during([request.project.id], () => tell(kit, request, quotaSet, { project: request.project.id, limits })),
 );
 
-export const checkStorage = implement(useCases.storageCheck, ({ kit }) => askAtLength(kit, storageCheck, {}));
+export const checkStorage = implement(useCases.storageCheck, ({ kit }, _request, page) =>
+  askAtLength(kit, storageCheck, page),
+);
 
 export const repairStorage = implement(useCases.storageRepair, ({ kit }, request) =>
   tell(kit, request, storageRepair, {}),
