@@ -15,7 +15,7 @@ export interface Doomed {
   /** `disk web-1 (20 GiB) and its data` */
   what: string;
   /** Sentences about what else comes of it. */
-  then?: string;
+  consequences?: string;
   object: unknown;
   /** `provision 0198…`, `disk web-1`: each makes the API refuse. */
   usedBy: string[];
@@ -35,16 +35,16 @@ export async function mayDestroy(app: App, options: DestroyOptions, look: () => 
   }
   const { verb = 'delete', ...doomed } = await look();
   if (options.dryRun) {
-    app.print({ dryRun: true, ...doomed }, ({ what, then, usedBy }) => {
+    app.print({ dryRun: true, ...doomed }, ({ what, consequences, usedBy }) => {
       const blocked = usedBy.map((user) => `  used by ${user}\n`).join('');
       return usedBy.length > 0
         ? `would be refused: ${what}\n${blocked}`
-        : `would ${verb} ${what}${then ? `. ${then}` : ''}\n`;
+        : `would ${verb} ${what}${consequences ? `. ${consequences}` : ''}\n`;
     });
     return false;
   }
   const question = `${verb.charAt(0).toUpperCase()}${verb.slice(1)} ${doomed.what}?`;
-  if (await confirm(app.world, doomed.then ? `${question} ${doomed.then}` : question)) return true;
+  if (await confirm(app.world, doomed.consequences ? `${question} ${doomed.consequences}` : question)) return true;
   throw new CliError({
     code: 'cli.declined',
     title: 'Nothing was done',

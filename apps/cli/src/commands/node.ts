@@ -139,7 +139,7 @@ function markCommands(node: Command, act: Act): void {
 async function lookAtBroken(app: App, node: string): Promise<Doomed> {
   const object = await app.call('nodeShow', { params: { node } });
   const what = `node ${object.name} broken, so that nobody gets it`;
-  const held = object.holder !== null && { then: `Provision ${object.holder} goes on holding it.` };
+  const held = object.holder !== null && { consequences: `Provision ${object.holder} goes on holding it.` };
   return { verb: 'mark', what, ...held, object, usedBy: [] };
 }
 

@@ -102,7 +102,7 @@ function waysOut(operation: Command, act: Act): void {
         const look = async () => {
           const plan = await app.call('operationSkipPlan', { params: { id }, query: { step } });
           const what = `${step} of operation ${id}`;
-          return { verb: 'leave out', what, then: consequences(plan), object: plan, usedBy: [] };
+          return { verb: 'leave out', what, consequences: consequences(plan), object: plan, usedBy: [] };
         };
         if (!(await mayDestroy(app, options, look))) return;
         const { reason } = options;
@@ -117,7 +117,13 @@ function waysOut(operation: Command, act: Act): void {
       act(async (app, options: DecisionOptions, id: string) => {
         const look = async () => {
           const plan = await app.call('operationAbandonPlan', { params: { id } });
-          return { verb: 'abandon', what: `operation ${id}`, then: consequences(plan), object: plan, usedBy: [] };
+          return {
+            verb: 'abandon',
+            what: `operation ${id}`,
+            consequences: consequences(plan),
+            object: plan,
+            usedBy: [],
+          };
         };
         if (!(await mayDestroy(app, options, look))) return;
         const { reason } = options;

@@ -141,10 +141,10 @@ describe('two gateways of different versions at work on one database', () => {
     const operation = await beginHeld(before, 'provision');
     before.kill();
     await all.expire(operation.id);
-    const { provision } = nextVersion();
-    const after = await all.start({ current: { ...sagas, provision: { ...provision, version: 1 } } });
+    const { version } = sagas.provision;
+    const after = await all.start({ current: { ...sagas, provision: { ...nextVersion().provision, version } } });
     const parked = await all.ended(after.runner, operation);
-    expect(parked.attention).toContain('its steps are not those that version 1 of provision has here');
+    expect(parked.attention).toContain(`its steps are not those that version ${version} of provision has here`);
     expect(after.services.sent).toEqual([]);
     await after.runner.abandon(operation.id, { by: 'olga', reason: 'no use' });
     await after.stop();

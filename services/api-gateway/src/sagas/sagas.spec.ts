@@ -105,11 +105,16 @@ describe('the graph of a version', () => {
     writeFileSync(path, `${JSON.stringify(sorted, null, 2)}\n`);
   }
 
-  it.each(Object.keys(ofCode))('%s is the one on record; who changes a saga raises its version', (key) => {
-    // M2_RECORD_GRAPHS=1 puts a new version on record; see CONTRIBUTING.md.
-    expect(Object.keys(recorded)).toContain(key);
+  it.each(Object.keys(ofCode))('%s is the one on record', (key) => {
+    expect(
+      Object.keys(recorded),
+      `${key} is new: put it on record with M2_RECORD_GRAPHS=1 (CONTRIBUTING.md, Changing a saga)`,
+    ).toContain(key);
     // With the order of the steps, which `toEqual` does not compare.
-    expect(Object.entries(ofCode[key]!)).toEqual(Object.entries(recorded[key]!));
+    expect(
+      Object.entries(ofCode[key]!),
+      `${key} changed: raise its version and keep the old one (CONTRIBUTING.md, Changing a saga)`,
+    ).toEqual(Object.entries(recorded[key]!));
   });
 });
 

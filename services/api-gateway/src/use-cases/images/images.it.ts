@@ -1,8 +1,10 @@
 import {
   type Call,
+  diskCreate,
   imageDelete,
   imageExportCancel,
   imageExportShow,
+  imageExportStart,
   imageImport,
   imageUpdate,
   M2Error,
@@ -229,7 +231,7 @@ describe('an image', () => {
       token: member,
       body: { name: 'of-lent', image: 'lent' },
     });
-    expect(await sentFor(imageImport, disk)).toMatchObject({
+    expect(await sentFor(diskCreate, disk)).toMatchObject({
       from: { kind: 'image', image: image.id },
       project: lab.id,
     });
@@ -244,7 +246,7 @@ describe('an image', () => {
   it('is written to a volume, and what was written is removed when that is cancelled or fails', async () => {
     const image = gateway.standIns.addImage('golden-2', lab.id);
     const begin = () => gateway.ask('POST', `${at}/golden-2/export`, { token: member, body: { volume: 'pool/flat' } });
-    expect(await sentFor(imageImport, await begin())).toMatchObject({
+    expect(await sentFor(imageExportStart, await begin())).toMatchObject({
       image: image.id,
       volume: 'pool/flat',
       project: lab.id,
