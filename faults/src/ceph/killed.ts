@@ -16,7 +16,7 @@ import {
 
 /** Calls that change nothing: a kill there is between the same two changes as a kill at the next call. */
 const looks =
-  /^(children|handle(Close|Diff|Flush|Open|Read)|info|list|lockOwners|monCommand|namespace(Exists|List)|pool(Id|Stats)|stream|usedBytes|versions)$/;
+  /^(children|handle(Close|Diff|Flush|Open|Read)|info|list|lockOwners|monCommand|namesLike|namespace(Exists|List)|pool(Id|Stats)|stream|trashList|usedBytes|versions)$/;
 
 /** A call to the cluster, and how far it is. */
 interface Point {

@@ -32,6 +32,10 @@ export function housekeeping(suite: Suite): void {
     expect(await suite.mine()).toEqual([]);
     const left = (await backend.removed()).filter(({ name }) => [golden, suite.name(1)].includes(name));
     expect(left.map(({ name }) => name).toSorted()).toEqual(told.toSorted());
+    // Called again, as after a crash, it tells of them again.
+    await backend.ensureNoDisk(suite.disk(1));
+    await backend.ensureNoGolden(golden);
+    expect(told).toHaveLength(2 * left.length);
     // Clones before what they were cloned from.
     for (const volume of left.toSorted((a, b) => Number(a.project === null) - Number(b.project === null))) {
       await backend.ensureFreed(volume);

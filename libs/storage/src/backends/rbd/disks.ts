@@ -66,7 +66,7 @@ export class Disks {
     return this.locks.exclusive(diskKey(disk), async () => {
       const ref = this.locations.disk(disk);
       const { isThere, partials } = await imagesOf(this.rbd, ref);
-      if (isThere) await this.removeImage(ref);
+      await (isThere ? this.removeImage(ref) : this.trash.recall(ref));
       for (const partial of partials) await untilWatchExpires(() => this.trash.moveWithSnaps(partial));
     });
   }

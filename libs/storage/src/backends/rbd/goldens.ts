@@ -86,7 +86,7 @@ export class Goldens {
       this.locks.exclusive(cloneKey(golden), async () => {
         const ref = this.locations.golden(golden);
         const { isThere, partials } = await imagesOf(this.rbd, ref);
-        if (isThere) await this.remove(ref);
+        await (isThere ? this.remove(ref) : this.trash.recall(ref));
         for (const partial of partials) await untilWatchExpires(() => this.trash.moveWithSnaps(partial));
         this.sizes.delete(golden);
       }),

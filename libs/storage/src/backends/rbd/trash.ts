@@ -39,8 +39,12 @@ export class Trash {
       if (!isMissing(error)) throw error;
       return removeImage(this.rbd, ref);
     }
-    const volume = { name: volumeOf(ref.image)!.volume, project: ref.namespace ?? null, id: found.id };
-    for (const listener of this.listeners) listener(volume);
+    this.tell({ name: volumeOf(ref.image)!.volume, project: ref.namespace ?? null, id: found.id });
+  }
+
+  /** For a volume that is not there: an earlier call may have died when it had just moved it, and told nobody. */
+  async recall({ pool, namespace, image }: ImageRef): Promise<void> {
+    for (const volume of await this.of(pool, namespace)) if (volume.name === image) this.tell(volume);
   }
 
   async moveWithSnaps(ref: ImageRef): Promise<void> {
@@ -64,6 +68,10 @@ export class Trash {
     const { imagePool, diskPool } = this.locations;
     const at = project === null ? { pool: imagePool, id } : { pool: diskPool, namespace: project, id };
     await ignoring('not_found', this.rbd.trashRemove(at, work));
+  }
+
+  private tell(volume: RemovedVolume): void {
+    for (const listener of this.listeners) listener(volume);
   }
 
   private async of(pool: string, namespace: string | undefined): Promise<RemovedVolume[]> {
