@@ -65,6 +65,7 @@ export async function watchPlans(database: Database): Promise<{ scans(): Scan[];
   await until('the pool has forgotten its old connections', async () => {
     const living = await database.query<{ pid: number }>('SELECT pid FROM pg_stat_activity').catch(() => []);
     const pids = new Set(living.map(({ pid }) => pid));
+    // oxlint-disable-next-line no-underscore-dangle -- pg-pool tells of its idle clients in no other way
     return pids.size > 0 && pool._idle.every(({ client }) => pids.has(client.processID ?? 0));
   });
   return { scans: () => scans, forget: () => void scans.splice(0) };
