@@ -172,8 +172,9 @@ export class IpmiDriver implements PowerDriver {
   async #observe({ session, where, signal }: Conversation, wanted: PowerState, times: number): Promise<void> {
     let readings = 0;
     try {
-      for (let seen = 0; ; readings += 1) {
+      for (let seen = 0; ;) {
         seen = (await session.ask(readPower)) === wanted ? seen + 1 : 0;
+        readings += 1;
         if (seen === times) return;
         await pause(this.#pollMs, undefined, { signal });
       }
