@@ -26,13 +26,16 @@ import { TgtDriver } from './targets/tgt/tgt-driver.js';
     Reconciler,
     {
       provide: TARGETS,
-      inject: [KIT],
-      useFactory: ({ config }: Kit<IscsiConfig>) =>
-        TgtDriver.open({
-          stateDir: config.targetDirectory,
-          addresses: config.portalAddresses,
-          portBase: config.portalPortBase,
-        }),
+      inject: [KIT, ExportStore],
+      useFactory: ({ config }: Kit<IscsiConfig>, exports: ExportStore) =>
+        TgtDriver.open(
+          {
+            stateDir: config.targetDirectory,
+            addresses: config.portalAddresses,
+            portBase: config.portalPortBase,
+          },
+          (project) => exports.hasAny(project),
+        ),
     },
     {
       provide: BACKINGS,
