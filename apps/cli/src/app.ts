@@ -69,6 +69,12 @@ export class App {
     this.data(this.json ? `${JSON.stringify(value, null, 2)}\n` : human(value));
   }
 
+  /** One object whose card has names that must be asked for; with `--json` nothing is asked. */
+  async printCard<Value>(value: Value, card: (app: App, value: Value) => Promise<string>): Promise<void> {
+    const text = this.json ? '' : await card(this, value);
+    this.print(value, () => text);
+  }
+
   /** One object of many, on one line with `--json`. */
   printLine<Value>(value: Value, human: (value: Value) => string): void {
     this.data(this.json ? `${JSON.stringify(value)}\n` : human(value));

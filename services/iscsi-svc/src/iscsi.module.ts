@@ -30,14 +30,11 @@ const alone =
     Reconciler,
     {
       provide: TARGETS,
-      inject: [KIT],
-      useFactory: async ({ config, leases }: Kit<IscsiConfig>) => {
+      inject: [KIT, ExportStore],
+      useFactory: async ({ config, leases }: Kit<IscsiConfig>, exports: ExportStore) => {
         if (!config.cephConf) await leases.keep('targets', alone);
-        return TgtDriver.open({
-          stateDir: config.targetDirectory,
-          addresses: config.portalAddresses,
-          portBase: config.portalPortBase,
-        });
+        const { targetDirectory: stateDir, portalAddresses: addresses, portalPortBase: portBase } = config;
+        return TgtDriver.open({ stateDir, addresses, portBase }, (project) => exports.hasAny(project));
       },
     },
     {

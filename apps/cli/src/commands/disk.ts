@@ -47,9 +47,7 @@ export function diskCommands(program: Command, act: Act): void {
     .description('one disk')
     .action(
       act(async (app, _options, disk: string) => {
-        const found = await app.call('diskShow', { params: { project: await app.project(), disk } });
-        const card = app.json ? '' : await diskCard(app, found);
-        app.print(found, () => card);
+        await app.printCard(await app.call('diskShow', { params: { project: await app.project(), disk } }), diskCard);
       }),
     );
 

@@ -47,9 +47,10 @@ export function imageCommands(program: Command, act: Act): void {
     .description('one image')
     .action(
       act(async (app, _options, image: string) => {
-        const found = await app.call('imageShow', { params: { project: await app.project(), image } });
-        const card = app.json ? '' : await imageCard(app, found);
-        app.print(found, () => card);
+        await app.printCard(
+          await app.call('imageShow', { params: { project: await app.project(), image } }),
+          imageCard,
+        );
       }),
     );
 

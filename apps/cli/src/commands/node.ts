@@ -62,7 +62,7 @@ export function nodeCommands(program: Command, act: Act): void {
     .description('one node')
     .action(
       act(async (app, _options, node: string) => {
-        await printNode(app, await app.call('nodeShow', { params: { node } }));
+        await app.printCard(await app.call('nodeShow', { params: { node } }), card);
       }),
     );
 
@@ -73,7 +73,7 @@ export function nodeCommands(program: Command, act: Act): void {
     .option('-f, --file <file>', 'a node as JSON (- for standard input); the other options go before it')
     .action(
       act(async (app, options: RegisterOptions, name?: string) => {
-        await printNode(app, await app.call('nodeRegister', { body: await specFrom(app, options, name) }));
+        await app.printCard(await app.call('nodeRegister', { body: await specFrom(app, options, name) }), card);
       }),
     );
 
@@ -82,7 +82,7 @@ export function nodeCommands(program: Command, act: Act): void {
       const bmc = bmcFrom(options);
       await beforePassword(app, 'nodeSetBmc', { params: { node }, body: { ...bmc, password: unknownYet } });
       const body = { ...bmc, password: await bmcPassword(app.world, options.bmcPasswordFile) };
-      await printNode(app, await app.call('nodeSetBmc', { params: { node }, body }));
+      await app.printCard(await app.call('nodeSetBmc', { params: { node }, body }), card);
     }),
   );
 
@@ -119,7 +119,7 @@ function markCommands(node: Command, act: Act): void {
       act(async (app, options: MarkOptions, node: string) => {
         if (!(await mayDestroy(app, options, () => lookAtBroken(app, node)))) return;
         const { reason } = options;
-        await printNode(app, await app.call('nodeMarkBroken', { params: { node }, body: { reason } }));
+        await app.printCard(await app.call('nodeMarkBroken', { params: { node }, body: { reason } }), card);
       }),
     );
 
@@ -130,7 +130,7 @@ function markCommands(node: Command, act: Act): void {
     .action(
       act(async (app, { reason }: MarkOptions, node: string) => {
         const { broken } = await app.call('nodeShow', { params: { node } });
-        await printNode(app, await app.call('nodeMarkRepaired', { params: { node }, body: { reason } }));
+        await app.printCard(await app.call('nodeMarkRepaired', { params: { node }, body: { reason } }), card);
         if (broken === null) app.note(`The node ${node} was not marked broken. The reason is on record all the same.`);
       }),
     );
@@ -204,25 +204,23 @@ const state = ({ holder, broken }: Node) => {
 };
 const address = ({ bmc }: Node) => (bmc.port === 623 ? bmc.address : `${bmc.address}:${bmc.port}`);
 
-/** Prints one node; for people, with the names of the projects that hold it and that it is for. */
-async function printNode(app: App, node: Node): Promise<void> {
-  const [holderProject, onlyFor] = app.json
-    ? []
-    : await Promise.all([node.holderProject, node.project].map((id) => id && projectName(app, id)));
-  app.print(node, () =>
-    app.card({
-      name: node.name,
-      id: node.id,
-      state: state(node),
-      ...(node.broken && { broken: `${node.broken.reason} (${node.broken.by})` }),
-      'held by': node.holder && `provision ${node.holder}${holderProject ? ` of project ${holderProject}` : ''}`,
-      'only for': onlyFor,
-      nics: node.nics.map(({ label, mac }) => `${label}=${mac}`).join(', '),
-      firmware: node.firmware,
-      bmc: `${node.bmc.user}@${address(node)} (${node.bmc.driver}, cipher suites ${node.bmc.cipherSuites.join(', ')})`,
-      created: node.createdAt,
-    }),
+/** One node, for people: with the names of the projects that hold it and that it is for. */
+async function card(app: App, node: Node): Promise<string> {
+  const [holderProject, onlyFor] = await Promise.all(
+    [node.holderProject, node.project].map((id) => id && projectName(app, id)),
   );
+  return app.card({
+    name: node.name,
+    id: node.id,
+    state: state(node),
+    ...(node.broken && { broken: `${node.broken.reason} (${node.broken.by})` }),
+    'held by': node.holder && `provision ${node.holder}${holderProject ? ` of project ${holderProject}` : ''}`,
+    'only for': onlyFor,
+    nics: node.nics.map(({ label, mac }) => `${label}=${mac}`).join(', '),
+    firmware: node.firmware,
+    bmc: `${node.bmc.user}@${address(node)} (${node.bmc.driver}, cipher suites ${node.bmc.cipherSuites.join(', ')})`,
+    created: node.createdAt,
+  });
 }
 
 async function look(app: App, node: string): Promise<Doomed> {

@@ -77,9 +77,7 @@ export function provisionCommands(program: Command, act: Act): void {
     .description("one provision, by its id or its node's name")
     .action(
       act(async (app, _options, wanted: string) => {
-        const found = await findProvision(app, await app.project(), wanted);
-        const text = app.json ? '' : await card(app, found);
-        app.print(found, () => text);
+        await app.printCard(await findProvision(app, await app.project(), wanted), card);
       }),
     );
 

@@ -2,17 +2,10 @@ import { type Call, diskDelete, type Operation } from '@m2/contracts';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { type Saga, type SagaState, type Step, stepsOf } from '@m2/saga';
+import { anything, stateOfAnything } from '@m2/saga/testing';
 import { earlierSagas, sagas } from './index.js';
 
-/** Says yes to everything that it is asked for, so that every step can say what it would send. */
-const anything: unknown = new Proxy(() => anything, { get: (_, key) => (key === 'then' ? undefined : anything) });
-const state = {
-  operation: '',
-  project: '',
-  input: anything,
-  reply: () => anything,
-  isSkipped: () => false,
-} as unknown as SagaState<never>;
+const state = stateOfAnything as SagaState<never>;
 const all = Object.entries(sagas) as [Operation['kind'], Saga<never>][];
 const commands = (step: Step<never>) =>
   [step.do?.(state), step.undo?.(state), step.skip?.instead?.(state, { by: 'olga', reason: 'x' })].filter(

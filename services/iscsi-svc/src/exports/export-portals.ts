@@ -92,37 +92,43 @@ export class ExportPortals {
    * The same for hosts that are away as well: their targets may go on without their service. Throws TargetError `target.unreachable`.
    */
   async untilNowhereAtAll(sql: Sql, id: string, deadlineMs: number): Promise<void> {
-    for (const deadline = Date.now() + deadlineMs; ; await delay(POLL_MS)) {
+    const left = await untilNone(deadlineMs, async () => {
       const rows = await sql.query<{ host: string }>(
         'SELECT host FROM export_portals WHERE export = $1 AND host <> $2 ORDER BY host',
         [id, this.host],
       );
-      if (rows.length === 0) return;
-      if (Date.now() < deadline) continue;
-      const left = rows.map(({ host }) => host).join(', ');
-      throw new TargetError(
-        'target.unreachable',
-        `${left} may still have its target, and the node was not seen off: start iscsi-svc there, so that it removes it`,
-      );
-    }
+      return rows.map(({ host }) => host);
+    });
+    if (left.length === 0) return;
+    throw new TargetError(
+      'target.unreachable',
+      `${left.join(', ')} may still have its target, and the node was not seen off: start iscsi-svc there, so that it removes it`,
+    );
   }
 
   /** The living hosts for which it is still not so at the end. */
-  private async waitFor(
+  private waitFor(
     sql: Sql,
     id: string,
     deadlineMs: number,
     isSo: (has: 'target' | 'intention' | 'nothing') => boolean,
   ): Promise<string[]> {
-    for (const deadline = Date.now() + deadlineMs; ; await delay(POLL_MS)) {
+    return untilNone(deadlineMs, async () => {
       const hosts = await sql.query<{ host: string; has: 'target' | 'intention' | 'nothing' }>(
         `SELECT portal_hosts.host, CASE WHEN portals IS NULL THEN 'nothing' WHEN portals = '[]' THEN 'intention' ELSE 'target' END AS has
          FROM portal_hosts LEFT JOIN export_portals ON export_portals.host = portal_hosts.host AND export = $1
          WHERE portal_hosts.host <> $2 AND ${LIVING}`,
         [id, this.host],
       );
-      const others = hosts.filter(({ has }) => !isSo(has)).map(({ host }) => host);
-      if (others.length === 0 || Date.now() > deadline) return others;
-    }
+      return hosts.filter(({ has }) => !isSo(has)).map(({ host }) => host);
+    });
+  }
+}
+
+/** Looks again and again until there are none, or the time is over. Returns those that are left. */
+async function untilNone(deadlineMs: number, look: () => Promise<string[]>): Promise<string[]> {
+  for (const deadline = Date.now() + deadlineMs; ; await delay(POLL_MS)) {
+    const left = await look();
+    if (left.length === 0 || Date.now() > deadline) return left;
   }
 }

@@ -84,6 +84,15 @@ export class ExportStore {
     return rows.length > 0;
   }
 
+  /** Whether a project has exports that are not being deleted. */
+  async hasAny(project: string): Promise<boolean> {
+    const rows = await this.kit.database.query(
+      `SELECT 1 FROM exports WHERE project = $1 AND state <> 'deleting' LIMIT 1`,
+      [project],
+    );
+    return rows.length > 0;
+  }
+
   /** What the exports of a project open, in any state. */
   async backings(project: string): Promise<BackingStore[]> {
     const rows = await this.kit.database.query<{ backing: BackingStore }>(

@@ -36,6 +36,12 @@ export interface ObservedExport {
 }
 
 /**
+ * Whether a pool should have exports, also such as the target does not have now: those that its death took away are put back later, and their
+ * initiators know one portal only. A driver asks that before it gives a pool's portal up.
+ */
+export type IsWanted = (pool: string) => Promise<boolean>;
+
+/**
  * A program that serves disks over iSCSI. All calls are idempotent and safe to repeat after a crash at any point; they throw `TargetError`.
  * Every driver passes `targetConformance`.
  */

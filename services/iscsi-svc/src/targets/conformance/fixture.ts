@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, vi } from 'vitest';
-import type { ExportSpec, TargetDriver } from '../target.port.js';
+import type { ExportSpec, IsWanted, TargetDriver } from '../target.port.js';
 import { Initiator, type Login } from './initiator.js';
 
 /** What targets open: files, or what is made to look like one. All have the same size. */
@@ -22,7 +22,7 @@ export interface TargetHarness {
   /** Absent: files in the directory of the test. */
   disks?: TestDisks;
   /** Opens a driver. After the close() of an earlier one it is a restart of the service. */
-  open(): Promise<TargetDriver>;
+  open(isWanted: IsWanted): Promise<TargetDriver>;
   /** The process that serves a pool. */
   processOf(pool: string): number;
   /** Leaves nothing behind, whatever happened. */
@@ -39,6 +39,8 @@ export class TargetFixture {
   harness!: TargetHarness;
   driver!: TargetDriver;
   image!: Buffer;
+  /** The pools that should have exports, as the service's database says. */
+  readonly wanted = new Set<string>();
   private readonly initiators: Initiator[] = [];
 
   constructor(makeHarness: (dir: string) => TargetHarness) {
@@ -46,7 +48,8 @@ export class TargetFixture {
       this.dir = await mkdtemp(join(tmpdir(), 'm2-target-'));
       this.image = randomBytes(IMAGE_BYTES);
       this.harness = makeHarness(this.dir);
-      this.driver = await this.harness.open();
+      this.wanted.clear();
+      this.driver = await this.open();
     });
     afterEach(async () => {
       for (const initiator of this.initiators.splice(0)) initiator.close();
@@ -100,9 +103,19 @@ export class TargetFixture {
     assert.ok(data.equals(this.image.subarray(0, 4096)), 'the LUN has another content');
   }
 
-  async restartService(): Promise<void> {
+  /** With `killed`, what serves that pool dies while the service is away. */
+  async restartService({ killed }: { killed?: string } = {}): Promise<void> {
     await this.driver.close();
-    this.driver = await this.harness.open();
+    if (killed !== undefined) {
+      const pid = this.harness.processOf(killed);
+      process.kill(pid, 'SIGKILL');
+      await vi.waitFor(() => assert.throws(() => process.kill(pid, 0)), { timeout: 20_000 });
+    }
+    this.driver = await this.open();
+  }
+
+  private open(): Promise<TargetDriver> {
+    return this.harness.open(async (pool) => this.wanted.has(pool));
   }
 
   /** Kills what serves the pool and waits until the driver has reported it. */

@@ -48,10 +48,32 @@ export function survivalSuite(t: TargetFixture): void {
       const [login, otherLogin] = [await t.ensure(spec), await t.ensure(other)];
       await t.crash(spec.pool);
       expect(await t.driver.observe()).toEqual([]);
+      t.wanted.add(spec.pool);
       await t.driver.ensureNoExport(other.pool, other.iqn);
       expect(await t.ensure(spec)).toEqual(login);
       await t.expectServed(login);
       await expect(Initiator.login(otherLogin)).rejects.toThrow('refused');
+    });
+
+    it.each([
+      { died: 'while the service ran', before: 'put back and removed', restart: false, back: true },
+      { died: 'with the service', before: 'put back and removed', restart: true, back: true },
+      { died: 'with the service', before: 'removed', restart: true, back: false },
+    ])('that died $died keeps its portal when another export is $before first', async ({ restart, back }) => {
+      const [spec, other] = [await t.newSpec(), await t.newSpec()];
+      const login = await t.ensure(spec);
+      await t.ensure(other);
+      if (restart) await t.restartService({ killed: spec.pool });
+      else await t.crash(spec.pool);
+      t.wanted.add(spec.pool);
+      if (back) await t.ensure(other);
+      await t.driver.ensureNoExport(other.pool, other.iqn);
+      expect(await t.ensure(spec)).toEqual(login);
+      await t.expectServed(login);
+      // With the last one it ends.
+      t.wanted.delete(spec.pool);
+      await t.driver.ensureNoExport(spec.pool, spec.iqn);
+      expect(t.driver.pools()).not.toContain(spec.pool);
     });
 
     it('ends one that hangs, and says so', async () => {

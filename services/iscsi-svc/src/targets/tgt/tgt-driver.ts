@@ -1,6 +1,13 @@
 import { createHash } from 'node:crypto';
 import { Locks } from '@m2/locks';
-import { TargetError, type ExportSpec, type ObservedExport, type Portal, type TargetDriver } from '../target.port.js';
+import {
+  TargetError,
+  type ExportSpec,
+  type IsWanted,
+  type ObservedExport,
+  type Portal,
+  type TargetDriver,
+} from '../target.port.js';
 import { checkIqn, checkSpec } from './export-values.js';
 import { checkBacking, holdsFile, openFiles } from './backing-file.js';
 import {
@@ -28,20 +35,19 @@ export class TgtDriver implements TargetDriver {
   private readonly locks = new Locks();
   /** What is known of the targets of each tgtd, by name, so that nobody has to list a pool for one of them. */
   private readonly known = new WeakMap<TgtInstance, Map<string, Known>>();
-  /** The exports that each pool should have: while its tgtd is dead, nothing else tells whether any is left. */
-  private readonly expected = new Map<string, Set<string>>();
 
   private constructor(
     private readonly config: TgtConfig,
     private readonly pool: TgtPool,
+    private readonly isWanted: IsWanted,
   ) {}
 
   /**
    * Takes over the tgtd processes that run with this state directory. One driver per state directory at a time. Throws
    * `target.invalid_value` for a configuration that cannot work.
    */
-  static async open(config: TgtConfig): Promise<TgtDriver> {
-    return new TgtDriver(config, await TgtPool.open(config));
+  static async open(config: TgtConfig, isWanted: IsWanted = async () => false): Promise<TgtDriver> {
+    return new TgtDriver(config, await TgtPool.open(config), isWanted);
   }
 
   async ensureExport(spec: ExportSpec): Promise<{ portals: Portal[]; lun: 1 }> {
@@ -49,7 +55,6 @@ export class TgtDriver implements TargetDriver {
     // Before the turn: it starts a process, and waits for a medium that may hang.
     await checkBacking(spec);
     return this.inTurn(spec.pool, async () => {
-      this.expectedOf(spec.pool).add(spec.iqn);
       const instance = await this.pool.claim(spec.pool);
       await this.ensureTarget(instance, spec);
       return { portals: this.pool.portals(instance), lun: 1 };
@@ -59,14 +64,11 @@ export class TgtDriver implements TargetDriver {
   async ensureNoExport(pool: string, iqn: string): Promise<void> {
     checkIqn(iqn);
     await this.inTurn(pool, async () => {
-      const expected = this.expectedOf(pool);
-      expected.delete(iqn);
       const instance = this.pool.find(pool);
       if (!instance) return;
       if (instance.alive) await this.removeTarget(instance, iqn);
-      if (expected.size === 0) this.expected.delete(pool);
-      // A dead one keeps its port for the exports that will be put back. A live one refuses to end while it has others.
-      if (instance.alive || expected.size === 0) await this.pool.release(pool);
+      // A tgtd that died, or was just started again, has none of the exports that are still to be put back on its port.
+      if (!(await this.isWanted(pool))) await this.pool.release(pool);
     });
   }
 
@@ -179,7 +181,6 @@ export class TgtDriver implements TargetDriver {
     if (!instance?.alive) return [];
     try {
       const targets = await this.list(instance);
-      for (const { iqn } of targets) this.expectedOf(pool).add(iqn);
       const files = await openFiles(instance.pid);
       const observed: ObservedExport[] = [];
       for (const { tid, iqn, luns, acl, accounts, sessions } of targets) {
@@ -202,12 +203,6 @@ export class TgtDriver implements TargetDriver {
       if (error instanceof TargetError && error.code === 'target.unreachable') return [];
       throw error;
     }
-  }
-
-  private expectedOf(pool: string): Set<string> {
-    const expected = this.expected.get(pool) ?? new Set<string>();
-    this.expected.set(pool, expected);
-    return expected;
   }
 
   private inTurn<Result>(pool: string, work: () => Promise<Result>): Promise<Result> {

@@ -11,9 +11,9 @@ export function tgtHarness(dir: string): TargetHarness {
   const stateDir = join(dir, 'tgt');
   let config: TgtConfig | undefined;
   return {
-    async open() {
+    async open(isWanted) {
       config ??= { stateDir, addresses: ['127.0.0.1'], portBase: await freePorts(50) };
-      return TgtDriver.open(config);
+      return TgtDriver.open(config, isWanted);
     },
     processOf: (pool) => recordOf(stateDir, pool).pid,
     stop: () => stopAllTgtd(stateDir),
