@@ -44,6 +44,7 @@ const services: Record<string, Service> = {
       ceph_clients: 'The next life of the service, which shuts them out (CephClients).',
       quotas: 'The end of their project (Reclaimer.endProjects).',
       findings: 'The check that does not find them any more (StorageCheck).',
+      freeing: 'The end of the freeing, and every look at what the storage has to free (Reclaimer).',
       ended_projects: 'The storage that keeps nothing for them any more (Reclaimer).',
     },
   },

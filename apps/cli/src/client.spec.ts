@@ -88,6 +88,29 @@ describe('a call', () => {
     ]);
   });
 
+  it('of a gateway that hung and is started again meanwhile is answered by the new one', async () => {
+    const gateway = await FakeGateway.start();
+    const told: string[] = [];
+    const lost = (_seen: unknown, response: { destroy(): unknown }) => response.destroy() && undefined;
+    const hung = Promise.withResolvers<void>();
+    const onWait = (what: string) => {
+      told.push(what);
+      hung.resolve();
+    };
+    const hangs = async (_seen: unknown, response: { destroy(): unknown }) => {
+      await hung.promise;
+      response.destroy();
+    };
+    gateway.on('POST /v1/projects', hangs, lost, lost, () => samples.project);
+    const asking = client(gateway, { attempts: 2, notice: 1, onWait });
+    await asking.call('projectCreate', { body: { name: 'lab' } });
+    expect(new Set(gateway.seen.map(({ headers }) => headers['idempotency-key'])).size).toBe(1);
+    expect(told.slice(0, 2)).toEqual([
+      `${gateway.url} has not answered for 0.001 s; it is waited for, up to 5 s`,
+      `${gateway.url} went away without an answer; it is tried again for 120 s`,
+    ]);
+  });
+
   it('that must not be repeated is not repeated when its answer was lost', async () => {
     const gateway = await FakeGateway.start();
     gateway.on('DELETE /v1/projects/lab', (_seen, response) => response.destroy() && undefined);

@@ -45,7 +45,7 @@ export interface ClientOptions {
   deadline?: number;
   /** Tries of a call that may be repeated. */
   attempts?: number;
-  /** How long a stream tries to come back after it lost the gateway, in milliseconds. */
+  /** How long a gateway that was lost is tried for, in milliseconds: by a stream, and by a call that it left without an answer. */
   patience?: number;
   /** Told, in a sentence, when something takes longer than it should: what is waited for. */
   onWait?: (what: string) => void;
@@ -200,32 +200,42 @@ export class M2Client {
   }
 
   async #send(url: string, init: RequestInit, repeatable: boolean, signal?: AbortSignal): Promise<Response> {
-    const { attempts, deadline, notice, onWait } = this.#options;
+    const { attempts, deadline, notice, onWait, patience } = this.#options;
+    const begun = performance.now();
     let silent = 0;
+    // It took a call and then hung. Who runs it ends it, and starts it again: that takes longer than a few tries.
+    let hung = false;
+    const isOver = (attempt: number) =>
+      hung ? silent >= silentTries || performance.now() - begun >= patience : attempt >= attempts;
     const say = setTimeout(() => {
       onWait(`${this.#base} has not answered for ${seconds(notice)}; it is waited for, up to ${seconds(deadline)}`);
     }, notice);
     try {
       for (let attempt = 1; ; attempt += 1) {
         const timeout = AbortSignal.timeout(deadline);
+        const asked = performance.now();
         try {
           const response = await fetch(url, { ...init, signal: signal ? AbortSignal.any([signal, timeout]) : timeout });
           if (response.ok) return response;
-          const again = repeatable && response.status === 503 && attempt < attempts;
+          const again = repeatable && response.status === 503 && !isOver(attempt);
           if (!again) throw await problemOf(response);
           await response.body?.cancel();
         } catch (error) {
           if (error instanceof CliError) throw error;
           signal?.throwIfAborted();
           if (timeout.aborted) silent += 1;
-          const isOver = attempt >= attempts || silent >= silentTries;
+          const wasHanging = timeout.aborted || performance.now() - asked >= notice;
           // A refused connection carried nothing: even a call that must not be repeated was not made yet.
-          if (isOver || !(repeatable || wasRefused(error)))
+          const isLast = attempts === 1 || silent >= silentTries || (!wasHanging && isOver(attempt));
+          if (isLast || !(repeatable || wasRefused(error)))
             throw new UnreachableError(
               this.#base,
               timeout.aborted ? new Error(`no answer within ${seconds(deadline)}`) : error,
             );
           if (timeout.aborted) onWait(`${this.#base} did not answer within ${seconds(deadline)}; it is asked again`);
+          else if (wasHanging)
+            onWait(`${this.#base} went away without an answer; it is tried again for ${seconds(patience)}`);
+          hung ||= wasHanging;
         }
         await pause(Math.min(2000, 100 * 2 ** attempt), undefined, { signal });
       }

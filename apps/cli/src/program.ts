@@ -12,6 +12,7 @@ import { projectCommands } from './commands/project.js';
 import { provisionCommands } from './commands/provision.js';
 import { quotaCommands } from './commands/quota.js';
 import { sessionCommands } from './commands/session.js';
+import { storageCommands } from './commands/storage.js';
 import { tokenCommands } from './commands/token.js';
 import { CliError, inCommand, usageError } from './errors.js';
 import { type ExitCode, exitCodes } from './exit-codes.js';
@@ -32,6 +33,7 @@ const groups = [
   eventCommands,
   tokenCommands,
   quotaCommands,
+  storageCommands,
   fsckCommand,
   localCommands,
   completionCommands,

@@ -87,6 +87,13 @@ export const diskFlatten = command(
   disk,
 );
 
+export const diskFlattenCancel = command(
+  'image.disk.flatten-cancel',
+  'Stops making a disk independent of its image: it stays a clone; a disk that is flat, or not there, is fine',
+  z.object({ diskId: id, project: id }),
+  z.object({}),
+);
+
 export const diskDelete = command(
   'image.disk.delete',
   'Puts a disk that nobody holds into the trash, or removes it and its data for good (`purge`); one that is not there is fine',

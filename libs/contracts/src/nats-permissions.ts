@@ -91,6 +91,9 @@ listen: ${JSON.stringify(options.listen)}
 include ${JSON.stringify(options.include)}
 # A machine that boots many nodes is busy; a client that is slow to log in is no attack.
 authorization { timeout: 10 }
+# A process that stands still is given no calls any more after 12 s, before the others count it as gone (15 s) and have its calls asked again.
+ping_interval: "4s"
+ping_max: 2
 # Without a fixed size the server takes what is free when it starts: nothing, on a full disk, and then for ever.
 jetstream { store_dir: ${JSON.stringify(options.storeDirectory)}, max_file_store: 1GB, max_memory_store: 64MB }
 accounts {

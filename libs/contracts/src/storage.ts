@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { bytes, id, label, page, pageOf, sentence, time } from './fields.js';
+import { progress } from './image.js';
 import { command, event, query } from './message.js';
 
 /** `null`: no limit. */
@@ -78,6 +79,26 @@ export const storageRepair = command(
   'Repairs differences whose grace time is over, some at a time',
   z.object({}),
   storageRepairs,
+);
+
+/** A volume that was removed for good, and whose data still takes space. */
+export const freeing = z.object({
+  /** The storage's own identifier of it: it has no name any more. */
+  id: label,
+  /** The name that it had. */
+  volume: label,
+  /** Of disks, where the storage separates projects. */
+  project: id.nullable(),
+  /** In the storage's own units. null: it waits for its turn, or for what was cloned from it. All its data is there. */
+  progress: progress.nullable(),
+});
+export type Freeing = z.infer<typeof freeing>;
+
+export const storageFreeing = query(
+  'image.storage.freeing',
+  'Removed volumes whose space is not free yet, and how far that is',
+  page,
+  pageOf(freeing),
 );
 
 export const storageRepaired = event(

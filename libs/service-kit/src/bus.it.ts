@@ -135,3 +135,21 @@ describe('while NATS is away', () => {
     back.stop();
   });
 });
+
+describe('a service that was cut off', () => {
+  it('says that it is there when it is back: what did not come to it is asked again', async () => {
+    const stand = answer(service, powerShow, () => ({ power: 'on' }));
+    service.announce();
+    await service.connection.flush();
+    const heard: string[] = [];
+    const listening = asker.connection.subscribe('m2.live.service.*', {
+      callback: (_error, { subject }) => void heard.push(subject),
+    });
+    await asker.connection.flush();
+    await service.connection.reconnect();
+    await until('it says so', () => heard.length > 0);
+    expect(heard).toEqual(['m2.live.service.hil']);
+    listening.unsubscribe();
+    stand.stop();
+  });
+});

@@ -46,10 +46,10 @@ export interface RequestOptions {
 /** The server counts them with the payload. */
 const roomForHeaders = 4_096;
 
-/** Where services announce that they have started. */
+/** Where services announce that they take calls. */
 const arrivals = 'm2.live.service';
 
-/** The service that owes an answer was restarted. */
+/** The service that owes an answer was restarted, or one of its processes fell silent. */
 class AskAgain extends Error {}
 
 const mayHear = (service: ServiceName) => natsPermissions(service).subscribe.includes(`${arrivals}.*`);
@@ -65,6 +65,7 @@ export class Bus {
   readonly js: JetStreamClient;
 
   private away = false;
+  private announced = false;
   /** For each request under way: the function that ends its wait, and the service that owes the answer. */
   private readonly underWay = new Map<(reason: Error) => void, ServiceName>();
 
@@ -90,21 +91,29 @@ export class Bus {
   /** When the connection is lost, answers that were to come over it may be lost too: all waits end. */
   private async watch(): Promise<void> {
     for await (const { type } of this.connection.status()) {
-      if (type === 'reconnect') this.away = false;
+      if (type === 'reconnect') {
+        this.away = false;
+        // What was asked meanwhile may not have come here, although the server had not missed us yet.
+        if (this.announced) this.announce();
+      }
       if (type !== 'disconnect') continue;
       this.away = true;
       for (const fail of this.underWay.keys()) fail(new Error('the connection to NATS was lost'));
     }
   }
 
-  /** Announces that this service takes calls. Requests to a process of it that died will not be answered. */
+  /**
+   * Announces that this service takes calls: when it has started, when it was cut off, and when another process of it has fallen silent. Requests to
+   * a process that died, or stands still, will not be answered.
+   */
   announce(): void {
+    this.announced = true;
     this.tell({ subject: `${arrivals}.${this.service}` }, {});
   }
 
   /**
-   * A service that died owes answers that never come. Requests that wait for one are sent again when a replica of that service has
-   * started. Another replica may still work on the first message: then the second one waits for the same answer.
+   * A service that died, or stands still, owes answers that do not come. Requests that wait for one are sent again when a replica of that service
+   * says that it is there. Another replica may still work on the first message: then the second one waits for the same answer.
    */
   private hearArrivals(): void {
     this.connection.subscribe(`${arrivals}.*`, {

@@ -211,3 +211,20 @@ describe('what there is one of', () => {
     expect(here.lost).toEqual([why]);
   });
 });
+
+describe('another process that falls silent', () => {
+  it('is noticed once, and again when it has come back in between', async () => {
+    let noticed = 0;
+    here.life.onSilence(() => (noticed += 1));
+    await here.life.beat();
+    expect(noticed).toBe(0);
+    await silence(other);
+    for (const _ of [1, 2]) await here.life.beat();
+    expect(noticed).toBe(1);
+    await comeBack(other);
+    await here.life.beat();
+    await silence(other);
+    await here.life.beat();
+    expect(noticed).toBe(2);
+  });
+});

@@ -70,6 +70,9 @@ export class Life {
   private readonly left = new Set<string>();
   private alone = false;
   private readonly listeners: (() => void)[] = [];
+  /** Processes that others may take over from, as they were at the last heartbeat. */
+  private silent = new Set<string>();
+  private readonly silenceListeners: (() => void)[] = [];
 
   private constructor(
     private readonly database: Database,
@@ -114,6 +117,11 @@ export class Life {
   /** Calls back whenever a lifetime had ended and another has begun. */
   onRenewed(listener: () => void): void {
     this.listeners.push(listener);
+  }
+
+  /** Calls back when another process has been silent for as long as a lease: it was paused, cut off, or killed. */
+  onSilence(listener: () => void): void {
+    this.silenceListeners.push(listener);
   }
 
   /** Gives a lease back with the next heartbeat. */
@@ -190,14 +198,22 @@ export class Life {
   private async isRenewed(connection: Session, lifetime: Lifetime): Promise<boolean> {
     const left = [...this.left];
     const sentAt = performance.now();
-    const rows = await connection.query(
+    const rows = await connection.query<{ silent: string[] }>(
       `WITH freed AS (DELETE FROM m2_leases WHERE owner = $1 AND name = ANY($2))
-       UPDATE m2_processes SET seen_at = now() WHERE id = $1 RETURNING id`,
+       UPDATE m2_processes SET seen_at = now() WHERE id = $1
+       RETURNING ARRAY(SELECT p.id FROM m2_processes p WHERE p.id <> $1 AND NOT m2_lives(p.id)) AS silent`,
       [lifetime.id, left],
     );
+    if (rows[0]) this.notice(rows[0].silent);
     for (const name of left) this.left.delete(name);
     if (rows.length === 0) lifetime.end('Another process of this name has started');
     return lifetime.renew(sentAt);
+  }
+
+  private notice(silent: string[]): void {
+    const isNew = silent.some((id) => !this.silent.has(id));
+    this.silent = new Set(silent);
+    if (isNew) for (const listener of this.silenceListeners) listener();
   }
 
   /** Ends the lifetime at its time when no heartbeat comes through. */

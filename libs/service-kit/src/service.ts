@@ -224,6 +224,8 @@ export async function startService<S extends z.ZodObject>(
   });
   await listen();
   bus.announce();
+  // NATS gives it no calls any more. Those that it took are asked again, and come to a process that lives.
+  life.onSilence(() => bus.announce());
   relay.start();
   const retention = startRetention({
     database,

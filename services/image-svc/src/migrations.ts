@@ -225,6 +225,17 @@ export class EndedProjects1798200000005 implements MigrationInterface {
   }
 }
 
+/** How far the freeing of a removed volume is: the replica that does it tells all others. What there is to free, the storage says. */
+export class Freeing1798300000005 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query('CREATE TABLE freeing (id text PRIMARY KEY, done bigint NOT NULL, total bigint)');
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP TABLE freeing');
+  }
+}
+
 /** In the order in which they run. */
 export const migrations = [
   Image1795000000005,
@@ -235,4 +246,5 @@ export const migrations = [
   ImageIndexes1798000000005,
   QuotaUse1798100000005,
   EndedProjects1798200000005,
+  Freeing1798300000005,
 ];

@@ -1,5 +1,6 @@
 import type { Disk } from '@m2/contracts';
 import type { App } from '../app.js';
+import { amountOf } from '../output/progress.js';
 import { formatBytes } from '../output/units.js';
 import { diskName, imageName, provisionNode, tagName } from './names.js';
 
@@ -19,12 +20,17 @@ export async function diskCard(app: App, disk: Disk): Promise<string> {
     image: imageIs,
     ...(forkIs && { 'forked from': forkIs }),
     depth: disk.depth,
-    ...(flattening && { flattening: flattening.error ? `failed: ${flattening.error.detail}` : 'goes on' }),
+    ...(flattening && { flattening: howFar(flattening) }),
     volume: disk.volume,
     'held by': heldBy,
     created: disk.createdAt,
     ...(disk.trashedAt !== null && { deleted: disk.trashedAt }),
   });
+}
+
+function howFar({ error, progress }: NonNullable<Disk['flattening']>): string {
+  if (error) return `failed: ${error.detail}`;
+  return progress ? `goes on: ${amountOf(progress.done, progress.total)}` : 'waits for its turn';
 }
 
 async function forkOf(app: App, project: string, { disk, tag }: { disk: string; tag: string }): Promise<string> {

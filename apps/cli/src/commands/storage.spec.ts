@@ -77,3 +77,20 @@ describe('m2 quota', () => {
     expect(gateway.asked(line)).toHaveLength(1);
   });
 });
+
+describe('m2 storage freeing', () => {
+  it('shows what is being freed, how far that is, and what waits', async () => {
+    const { gateway, person } = await start();
+    const progress = { phase: 'free', done: 1, total: 3 };
+    gateway.on('GET /v1/storage/freeing', () => ({
+      items: [
+        { id: '1a', volume: 'm1img3', project: ids.project, progress },
+        { id: '1b', volume: 'm1img4', project: null, progress: null },
+      ],
+    }));
+    const { code, out } = await person.m2(['storage', 'freeing']);
+    expect(code).toBe(0);
+    expect(out).toMatch(new RegExp(`^m1img3 +1a +${ids.project} +33%$`, 'm'));
+    expect(out).toMatch(/^m1img4 +1b +.*waits$/m);
+  });
+});

@@ -54,6 +54,7 @@ const byPath = {
   quotaShow: route(useCases.quotaShow, 'GET /v1/projects/{project}/quota'),
   quotaSet: route(useCases.quotaSet, 'PUT /v1/projects/{project}/quota'),
   storageCheck: route(useCases.storageCheck, 'GET /v1/storage/check'),
+  storageFreeing: route(useCases.storageFreeing, 'GET /v1/storage/freeing'),
   storageRepair: route(useCases.storageRepair, 'POST /v1/storage/repair'),
 
   nodeList: route(useCases.nodeList, 'GET /v1/nodes'),

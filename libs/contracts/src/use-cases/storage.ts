@@ -1,5 +1,5 @@
 import { page, pageOf } from '../fields.js';
-import { finding, quota, quotaLimits, storageRepairs } from '../storage.js';
+import { finding, freeing, quota, quotaLimits, storageRepairs } from '../storage.js';
 import { ofCapability, useCase } from './use-case.js';
 
 export const storageUseCases = ofCapability('storage', {
@@ -25,6 +25,13 @@ export const storageUseCases = ofCapability('storage', {
     summary: 'Compares the storage with what is on record',
     input: page,
     output: pageOf(finding),
+  }),
+  storageFreeing: useCase({
+    kind: 'query',
+    permission: 'storage.check',
+    summary: 'Removed volumes whose space is not free yet, and how far that is',
+    input: page,
+    output: pageOf(freeing),
   }),
   storageRepair: useCase({
     kind: 'change',

@@ -99,7 +99,7 @@ export class Projects {
     await this.kit.transact(async (sql, emit) => {
       await sql.query('SELECT id FROM projects WHERE id = $1 FOR UPDATE', [project.id]);
       const [busy] = await sql.query<{ busy: boolean }>(
-        `SELECT EXISTS (SELECT FROM operations WHERE state IN ('running', 'undoing', 'needs_attention')
+        `SELECT EXISTS (SELECT FROM operations WHERE ended_at IS NULL
                  AND (project = $1 OR input::text LIKE '%' || $1::text || '%'))
              OR EXISTS (SELECT FROM provisions WHERE project = $1 AND ended_at IS NULL) AS busy`,
         [project.id],

@@ -3,7 +3,7 @@ import type { Saga } from '@m2/saga';
 import { deprovisionSaga, deprovisionSaga1 } from './deprovision.js';
 import { diskCreateSaga } from './disk-create.js';
 import { diskDeleteSaga } from './disk-delete.js';
-import { diskFlattenSaga } from './disk-flatten.js';
+import { diskFlattenSaga, diskFlattenSaga1 } from './disk-flatten.js';
 import { diskRestoreSaga } from './disk-restore.js';
 import { diskRollbackSaga } from './disk-rollback.js';
 import { diskTagSaga } from './disk-tag.js';
@@ -37,4 +37,4 @@ export const sagas: Record<OperationKind, Saga<never>> = {
  * Sagas of earlier versions. Who changes the steps of a saga raises its version and keeps the old one here for a release, so that
  * operations in flight end under the version that they began with.
  */
-export const earlierSagas: Saga<never>[] = [deprovisionSaga1];
+export const earlierSagas: Saga<never>[] = [deprovisionSaga1, diskFlattenSaga1];

@@ -25,5 +25,6 @@ export const skips = {
   deleteDisk: { leaves: 'The disk stays, and counts against the quota.', unsafe: null },
   deleteTag: { leaves: 'The tag stays, and counts against the limit of tags.', unsafe: null },
   deleteImage: { leaves: 'What was imported of the image stays, and counts against the quota.', unsafe: null },
+  cancelFlatten: { leaves: 'The disk goes on becoming flat, in the background.', unsafe: null },
   cancelExport: { leaves: 'The volume may be written on, and stays.', unsafe: null },
 };

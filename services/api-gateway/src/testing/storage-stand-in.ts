@@ -6,6 +6,7 @@ import {
   diskDelete,
   diskDetach,
   diskFlatten,
+  diskFlattenCancel,
   diskList,
   diskRestore,
   diskRollback,
@@ -33,6 +34,7 @@ import {
   quotaShow,
   type RequestOf,
   storageCheck,
+  storageFreeing,
   storageRepair,
   type Tag,
 } from '@m2/contracts';
@@ -64,6 +66,7 @@ export class StorageStandIn {
     on(quotaShow, () => quota);
     on(quotaSet, ({ limits }) => ({ ...quota, limits }));
     on(storageCheck, () => ({ items: [] }));
+    on(storageFreeing, () => ({ items: [] }));
     on(storageRepair, () => ({ repaired: [], left: [], more: false }));
     on(imageTransfer, (request) => this.open(request));
     on(diskTransfer, (request) => this.open(request));
@@ -207,6 +210,10 @@ export class StorageStandIn {
       this.change(diskId, project, { ...(name && { name }), ...(sizeBytes && { sizeBytes }) }),
     );
     on(diskFlatten, ({ diskId, project }) => this.change(diskId, project, { image: null, ...this.flattening }));
+    on(diskFlattenCancel, ({ diskId, project }) => {
+      this.change(diskId, project, { flattening: null });
+      return {};
+    });
     on(diskDelete, ({ diskId, project, purge }) => {
       if (purge) this.disks.delete(diskId);
       else this.change(diskId, project, { state: 'trashed', trashedAt: now() });

@@ -46,7 +46,7 @@ import {
 } from './operations/operations.js';
 import { createProject, deleteProject, listProjects, showProject } from './projects/projects.js';
 import { createProvision, deleteProvision, listProvisions, showProvision } from './provisions/provisions.js';
-import { checkStorage, repairStorage, setQuota, showQuota } from './storage/storage.js';
+import { checkStorage, listFreeing, repairStorage, setQuota, showQuota } from './storage/storage.js';
 import type { UseCase } from './use-case.js';
 
 /** A contract without an implementation does not compile. */
@@ -87,6 +87,7 @@ export const implementations: { [Name in UseCaseName]: UseCase<Contracts[Name]> 
   quotaShow: showQuota,
   quotaSet: setQuota,
   storageCheck: checkStorage,
+  storageFreeing: listFreeing,
   storageRepair: repairStorage,
 
   nodeList: listNodes,

@@ -1,4 +1,4 @@
-import { type Disk, diskFlatten, type RequestOf } from '@m2/contracts';
+import { type Disk, diskFlatten, diskFlattenCancel, type RequestOf } from '@m2/contracts';
 import { type Effect, Handles } from '@m2/service-kit';
 import { Controller, Inject } from '@nestjs/common';
 import { DiskStore, toDisk } from './disk-store.js';
@@ -23,5 +23,19 @@ export class FlattenHandler {
     });
     if (disk.flattening) this.flattener.start(diskId);
     return disk;
+  }
+
+  /** Another replica that works on it sees that nobody wants it any more, and stops. Why an earlier one failed stays to be seen. */
+  @Handles(diskFlattenCancel)
+  async cancel({ diskId, project }: RequestOf<typeof diskFlattenCancel>, effect: Effect) {
+    const reply = await effect.commit(async (sql) => {
+      await sql.query(
+        `UPDATE disks SET flattening = NULL WHERE id = $1 AND project = $2 AND flattening->'error' = 'null'`,
+        [diskId, project],
+      );
+      return {};
+    });
+    await this.flattener.stop(diskId);
+    return reply;
   }
 }

@@ -58,7 +58,8 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   private async flatten(id: string, lease: Lease): Promise<void> {
-    const { signal } = lease;
+    const cancelled = new AbortController();
+    const signal = AbortSignal.any([lease.signal, cancelled.signal]);
     const [disk] = await this.kit.database.query<Row & Record<string, unknown>>(
       `SELECT project, name, volume FROM disks
        WHERE id = $1 AND flattening IS NOT NULL AND flattening->'error' = 'null' AND state = 'ready'`,
@@ -67,9 +68,10 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
     if (!disk) return;
     const { project, name, volume } = disk;
     try {
-      const onProgress = throttled((done, total) =>
-        this.tell(id, { progress: { phase: 'flatten', done, total }, error: null }),
-      );
+      const onProgress = throttled(async (done, total) => {
+        const isWanted = await this.tell(id, { progress: { phase: 'flatten', done, total }, error: null });
+        if (!isWanted) cancelled.abort(new M2Error('storage.aborted', 'The flattening was cancelled'));
+      });
       await this.storage.ensureFlat({ project, name: volume }, { signal, onProgress });
       // A rollback may have given the disk another volume meanwhile. Then the flattened one does not count.
       const flat = await this.kit.database.transaction(async (sql) => {
@@ -97,13 +99,18 @@ export class Flattener implements OnModuleInit, BeforeApplicationShutdown {
     }
   }
 
-  private async tell(id: string, flattening: Disk['flattening']): Promise<void> {
-    await this.kit.database
-      // Late progress must not overwrite an error.
-      .query(`UPDATE disks SET flattening = $2 WHERE id = $1 AND flattening->'error' = 'null'`, [
-        id,
-        JSON.stringify(flattening),
-      ])
-      .catch((error: unknown) => this.kit.log.debug({ err: error }, 'progress was not recorded'));
+  /** Returns whether the disk is still to become flat, as far as that can be known. */
+  private async tell(id: string, flattening: Disk['flattening']): Promise<boolean> {
+    try {
+      const rows = await this.kit.database.query(
+        // Late progress must not overwrite an error.
+        `UPDATE disks SET flattening = $2 WHERE id = $1 AND flattening->'error' = 'null' RETURNING id`,
+        [id, JSON.stringify(flattening)],
+      );
+      return rows.length > 0;
+    } catch (error) {
+      this.kit.log.debug({ err: error }, 'progress was not recorded');
+      return true;
+    }
   }
 }

@@ -6,6 +6,12 @@ import { assertQuota } from '../quotas/quotas.js';
 import { STORAGE } from '../storage/storage.token.js';
 import { assertFree, DiskStore } from './disk-store.js';
 
+/**
+ * Nobody is at work on an attempt any more that is so old: it is asked for within a minute, and the storage answers within less than that, or
+ * fails. One that comes later begins anew.
+ */
+export const attemptTime = '5 minutes';
+
 interface Growing {
   project: string;
   volume: string;
@@ -37,12 +43,13 @@ export class Growth {
   private async begin(sql: Sql, diskId: string, project: string, size: number) {
     const row = await this.disks.ready(sql, diskId, project);
     // A repeated message goes on with what was begun.
-    if (row.growsTo === size) return row;
-    assertFree(row);
-    await this.disks.assertSettled(sql, row);
-    if (size < row.sizeBytes)
-      throw new M2Error('disk.too_small', `The disk "${row.name}" has ${row.sizeBytes} bytes, and disks only grow`);
-    await assertQuota(sql, project, { bytes: size - row.sizeBytes });
+    if (row.growsTo !== size) {
+      assertFree(row);
+      await this.disks.assertSettled(sql, row);
+      if (size < row.sizeBytes)
+        throw new M2Error('disk.too_small', `The disk "${row.name}" has ${row.sizeBytes} bytes, and disks only grow`);
+      await assertQuota(sql, project, { bytes: size - row.sizeBytes });
+    }
     await sql.query('UPDATE disks SET grows_to = $2, grows_since = now() WHERE id = $1', [diskId, size]);
     return row;
   }

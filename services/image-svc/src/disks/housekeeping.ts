@@ -6,7 +6,7 @@ import type { ImageConfig } from '../config.js';
 import { DiskRemover } from './disk-remover.js';
 import { DiskStore } from './disk-store.js';
 import { ImageRemover } from '../images/image-remover.js';
-import { Growth } from './growth.js';
+import { attemptTime, Growth } from './growth.js';
 import { TagRemover } from './tag-remover.js';
 import { commandTime, withoutCommand } from '../volumes/removal.js';
 
@@ -113,7 +113,7 @@ export class Housekeeping implements OnModuleInit, BeforeApplicationShutdown {
 
   private async endGrowth(): Promise<void> {
     const growing = await this.kit.database.query<{ id: string }>(
-      `SELECT id FROM disks WHERE grows_to IS NOT NULL AND state = 'ready' AND grows_since < now() - interval '${commandTime}'`,
+      `SELECT id FROM disks WHERE grows_to IS NOT NULL AND state = 'ready' AND grows_since < now() - interval '${attemptTime}'`,
     );
     await this.each(growing, ({ id }) => this.growth.settle(this.kit.database, id));
   }

@@ -5,6 +5,7 @@ import {
   diskDelete,
   diskDetach,
   diskFlatten,
+  diskFlattenCancel,
   diskRollback,
   diskShow,
   diskTag,
@@ -162,6 +163,61 @@ describe('a fork', () => {
     await until('they are flat', async () => (await shown(disk)).depth === 0);
     expect((await fork(disk, 'five')).depth).toBe(1);
     await service.restart();
+  });
+});
+
+describe('a flattening that is cancelled', () => {
+  const begun = (disk: Disk) =>
+    until('its progress is seen', async () => ((await shown(disk)).flattening?.progress ? true : undefined));
+  const cancel = (disk: Disk) => service.tell(diskFlattenCancel, of(disk));
+
+  it('stops, also when others wait behind it; the disk is a clone, and may be made flat later', async () => {
+    const [disk, waiting] = [await service.disk(), await service.disk()];
+    const release = service.storage.hold('flat');
+    await service.tell(diskFlatten, of(disk));
+    await begun(disk);
+    await service.tell(diskFlatten, of(waiting));
+    for (const one of [waiting, disk]) await cancel(one);
+    release();
+    for (const one of [disk, waiting]) expect(await shown(one)).toMatchObject({ flattening: null, depth: 1 });
+    expect(volumes(disk, waiting)).not.toContainEqual(expect.objectContaining({ origin: null }));
+    expect(service.storage.calls).not.toContain(`flat ${waiting.volume}`);
+    expect(await service.events(disk.id)).toEqual(['image.disk.created']);
+    expect(await flat(disk)).toMatchObject({ depth: 0 });
+  });
+
+  it('in another replica is stopped by the one that works on it', async () => {
+    const disk = await service.disk();
+    const release = service.storage.hold('flat');
+    await service.tell(diskFlatten, of(disk));
+    await begun(disk);
+    // As the other replica leaves it.
+    await service.kit.database.query('UPDATE disks SET flattening = NULL WHERE id = $1', [disk.id]);
+    await until('it is stopped', async () => {
+      service.storage.tellOfFlattening();
+      const held = await service.kit.database.query('SELECT FROM m2_leases WHERE name = $1', [`flatten ${disk.id}`]);
+      return held.length === 0;
+    });
+    release();
+    expect(volumes(disk)[0]!.origin).not.toBeNull();
+  });
+
+  it('and had failed still says why; one that has ended, or whose disk is gone, is fine', async () => {
+    const disk = await service.disk();
+    service.storage.failing = { method: 'flat', code: 'storage.full' };
+    await service.tell(diskFlatten, of(disk));
+    const failed = await until('it has failed', async () => {
+      const { flattening } = await shown(disk);
+      return flattening?.error && flattening;
+    });
+    await cancel(disk);
+    expect((await shown(disk)).flattening).toEqual(failed);
+    service.storage.failing = undefined;
+    await flat(disk);
+    await cancel(disk);
+    expect(await shown(disk)).toMatchObject({ depth: 0 });
+    await purge(disk);
+    await cancel(disk);
   });
 });
 

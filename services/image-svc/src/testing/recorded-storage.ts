@@ -34,6 +34,8 @@ export class RecordedStorage implements StorageBackend {
   failing: { method: Method; code: StorageErrorCode; after?: true } | undefined;
   /** Calls to a method wait for this promise. */
   readonly gates = new Map<Method, Promise<unknown>>();
+  /** The last flattening tells again how far it is. */
+  tellOfFlattening: () => void = () => {};
   private readonly freeing = new Map<string, RemovedVolume>();
   private tellRemoved: (volume: RemovedVolume) => void = () => {};
   private lost: (volumes: string[]) => void = () => {};
@@ -85,7 +87,8 @@ export class RecordedStorage implements StorageBackend {
 
   async ensureFlat(disk: DiskVolume, { signal, onProgress }: LongWork = {}): Promise<void> {
     const volume = this.volume(disk.name);
-    onProgress?.(volume.sizeBytes / 2, volume.sizeBytes);
+    this.tellOfFlattening = () => onProgress?.(volume.sizeBytes / 2, volume.sizeBytes);
+    this.tellOfFlattening();
     await this.begin('flat', disk.name, signal);
     volume.origin = null;
   }

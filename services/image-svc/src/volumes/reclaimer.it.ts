@@ -1,4 +1,4 @@
-import { projectDeleted } from '@m2/contracts';
+import { projectDeleted, storageFreeing } from '@m2/contracts';
 import { publishEvent, until } from '@m2/service-kit/testing';
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -19,6 +19,7 @@ const removed = (more: object = {}) => ({
   id: randomUUID(),
   ...more,
 });
+const recorded = () => service.kit.database.query('SELECT id FROM freeing');
 const left = async () => (await service.storage.removed()).map(({ id }) => id);
 
 describe('what was removed', () => {
@@ -28,6 +29,12 @@ describe('what was removed', () => {
     service.storage.leave(volume);
     await until('it is begun', () => service.storage.calls.includes(`free ${volume.name}`));
     expect(await left()).toEqual([volume.id]);
+    const seen = await until('its progress is seen', async () => {
+      const { items } = await service.ask(storageFreeing, { limit: 10 });
+      return items[0]?.progress && items;
+    });
+    const { id, project } = volume;
+    expect(seen).toEqual([{ id, volume: volume.name, project, progress: { phase: 'free', done: 1, total: 2 } }]);
     await service.restart(async () => {
       expect(await left()).toEqual([volume.id]);
       service.storage.failing = { method: 'free', code: 'storage.unavailable' };
@@ -35,6 +42,25 @@ describe('what was removed', () => {
     });
     await service.restart();
     await until('it is freed', async () => (await left()).length === 0);
+    expect(await service.ask(storageFreeing, { limit: 10 })).toEqual({ items: [] });
+    await until('how far that was is forgotten', async () => (await recorded()).length === 0);
+  });
+
+  it('is listed page by page, also before its turn comes, and not when another installation removed it', async () => {
+    const release = service.storage.hold('free');
+    const volumes = [1, 2, 3].map(() => removed());
+    for (const volume of [...volumes, removed({ name: 'otherimg9' })]) service.storage.leave(volume);
+    const ids = volumes.map(({ id }) => id).toSorted();
+    const first = await service.ask(storageFreeing, { limit: 2 });
+    const last = await service.ask(storageFreeing, { limit: 2, cursor: first.next! });
+    expect([first.next, ...[first, last].map(({ items }) => items.map(({ id }) => id))]).toEqual([
+      ids[1],
+      ids.slice(0, 2),
+      ids.slice(2),
+    ]);
+    expect([...first.items, ...last.items].find(({ id }) => id === volumes[2]!.id)!.progress).toBeNull();
+    release();
+    await until('they are freed', async () => (await left()).length === 0);
   });
 
   it('waits for what was cloned from it', async () => {

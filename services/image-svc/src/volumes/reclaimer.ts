@@ -1,4 +1,5 @@
-import { type Kit, KIT, meter, Periodic, type Sql } from '@m2/service-kit';
+import type { Freeing } from '@m2/contracts';
+import { type Kit, KIT, meter, pageWithin, Periodic, type Sql } from '@m2/service-kit';
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { type RemovedVolume, type StorageBackend, StorageError } from '@m2/storage';
 import { Background, throttled } from '../background/background.js';
@@ -9,7 +10,7 @@ import { STORAGE } from '../storage/storage.token.js';
 const concurrency = 2;
 /** How often the storage is asked what else there is to free: what others removed, and what was interrupted. */
 const lookEveryMs = 600_000;
-const tellEveryMs = 60_000;
+const tellEveryMs = 2_000;
 const endEveryMs = 30_000;
 
 /**
@@ -72,17 +73,42 @@ export class Reclaimer implements OnModuleInit, BeforeApplicationShutdown {
     ]);
   }
 
+  /** One page of what is not free yet, by identifier. */
+  async page(cursor: string | undefined, limit: number): Promise<{ items: Freeing[]; next?: string }> {
+    const removed = (await this.removed())
+      .filter(({ id }) => id > (cursor ?? ''))
+      .sort((a, b) => (a.id < b.id ? -1 : 1))
+      .slice(0, limit + 1);
+    const rows = await this.kit.database.query<{ id: string; done: number; total: number | null }>(
+      'SELECT id, done::float8 AS done, total::float8 AS total FROM freeing WHERE id = ANY ($1)',
+      [removed.map(({ id }) => id)],
+    );
+    const begun = new Map(rows.map(({ id, ...how }) => [id, { phase: 'free', ...how }]));
+    return pageWithin(
+      removed,
+      limit,
+      ({ id, name, project }) => ({ id, volume: name, project, progress: begun.get(id) ?? null }),
+      ({ id }) => id,
+    );
+  }
+
   private add(volume: RemovedVolume): void {
     this.known.set(volume.id, volume);
     this.gauge.record(this.known.size);
     this.background.start(volume.id);
   }
 
-  private async look(): Promise<void> {
+  /** Other installations may share the storage, and free what is theirs. */
+  private async removed(): Promise<RemovedVolume[]> {
     const [installation] = await this.kit.database.query<{ uid: string }>('SELECT uid FROM installation');
-    // Other installations may share the storage, and free what is theirs.
     const mine = new RegExp(`^${installation!.uid}img[0-9]+$`);
-    const removed = (await this.storage.removed()).filter(({ name }) => mine.test(name));
+    return (await this.storage.removed()).filter(({ name }) => mine.test(name));
+  }
+
+  private async look(): Promise<void> {
+    const removed = await this.removed();
+    // Who freed it may have died before it forgot it.
+    await this.kit.database.query('DELETE FROM freeing WHERE id <> ALL ($1)', [removed.map(({ id }) => id)]);
     const owned = await this.owned(removed.map(({ name }) => name));
     this.blocked.clear();
     for (const volume of removed) if (!owned.has(volume.name)) this.add(volume);
@@ -101,13 +127,12 @@ export class Reclaimer implements OnModuleInit, BeforeApplicationShutdown {
   private async free(id: string, signal: AbortSignal): Promise<void> {
     const volume = this.known.get(id);
     if (!volume) return;
-    const { log } = this.kit;
-    const onProgress = throttled(
-      (done, total) => log.info({ volume, done, total }, 'space is being freed'),
-      tellEveryMs,
-    );
+    let told = Promise.resolve();
+    const onProgress = throttled((done, total) => (told = this.tell(id, done, total)), tellEveryMs);
     try {
       await this.storage.ensureFreed(volume, { signal, onProgress });
+      await told;
+      await this.kit.database.query('DELETE FROM freeing WHERE id = $1', [id]);
     } catch (error) {
       if (signal.aborted) return;
       // Or somebody still has it open.
@@ -121,6 +146,16 @@ export class Reclaimer implements OnModuleInit, BeforeApplicationShutdown {
     this.blocked.clear();
     for (const other of unblocked) this.background.start(other);
     if (![...this.known.values()].some(({ project }) => project === volume.project)) this.ends.wake();
+  }
+
+  private async tell(id: string, done: number, total: number | null): Promise<void> {
+    await this.kit.database
+      .query(
+        `INSERT INTO freeing (id, done, total) VALUES ($1, $2, $3)
+         ON CONFLICT (id) DO UPDATE SET done = excluded.done, total = excluded.total`,
+        [id, done, total],
+      )
+      .catch((err: unknown) => this.kit.log.debug({ err }, 'progress was not recorded'));
   }
 
   private async forgetProjects(): Promise<void> {

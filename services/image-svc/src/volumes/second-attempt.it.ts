@@ -7,6 +7,7 @@ import {
   diskDelete,
   diskDetach,
   diskFlatten,
+  diskFlattenCancel,
   diskRestore,
   diskRollback,
   diskShow,
@@ -187,7 +188,7 @@ const cases: [Call, Case[]][] = [
 ];
 
 /** They change rows only, in one transaction with their answer. */
-const oneTransaction: Call[] = [diskFlatten, diskRestore, imageExportStart, imageUpdate, quotaSet];
+const oneTransaction: Call[] = [diskFlatten, diskFlattenCancel, diskRestore, imageExportStart, imageUpdate, quotaSet];
 /** They take back or remove for good, and are finished later where they are refused: nothing is restored. */
 const onlyForward: Call[] = [diskDelete, diskDetach, diskUntag, imageDelete, imageExportCancel, storageRepair];
 
@@ -260,15 +261,22 @@ describe.each(cases)('$subject', (_, ofCommand) => {
 });
 
 describe('what nobody went on with', () => {
+  const age = (disk: Disk, by: string) =>
+    service.kit.database.query('UPDATE disks SET grows_since = now() - $2::interval WHERE id = $1', [disk.id, by]);
+
   it('is settled by the housekeeping: the disk has the size that its volume has', async () => {
     const sizes: number[] = [];
     for (const after of [false, true]) {
       const disk = await service.disk();
       service.storage.failing = { method: 'size', code: 'storage.timeout', ...(after && { after: true }) };
       expect(await codeOf(update({})(disk, `${mine()}/step/do`))).toBe('storage.timeout');
-      await service.kit.database.query(`UPDATE disks SET grows_since = now() - interval '2 hours' WHERE id = $1`, [
-        disk.id,
-      ]);
+      const command = update({})(disk, `${mine()}/step/do`);
+      await age(disk, '1 hour');
+      service.storage.failing = { method: 'size', code: 'storage.timeout', ...(after && { after: true }) };
+      expect(await codeOf(command)).toBe('storage.timeout');
+      await service.restart();
+      expect(await lies(disk.project)).not.toEqual([]);
+      await age(disk, '6 minutes');
       await service.restart();
       await until('it has a size again', async () => (await lies(disk.project)).length === 0);
       sizes.push((await service.ask(diskShow, { disk: disk.id, project: disk.project })).sizeBytes);

@@ -1,4 +1,4 @@
-import { quotaSet, quotaShow, storageCheck, storageRepair } from '@m2/contracts';
+import { quotaSet, quotaShow, storageCheck, storageFreeing, storageRepair } from '@m2/contracts';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { openGateway, type TestGateway } from '../../testing/gateway.js';
 
@@ -38,4 +38,15 @@ it('the storage is checked and repaired on demand', async () => {
     subject: storageRepair.subject,
     effect: expect.stringMatching(/^direct\//) as string,
   });
+});
+
+it('an operator sees what space is being freed, and a member does not', async () => {
+  const line = ['GET', '/v1/storage/freeing?limit=2'] as const;
+  const shown = await gateway.ask(...line, { token: await gateway.token('operator') });
+  expect([shown.status, shown.body, last()]).toMatchObject([
+    200,
+    { items: [] },
+    { subject: storageFreeing.subject, request: { limit: 2 } },
+  ]);
+  expect((await gateway.ask(...line, { token: await gateway.token('member', 'lab') })).status).toBe(403);
 });

@@ -1,4 +1,4 @@
-import { quotaSet, quotaShow, storageCheck, storageRepair, useCases } from '@m2/contracts';
+import { quotaSet, quotaShow, storageCheck, storageFreeing, storageRepair, useCases } from '@m2/contracts';
 import { ask, askAtLength, tell } from '../ask.js';
 import { implement } from '../use-case.js';
 
@@ -12,6 +12,10 @@ export const setQuota = implement(useCases.quotaSet, ({ kit, projects }, request
 
 export const checkStorage = implement(useCases.storageCheck, ({ kit }, _request, page) =>
   askAtLength(kit, storageCheck, page),
+);
+
+export const listFreeing = implement(useCases.storageFreeing, ({ kit }, _request, page) =>
+  askAtLength(kit, storageFreeing, page),
 );
 
 export const repairStorage = implement(useCases.storageRepair, ({ kit }, request) =>
