@@ -1,6 +1,6 @@
 import { ApiError, M2Client, type Stage, startStage, type StageOptions } from '@m2/cli';
 import type { Operation, ServiceName } from '@m2/contracts';
-import { portsOf } from '@m2/supervisor';
+import { portsOf, status, up } from '@m2/supervisor';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -30,6 +30,8 @@ export interface TestInstallation {
   impatient: M2Client;
   adminToken: string;
   killSwitch(service: ServiceName): KillSwitch;
+  /** Starts a supervisor where there is none. */
+  supervise(): Promise<void>;
   /** The second process of a service that runs twice. */
   second(service: ServiceName): Replica;
   close(): Promise<void>;
@@ -52,24 +54,31 @@ export async function startTestInstallation({
     await stage?.close();
     await rm(orders, { recursive: true, force: true });
   };
+  const again: Pick<StageOptions, 'env' | 'pace' | 'importHosts'> = {
+    env: {
+      ...env,
+      ...Object.fromEntries(
+        [...switches].map(([service, { environment }]) => [service, { ...env[service], ...environment, ...quick }]),
+      ),
+    },
+    pace: { longestBackoffMs: 100 },
+    importHosts,
+  };
   try {
     stage = await startStage({
       nodes: Array.from({ length: nodes }, (_, place) => ({ name: `node-${place + 1}`, firmware: 'none' })),
       network: 'user',
-      env: {
-        ...env,
-        ...Object.fromEntries(
-          [...switches].map(([service, { environment }]) => [service, { ...env[service], ...environment, ...quick }]),
-        ),
-      },
+      ...again,
       ...(storage && { storage }),
-      pace: { longestBackoffMs: 100 },
-      importHosts,
     });
     for (const service of twice) replicas.set(service, await startReplica(stage, service));
     const adminToken = (await readFile(stage.running.adminTokenFile, 'utf8')).trim();
+    const { state } = stage;
     const installation: TestInstallation = {
       stage,
+      supervise: async () => {
+        if (!(await status({ state }))) await up({ state, detach: true, ...again });
+      },
       // A gateway that was killed during a request takes some seconds to be back on a busy machine.
       client: new M2Client({ url: stage.running.url, token: adminToken, attempts: 30 }),
       impatient: new M2Client({ url: stage.running.url, token: adminToken, attempts: 1 }),

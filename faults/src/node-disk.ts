@@ -19,14 +19,17 @@ export class NodeDisk {
     private readonly secret: string,
   ) {}
 
-  static async of({ stage }: TestInstallation, place = 0): Promise<NodeDisk> {
+  /** Waits so long for the node to have a disk. */
+  static async of({ stage }: TestInstallation, place = 0, forMs?: number): Promise<NodeDisk> {
     const { port, provisioningAddress } = stage.running.settings;
     const mac = encodeURIComponent(stage.lab.nodes[place]!.mac);
-    const script = await eventually('a boot script with a disk in it', async () => {
-      const answer = await fetch(`http://127.0.0.1:${portsOf(port).boot}/boot/ipxe?mac=${mac}`);
+    const look = async () => {
+      const signal = AbortSignal.timeout(20_000);
+      const answer = await fetch(`http://127.0.0.1:${portsOf(port).boot}/boot/ipxe?mac=${mac}`, { signal });
       const text = await answer.text();
       return text.includes('sanboot') ? text : undefined;
-    });
+    };
+    const script = await eventually('a boot script with a disk in it', look, forMs);
     const setting = (name: string) => new RegExp(`^set ${name} (\\S+)$`, 'm').exec(script)?.[1] ?? '';
     const [, portal = '', target = ''] = /iscsi:[^:\s]+::(\d+):1:(\S+)/.exec(script) ?? [];
     return new NodeDisk(
@@ -41,6 +44,16 @@ export class NodeDisk {
   /** Fills a part of the disk with a byte and flushes it: from then on no crash may lose it. Rejects after `patienceMs`. */
   async write(byte: number, patienceMs = 20_000): Promise<void> {
     await this.io(patienceMs, `write -P ${byte} 8M 64k`, 'flush');
+  }
+
+  /** The volume that the target is named after. */
+  get volume(): string {
+    return this.target.slice(this.target.lastIndexOf(':') + 1);
+  }
+
+  /** Writes a file's bytes and flushes them. */
+  async put(file: string, at: number, bytes: number): Promise<void> {
+    await this.io(20_000, `write -s ${file} ${at} ${bytes}`, 'flush');
   }
 
   /** Rejects when the disk does not hold what was written, or cannot be written: the kernel's cache answers reads of a dead disk. */

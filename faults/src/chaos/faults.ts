@@ -7,6 +7,7 @@ import { eventually, type TestInstallation } from '../installation.js';
 import { tgtdsOf } from '../observed-state.js';
 import type { Action, FaultKind } from './plan.js';
 import type { SecondGateway } from './second-gateway.js';
+import type { SmallDisk } from './small-disk.js';
 
 type Fault = Extract<Action, { fault: unknown }>;
 
@@ -14,12 +15,14 @@ type Fault = Extract<Action, { fault: unknown }>;
 export class Faults {
   /** What is stopped by SIGSTOP. */
   private readonly stopped = new Set<number>();
+  private supervising: Promise<void> | undefined;
   /** Nodes whose BMC lied: nobody can know whether they are on. */
   readonly doubtful = new Set<string>();
 
   constructor(
     private readonly installation: TestInstallation,
     private readonly second: SecondGateway,
+    private readonly smallDisk: SmallDisk,
   ) {}
 
   /** Says what was broken, or why nothing was. */
@@ -36,6 +39,13 @@ export class Faults {
     'postgres-kill': () => this.signalChild('postgres', 'SIGKILL'),
     'nats-kill': () => this.signalChild('nats', 'SIGKILL'),
     'nats-pause': async ({ forMs }) => this.pausePid(await this.pidOf('nats'), forMs),
+    'supervisor-kill': async ({ forMs }) => {
+      const found = await status({ state: this.installation.stage.state });
+      const done = kill(found?.pid, 'SIGKILL');
+      void pause(forMs / 4, undefined, { ref: false }).then(() => this.supervise().catch(() => {}));
+      return done;
+    },
+    'disk-full': ({ forMs }) => this.smallDisk.fill(forMs),
     'tgtd-kill': async ({ node }) => {
       const tgtds = await tgtdsOf(join(this.installation.stage.state, 'targets'));
       return kill(tgtds[node % Math.max(1, tgtds.length)]?.pid, 'SIGKILL');
@@ -57,11 +67,20 @@ export class Faults {
     for (const pid of this.stopped) kill(pid, 'SIGCONT');
     this.stopped.clear();
     for (const node of this.installation.stage.lab.nodes) await node.setBmcMode('ok');
+    await this.smallDisk.empty();
+    // It gives up when a part that it starts is broken meanwhile.
+    await this.supervise().catch(() => this.supervise());
     await this.second.start();
     await eventually('all parts to be ready', async () => {
       const found = await status({ state: this.installation.stage.state });
       return found?.children.every(({ state }) => state === 'ready') ? true : undefined;
     });
+  }
+
+  /** Only one at a time: they would be in each other's way. */
+  private supervise(): Promise<void> {
+    this.supervising ??= this.installation.supervise().finally(() => (this.supervising = undefined));
+    return this.supervising;
   }
 
   private arm(service: ServiceName, channel: 'm2:command' | 'm2:operation:step', phase: string): string {

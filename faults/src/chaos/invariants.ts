@@ -1,4 +1,4 @@
-import type { Operation } from '@m2/contracts';
+import type { Disk, Operation } from '@m2/contracts';
 import { open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { eventually, type TestInstallation } from '../installation.js';
@@ -50,10 +50,11 @@ export async function brokenInvariants(
   installation: TestInstallation,
   accepted: string[],
   doubtful: Set<string>,
+  projects: string[],
 ): Promise<string[]> {
   return [
     ...(await hardware(installation, doubtful)),
-    ...(await records(installation)),
+    ...(await records(installation, projects)),
     ...(await operations(installation, accepted)),
     ...(await events(installation)),
   ];
@@ -106,9 +107,8 @@ async function hardware(installation: TestInstallation, doubtful: Set<string>): 
 }
 
 /** What the services have on record is what there is in the storage, and what is counted. */
-async function records(installation: TestInstallation): Promise<string[]> {
-  const { client, stage } = installation;
-  const params = { project: stage.project };
+async function records(installation: TestInstallation, projects: string[]): Promise<string[]> {
+  const { client } = installation;
   const { items: findings } = await client.call('storageCheck');
   const unfinished = await sql<string[]>(
     installation,
@@ -119,16 +119,23 @@ async function records(installation: TestInstallation): Promise<string[]> {
        UNION ALL SELECT 'tag ' || t.name || ' of ' || d.name || ' is ' || t.state FROM m2_image.tags t JOIN m2_image.disks d ON d.id = t.disk WHERE t.state <> 'ready'
        UNION ALL SELECT 'a rollback of disk ' || d.name || ' is pending' FROM m2_image.former_volumes f JOIN m2_image.disks d ON d.id = f.disk WHERE f.pending) w`,
   );
-  const present = (await client.list('diskList', { params })).items;
-  const trashed = (await client.list('diskList', { params, query: { trashed: 'true' } })).items;
-  const images = (await client.list('imageList', { params })).items;
-  const { used } = await client.call('quotaShow', { params });
-  const disks = [...present, ...trashed];
-  const bytes = [...disks, ...images].reduce((sum, { sizeBytes }) => sum + (sizeBytes ?? 0), 0);
+  const disks: Disk[] = [];
+  const quotas: string[] = [];
+  for (const project of projects) {
+    const params = { project };
+    const present = (await client.list('diskList', { params })).items;
+    const trashed = (await client.list('diskList', { params, query: { trashed: 'true' } })).items;
+    const images = (await client.list('imageList', { params })).items;
+    const { used } = await client.call('quotaShow', { params });
+    const own = [...present, ...trashed];
+    const bytes = [...own, ...images].reduce((sum, { sizeBytes }) => sum + (sizeBytes ?? 0), 0);
+    quotas.push(...same(`the quota of ${project}`, [used], [{ bytes, disks: own.length, images: images.length }]));
+    disks.push(...own);
+  }
   return [
     ...findings.map(({ kind, volume, explanation }) => `the storage differs: ${kind} ${volume}: ${explanation}`),
     ...unfinished,
-    ...same('the quota', [used], [{ bytes, disks: disks.length, images: images.length }]),
+    ...quotas,
     ...same(
       'sizes',
       await sizes(installation, disks),

@@ -25,6 +25,7 @@ const requestWeights = {
   'image-of-disk': 3,
   'describe-image': 2,
   'delete-image': 5,
+  'move-image': 4,
   cancel: 4,
   twice: 3,
 };
@@ -40,6 +41,8 @@ const faultWeights = {
   'postgres-kill': 1,
   'nats-kill': 2,
   'nats-pause': 1,
+  'supervisor-kill': 2,
+  'disk-full': 2,
   'tgtd-kill': 2,
   'storage-daemon-kill': 1,
   'bmc-silent': 2,
@@ -50,7 +53,7 @@ export type FaultKind = keyof typeof faultWeights;
 
 export const services = ['gateway', 'image', 'iscsi', 'boot', 'hil'] as const;
 export const nodeCount = 6;
-const names = { disk: 10, image: 4, tag: 2 };
+export const names = { disk: 10, image: 4, tag: 2 };
 
 interface Args {
   node: number;

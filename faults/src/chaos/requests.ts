@@ -2,11 +2,17 @@ import { ApiError, type M2Client } from '@m2/cli';
 import type { Operation } from '@m2/contracts';
 import { randomUUID } from 'node:crypto';
 import type { TestInstallation } from '../installation.js';
-import type { Action, RequestKind } from './plan.js';
+import type { Contents } from './contents.js';
+import { type Action, names, type RequestKind } from './plan.js';
 
 type Args = Extract<Action, { request: unknown }>['args'];
-/** `doors`: the clients of all gateways. */
-type Ask = (client: M2Client, args: Args, installation: TestInstallation, doors: M2Client[]) => Promise<unknown>;
+/** What requests are about, besides the installation. `doors`: the clients of all gateways. `other`: a second project. */
+export interface Scene {
+  doors: M2Client[];
+  other: string;
+  contents: Contents;
+}
+type Ask = (client: M2Client, args: Args, installation: TestInstallation, scene: Scene) => Promise<unknown>;
 /** How a failure begins that is none of a fault that was made. */
 const twins = 'two copies of one request';
 
@@ -23,11 +29,11 @@ async function deprovision(client: M2Client, args: Args, { stage }: TestInstalla
 }
 
 const importing =
-  (source: (args: Args, installation: TestInstallation) => object): Ask =>
-  (client, args, installation) =>
+  (source: (args: Args, scene: Scene) => object): Ask =>
+  (client, args, installation, scene) =>
     client.call('imageImport', {
       params: { project: installation.stage.project },
-      body: { name: args.image, source: source(args, installation) as never },
+      body: { name: args.image, source: source(args, scene) as never },
     });
 
 const asks: Record<RequestKind, Ask> = {
@@ -72,7 +78,10 @@ const asks: Record<RequestKind, Ask> = {
     client.call('diskDelete', { params: disk(installation, args.disk), query: { purge: 'true' } }),
   'restore-disk': (client, args, installation) =>
     client.call('diskRestore', { params: disk(installation, args.disk), body: {} }),
-  'import-image': importing((_, { stage }) => ({ kind: 'file', path: stage.image.path })),
+  'import-image': importing(({ choice }, { contents }) => ({
+    kind: 'url',
+    url: contents.url(`image-${choice % names.image}`),
+  })),
   'copy-image': importing(() => ({ kind: 'image', image: 'golden' })),
   'image-of-disk': importing((args) => ({
     kind: 'disk',
@@ -83,13 +92,17 @@ const asks: Record<RequestKind, Ask> = {
     client.call('imageUpdate', { params: { project, image }, body: { metadata: { defaultUser: `user-${choice}` } } }),
   'delete-image': (client, { image }, { stage: { project } }) =>
     client.call('imageDelete', { params: { project, image } }),
+  'move-image': (client, { image, choice }, { stage: { project } }, { other }) => {
+    const [here, there] = choice % 3 ? [project, other] : [other, project];
+    return client.call('imageUpdate', { params: { project: here, image }, body: { project: there } });
+  },
   cancel: async (client, { choice }) => {
     const { items } = await client.list('operationList', { query: { state: 'running' } });
     const id = items[choice % Math.max(1, items.length)]?.id;
     return id && client.call('operationCancel', { params: { id } });
   },
   /** Two copies of one request at once, one at each gateway, have to be one operation. */
-  twice: async (_client, args, { stage: { project } }, doors) => {
+  twice: async (_client, args, { stage: { project } }, { doors }) => {
     const wanted = { name: args.disk, image: 'golden' };
     const body = JSON.stringify(wanted);
     const key = randomUUID();
@@ -119,12 +132,12 @@ export interface Answered {
 
 export async function ask(
   action: Extract<Action, { request: unknown }>,
-  doors: M2Client[],
+  scene: Scene,
   installation: TestInstallation,
 ): Promise<Answered> {
   try {
-    const client = doors[action.args.door]!;
-    const answer = (await asks[action.request](client, action.args, installation, doors)) as Operation | undefined;
+    const client = scene.doors[action.args.door]!;
+    const answer = (await asks[action.request](client, action.args, installation, scene)) as Operation | undefined;
     return answer?.steps ? { operation: answer.id } : {};
   } catch (error) {
     if (error instanceof ApiError && error.status < 500) return { refused: error.code };

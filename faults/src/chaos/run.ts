@@ -6,11 +6,13 @@ import { fileURLToPath } from 'node:url';
 import { tidy } from '../api-calls.js';
 import { askDeprovision, startTestInstallation, succeeded, type TestInstallation } from '../installation.js';
 import { expectNothing } from '../observed-state.js';
+import { Contents } from './contents.js';
 import { Faults } from './faults.js';
 import { brokenInvariants, untilAllEnded } from './invariants.js';
-import { nodeCount, planOf, services, told } from './plan.js';
+import { names, nodeCount, planOf, services, told } from './plan.js';
 import { ask } from './requests.js';
 import { SecondGateway } from './second-gateway.js';
+import { SmallDisk } from './small-disk.js';
 
 export interface ChaosOptions {
   seed: number;
@@ -26,7 +28,13 @@ export interface ChaosResult {
   answers: Record<string, number>;
   operations: Record<string, number>;
   faults: number;
+  /** Writes of nodes that were looked for at the end. */
+  stamps: number;
+  /** What the parts of the run took. */
+  seconds: Record<string, number>;
 }
+
+const took = (from: number, to: number) => Math.round((to - from) / 1_000);
 
 /**
  * Does what the seed's plan says to an installation of its own with two gateways, then mends all that was broken, and looks whether everything
@@ -36,10 +44,18 @@ export async function chaos({ seed, minutes }: ChaosOptions): Promise<ChaosResul
   const log: string[] = [`seed ${seed}, ${minutes} minutes`];
   let installation: TestInstallation | undefined;
   let second: SecondGateway | undefined;
+  let contents: Contents | undefined;
+  let smallDisk: SmallDisk | undefined;
   try {
-    installation = await startTestInstallation({ nodes: nodeCount, mortal: [...services] });
+    smallDisk = await SmallDisk.mount();
+    contents = await Contents.start(Array.from({ length: names.image }, (_, place) => `image-${place}`));
+    installation = await startTestInstallation({
+      nodes: nodeCount,
+      mortal: [...services],
+      importHosts: ['127.0.0.1'],
+    });
     second = await SecondGateway.start(installation);
-    return await play({ seed, minutes }, installation, second, log);
+    return await play({ seed, minutes }, installation, { second, contents, smallDisk }, log);
   } catch (error) {
     const kept = await keep(seed, installation, [...log, String((error as Error).stack)]);
     const last = log.slice(-60).join('\n');
@@ -49,23 +65,30 @@ export async function chaos({ seed, minutes }: ChaosOptions): Promise<ChaosResul
       { cause: error },
     );
   } finally {
+    await contents?.close();
+    await smallDisk?.empty();
     await second?.stop();
     await installation?.close();
+    await smallDisk?.unmount();
   }
 }
 
 async function play(
   { seed, minutes }: ChaosOptions,
   installation: TestInstallation,
-  second: SecondGateway,
+  { second, contents, smallDisk }: { second: SecondGateway; contents: Contents; smallDisk: SmallDisk },
   log: string[],
 ): Promise<ChaosResult> {
-  const faults = new Faults(installation, second);
+  const faults = new Faults(installation, second, smallDisk);
   const token = installation.adminToken;
   const doors = [
     new M2Client({ url: installation.stage.running.url, token, attempts: 8 }),
     new M2Client({ url: second.url, token, attempts: 8 }),
   ];
+  const { id: other } = await installation.client.call('projectCreate', { body: { name: 'other' } });
+  const projects = [installation.stage.project, other];
+  const scene = { doors, other, contents };
+  await contents.write(installation);
   const answers: Record<string, number> = {};
   const accepted: string[] = [];
   const asked: Promise<void>[] = [];
@@ -79,7 +102,7 @@ async function play(
       log[at] += ` -> ${await faults.make(action)}`;
     } else
       asked.push(
-        ask(action, doors, installation).then(({ operation, refused, unanswered }) => {
+        ask(action, scene, installation).then(({ operation, refused, unanswered }) => {
           if (operation) accepted.push(operation);
           const answer = operation ? 'accepted' : (refused ?? unanswered?.split('\n')[0] ?? 'done');
           answers[answer] = (answers[answer] ?? 0) + 1;
@@ -87,21 +110,34 @@ async function play(
         }),
       );
   }
+  const planned = performance.now();
   await Promise.all(asked);
   await faults.end();
+  await contents.rest();
   log.push('all is mended');
   const open = await untilAllEnded(installation, quietMs);
   if (open.length > 0)
     throw new Error(
       `does not end: ${open.map(({ id, kind, state, attention }) => `${kind} ${id} ${state} ${attention}`).join('; ')}`,
     );
-  await settled(installation, accepted, faults);
-  // What is made can also be taken back.
+  const quiet = performance.now();
+  await settled(installation, accepted, faults, projects);
+  const ready = performance.now();
   const { items } = await installation.client.list('provisionList', {
     params: { project: installation.stage.project },
   });
+  // Whatever died, each node can use its disk.
+  for (const { node } of items)
+    await contents.stamp(
+      installation,
+      installation.stage.nodes.findIndex(({ id }) => id === node),
+      20_000,
+    );
+  // What is made can also be taken back.
   for (const { id } of items) await succeeded(installation, await askDeprovision(installation, id, 'keep'));
-  await tidy(installation);
+  const wrong = await contents.wrong(installation, projects);
+  if (wrong.length > 0) throw new Error(`has not the bytes that it must have:\n${wrong.join('\n')}`);
+  for (const project of projects) await tidy({ ...installation, stage: { ...installation.stage, project } });
   await expectNothing(installation);
   const { items: operations } = await installation.client.list('operationList');
   return {
@@ -113,14 +149,26 @@ async function play(
       ]),
     ),
     faults: broken,
+    stamps: contents.kept,
+    seconds: {
+      plan: minutes * 60,
+      quiet: took(planned, quiet),
+      settled: took(quiet, ready),
+      rest: took(ready, performance.now()),
+    },
   };
 }
 
 /** Reconciling takes its time after a fault; what is wrong for longer than that is wrong. */
-async function settled(installation: TestInstallation, accepted: string[], faults: Faults): Promise<void> {
+async function settled(
+  installation: TestInstallation,
+  accepted: string[],
+  faults: Faults,
+  projects: string[],
+): Promise<void> {
   let wrong: string[] = [];
   for (const until = performance.now() + settleMs; ; await pause(1_000)) {
-    wrong = await brokenInvariants(installation, accepted, faults.doubtful);
+    wrong = await brokenInvariants(installation, accepted, faults.doubtful, projects);
     if (wrong.length === 0) return;
     if (performance.now() > until) throw new Error(`is not as it must be:\n${wrong.join('\n')}`);
   }
