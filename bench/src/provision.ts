@@ -8,7 +8,7 @@ import { between, type Cpu, cpuOf } from './cpu.js';
 import { filled, fillHistory } from './fill.js';
 import { percentile, round } from './numbers.js';
 import { type OperationCosts, operationCosts } from './operation-costs.js';
-import { deprovision, provision } from './provisions.js';
+import { deprovision, outcomes, provision, provisionUnseen } from './provisions.js';
 import { type BenchNode, startRack } from './rack.js';
 
 /**
@@ -24,6 +24,8 @@ interface Run {
   nodesPerSecond: number;
   /** Milliseconds of processor time per provision. */
   cpuMs: Cpu;
+  /** The same of each program. */
+  programs: Record<string, number>;
   /** The share of the processors' time in which they had nothing to do. */
   idleShare: number;
   /** Milliseconds, medians; `accept` is the answer to the request, `queue` the time until a runner has the operation. */
@@ -70,10 +72,7 @@ const say = (line: string) => process.stderr.write(`${line}\n`);
 /** A round of few is short, so there are more; the first of each is not counted. */
 const roundsOf = (count: number) => (count >= 100 ? 2 : count >= 24 ? 4 : 10);
 
-/**
- * One storage daemon shows at most some 1,020 disks: libfuse takes a thread-specific key for each (fuse_session_new), and a process has 1,024
- * (PTHREAD_KEYS_MAX). So beside a thousand exports only small numbers are measured.
- */
+/** One storage daemon shows a few more than a thousand disks (`mostDisks`), so beside a thousand exports only small numbers are measured. */
 const mostBesideFull = 8;
 const most = Math.max(...counts);
 const rack = await startRack(most + (values.full ? filled.exports : 0), values.bmc, say);
@@ -170,6 +169,9 @@ async function measure({ dir }: Stage, drivers: BareOperations, nodes: BenchNode
       drivers: average(({ cpuMs }) => cpuMs.drivers),
       simulator: average(({ cpuMs }) => cpuMs.simulator),
     },
+    programs: Object.fromEntries(
+      Object.keys(rounds[0]!.programs).map((name) => [name, average(({ programs }) => programs[name] ?? 0)]),
+    ),
     idleShare: round(average(({ idleShare }) => idleShare * 100)) / 100,
     phases: {
       accept: round(
@@ -194,8 +196,9 @@ async function measure({ dir }: Stage, drivers: BareOperations, nodes: BenchNode
 /** Provisions the nodes and takes that back; only the first is measured. */
 async function timedRound(directory: string, nodes: BenchNode[]) {
   const before = cpuOf(directory);
-  const { operations, accepted } = await provision(client, nodes);
+  const { ids, accepted } = await provisionUnseen(client, nodes);
   const used = between(before, cpuOf(directory), nodes.length);
+  const operations = await outcomes(client, ids);
   await deprovision(client, operations);
   const first = Math.min(...operations.map(({ createdAt }) => Date.parse(createdAt)));
   const last = Math.max(...operations.map((operation) => Date.parse(step(operation, 'power-on').endedAt ?? '')));

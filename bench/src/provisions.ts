@@ -5,11 +5,20 @@ import type { BenchNode } from './rack.js';
 
 const params = { project: 'demo' };
 
-/** Provisions these nodes at once, up to power-on. Returns each operation, and milliseconds to each answer. */
+/** Provisions these nodes at once, up to power-on. Returns each operation as it ended, and milliseconds to each answer. */
 export async function provision(
   client: M2Client,
   nodes: BenchNode[],
 ): Promise<{ operations: Operation[]; accepted: number[] }> {
+  const { ids, accepted } = await provisionUnseen(client, nodes);
+  return { operations: await outcomes(client, ids), accepted };
+}
+
+/** The same without a look at what came of it: that is no part of the work, and costs. See `outcomes`. */
+export async function provisionUnseen(
+  client: M2Client,
+  nodes: BenchNode[],
+): Promise<{ ids: string[]; accepted: number[] }> {
   const accepted: number[] = [];
   const asked = await Promise.all(
     nodes.map(async ({ name }) => {
@@ -21,11 +30,16 @@ export async function provision(
     }),
   );
   await allEnded(client);
-  const operations = await Promise.all(asked.map(({ id }) => client.call('operationShow', { params: { id } })));
+  return { ids: asked.map(({ id }) => id), accepted };
+}
+
+/** Operations that have ended. Throws when one of them did not succeed. */
+export async function outcomes(client: M2Client, ids: string[]): Promise<Operation[]> {
+  const operations = await Promise.all(ids.map((id) => client.call('operationShow', { params: { id } })));
   const failed = operations.find(({ state }) => state !== 'succeeded');
   if (failed)
     throw new Error(`A provision ended ${failed.state}: ${JSON.stringify(failed.error)} ${failed.attention ?? ''}`);
-  return { operations, accepted };
+  return operations;
 }
 
 export async function deprovision(client: M2Client, operations: Operation[]): Promise<void> {
