@@ -1,6 +1,7 @@
 import { type Stage, untilEnded } from '@m2/cli';
 import type { Operation } from '@m2/contracts';
 import { findFreeBasePort } from '@m2/supervisor';
+import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { BareOperations } from './bare.js';
 import { CostCounter, type Costs } from './costs.js';
@@ -85,17 +86,26 @@ try {
   await succeed(await client.call('imageImport', { params: { project: 'demo' }, body: { name: 'lab', source } }));
   // A first one of everything, so that no run pays for what is done once: a tenant's first target process, compiled code.
   await warmUp(8);
+  const idleMsPerSecond = await idle(stage);
   const runs = await measureAll(bare);
   const full = values.full ? await withMuch(bare, runs) : undefined;
   // Last: what counts them slows everything down.
   if (values.costs) await countCosts(runs);
-  const found = { bmc: values.bmc, runs, ...(full && { full }) };
+  const found = { bmc: values.bmc, idleMsPerSecond, runs, ...(full && { full }) };
   process.stdout.write(
     values.json ? `${JSON.stringify(found, null, 2)}\n` : `${table(runs)}${full ? fullTable(full) : ''}`,
   );
 } finally {
   await bare?.close();
   await rack.close();
+}
+
+/** What is used while nobody asks for anything; it is in each provision's processor time too, for as long as that takes. */
+async function idle({ dir }: Stage): Promise<Cpu> {
+  const seconds = 6;
+  const before = cpuOf(dir);
+  await pause(seconds * 1_000);
+  return between(before, cpuOf(dir), seconds).cpuMs;
 }
 
 async function measureAll(drivers: BareOperations, numbers = counts): Promise<Run[]> {

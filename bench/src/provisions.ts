@@ -29,7 +29,7 @@ export async function provisionUnseen(
       return operation;
     }),
   );
-  await allEnded(client);
+  await allEnded(client, nodes.length);
   return { ids: asked.map(({ id }) => id), accepted };
 }
 
@@ -48,14 +48,14 @@ export async function deprovision(client: M2Client, operations: Operation[]): Pr
       client.call('provisionDelete', { params: { ...params, id: about['provision']! }, query: { disk: 'delete' } }),
     ),
   );
-  await allEnded(client);
+  await allEnded(client, operations.length);
 }
 
-/** Watching hundreds of operations one by one would itself be a load. */
-export async function allEnded(client: M2Client): Promise<void> {
+/** Watching hundreds of operations one by one would itself be a load, and so would be a look at them every moment. */
+export async function allEnded(client: M2Client, count = 1): Promise<void> {
   for (;;) {
     const { items } = await client.call('operationList', { query: { state: 'running', limit: 1 } });
     if (items.length === 0) return;
-    await pause(100);
+    await pause(count < 24 ? 100 : 500);
   }
 }
