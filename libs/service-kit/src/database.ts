@@ -36,6 +36,7 @@ export type MigrationClass = new () => MigrationInterface;
 export type EntityClass = new () => object;
 
 interface PgClient extends EventEmitter {
+  connection: { stream: { cork(): void; uncork(): void } };
   query(
     query: string | { name: string; text: string; values: unknown[] },
   ): Promise<{ rows: object[]; command: string }>;
@@ -240,12 +241,15 @@ function withPassword(url: string, password: string | undefined): string {
 }
 
 class PgSession implements Session {
+  private isHeldBack = false;
+
   constructor(
     private readonly client: PgClient,
     readonly release: (broken?: boolean) => void,
   ) {}
 
   async query<Row extends object>(text: string, values?: unknown[]): Promise<Row[]> {
+    this.holdBack();
     try {
       const { rows } = await this.client.query(values ? prepared(text, values) : text);
       return rows as Row[];
@@ -255,11 +259,24 @@ class PgSession implements Session {
   }
 
   async commit(): Promise<void> {
+    this.holdBack();
     const { command } = await this.client.query('COMMIT').catch((error: unknown) => {
       throw translated(error);
     });
     if (command !== 'COMMIT')
       throw new Error('A statement of the transaction had failed, and nothing of it was committed');
+  }
+
+  /** What is said before this process waits for something travels in one piece: each piece wakes the server once. */
+  private holdBack(): void {
+    if (this.isHeldBack) return;
+    const { stream } = this.client.connection;
+    this.isHeldBack = true;
+    stream.cork();
+    process.nextTick(() => {
+      this.isHeldBack = false;
+      stream.uncork();
+    });
   }
 }
 
