@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
+import { round } from './numbers.js';
 
 /** Milliseconds of processor time. */
 export interface Cpu {
@@ -13,6 +14,8 @@ export interface Cpu {
 
 /** The processor time of an installation's processes up to now, and how long all processors were there and idle. */
 export interface Moment extends Cpu {
+  /** The same of each program: a service by its folder, and what a program started with it. */
+  programs: Record<string, number>;
   idle: number;
   all: number;
 }
@@ -25,7 +28,7 @@ const tickMs = 10;
  * directory that begins with `bare-`, which the benchmark itself runs, and for this process.
  */
 export function cpuOf(directory: string): Moment {
-  const now: Moment = { controlPlane: 0, drivers: 0, simulator: 0, ...machine() };
+  const now: Moment = { controlPlane: 0, drivers: 0, simulator: 0, programs: {}, ...machine() };
   const processes = new Map(
     readdirSync('/proc')
       .filter((name) => /^\d+$/.test(name))
@@ -40,18 +43,33 @@ export function cpuOf(directory: string): Moment {
   };
   for (const [pid, found] of processes) {
     if (found.bare || !isOurs(pid)) continue;
-    now[found.group] += found.ownMs;
     // PostgreSQL's backends are its own; the children of all others are programs that drive something.
-    now[found.group === 'controlPlane' && found.name !== 'postgres' ? 'drivers' : found.group] += found.childrenMs;
+    const children = found.group === 'controlPlane' && found.name !== 'postgres' ? 'drivers' : found.group;
+    now[found.group] += found.ownMs;
+    now[children] += found.childrenMs;
+    add(now.programs, found.name, found.ownMs);
+    add(now.programs, children === found.group ? found.name : `${found.name}'s programs`, found.childrenMs);
   }
   return now;
 }
 
+/** What was used between two moments. */
+export interface Used {
+  cpuMs: Cpu;
+  programs: Record<string, number>;
+  idleShare: number;
+}
+
 /** Per `count`, rounded to a tenth of a millisecond; and the share of the time in which a processor had nothing to do. */
-export function between(before: Moment, after: Moment, count: number): { cpuMs: Cpu; idleShare: number } {
-  const per = (key: keyof Cpu) => Math.round(((after[key] - before[key]) / count) * 10) / 10;
+export function between(before: Moment, after: Moment, count: number): Used {
+  const per = (key: keyof Cpu) => round((after[key] - before[key]) / count);
+  const programs = Object.entries(after.programs).map(([name, ms]): [string, number] => [
+    name,
+    round((ms - (before.programs[name] ?? 0)) / count),
+  ]);
   return {
     cpuMs: { controlPlane: per('controlPlane'), drivers: per('drivers'), simulator: per('simulator') },
+    programs: Object.fromEntries(programs.filter(([, ms]) => ms > 0).toSorted(([, a], [, b]) => b - a)),
     idleShare: Math.round(((after.idle - before.idle) / (after.all - before.all)) * 100) / 100,
   };
 }
@@ -74,9 +92,10 @@ function look(pid: number, directory: string): Found | undefined {
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
     const about = `${command.join(' ')} ${readFileSync(`/proc/${pid}/environ`, 'latin1')}`;
-    const program = basename(command[0]!) === 'node' ? command.join(' ') : name;
+    const isNode = basename(command[0]!) === 'node';
+    const program = isNode ? command.join(' ') : name;
     return {
-      name,
+      name: isNode ? (/([^/ ]+)\/dist\//.exec(program)?.[1] ?? 'node') : name,
       parent: Number(fields[1]),
       named: about.includes(directory),
       bare: about.includes(`${directory}/bare-`),
@@ -106,4 +125,8 @@ function machine(): { idle: number; all: number } {
   const [, ...times] = readFileSync('/proc/stat', 'latin1').split('\n')[0]!.split(/ +/).map(Number);
   // user, nice, system, idle, iowait, irq, softirq, steal; the guest's are in the user's.
   return { idle: times[3]! + times[4]!, all: times.slice(0, 8).reduce((sum, time) => sum + time, 0) };
+}
+
+function add(sums: Record<string, number>, name: string, ms: number): void {
+  sums[name] = (sums[name] ?? 0) + ms;
 }

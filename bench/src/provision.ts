@@ -1,6 +1,7 @@
 import { type Stage, untilEnded } from '@m2/cli';
 import type { Operation } from '@m2/contracts';
 import { findFreeBasePort } from '@m2/supervisor';
+import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { BareOperations } from './bare.js';
 import { CostCounter, type Costs } from './costs.js';
@@ -8,7 +9,7 @@ import { between, type Cpu, cpuOf } from './cpu.js';
 import { filled, fillHistory } from './fill.js';
 import { percentile, round } from './numbers.js';
 import { type OperationCosts, operationCosts } from './operation-costs.js';
-import { deprovision, provision } from './provisions.js';
+import { deprovision, outcomes, provision, provisionUnseen } from './provisions.js';
 import { type BenchNode, startRack } from './rack.js';
 
 /**
@@ -24,6 +25,8 @@ interface Run {
   nodesPerSecond: number;
   /** Milliseconds of processor time per provision. */
   cpuMs: Cpu;
+  /** The same of each program. */
+  programs: Record<string, number>;
   /** The share of the processors' time in which they had nothing to do. */
   idleShare: number;
   /** Milliseconds, medians; `accept` is the answer to the request, `queue` the time until a runner has the operation. */
@@ -70,10 +73,7 @@ const say = (line: string) => process.stderr.write(`${line}\n`);
 /** A round of few is short, so there are more; the first of each is not counted. */
 const roundsOf = (count: number) => (count >= 100 ? 2 : count >= 24 ? 4 : 10);
 
-/**
- * One storage daemon shows at most some 1,020 disks: libfuse takes a thread-specific key for each (fuse_session_new), and a process has 1,024
- * (PTHREAD_KEYS_MAX). So beside a thousand exports only small numbers are measured.
- */
+/** One storage daemon shows a few more than a thousand disks (`mostDisks`), so beside a thousand exports only small numbers are measured. */
 const mostBesideFull = 8;
 const most = Math.max(...counts);
 const rack = await startRack(most + (values.full ? filled.exports : 0), values.bmc, say);
@@ -86,17 +86,26 @@ try {
   await succeed(await client.call('imageImport', { params: { project: 'demo' }, body: { name: 'lab', source } }));
   // A first one of everything, so that no run pays for what is done once: a tenant's first target process, compiled code.
   await warmUp(8);
+  const idleMsPerSecond = await idle(stage);
   const runs = await measureAll(bare);
   const full = values.full ? await withMuch(bare, runs) : undefined;
   // Last: what counts them slows everything down.
   if (values.costs) await countCosts(runs);
-  const found = { bmc: values.bmc, runs, ...(full && { full }) };
+  const found = { bmc: values.bmc, idleMsPerSecond, runs, ...(full && { full }) };
   process.stdout.write(
     values.json ? `${JSON.stringify(found, null, 2)}\n` : `${table(runs)}${full ? fullTable(full) : ''}`,
   );
 } finally {
   await bare?.close();
   await rack.close();
+}
+
+/** What is used while nobody asks for anything; it is in each provision's processor time too, for as long as that takes. */
+async function idle({ dir }: Stage): Promise<Cpu> {
+  const seconds = 6;
+  const before = cpuOf(dir);
+  await pause(seconds * 1_000);
+  return between(before, cpuOf(dir), seconds).cpuMs;
 }
 
 async function measureAll(drivers: BareOperations, numbers = counts): Promise<Run[]> {
@@ -170,6 +179,9 @@ async function measure({ dir }: Stage, drivers: BareOperations, nodes: BenchNode
       drivers: average(({ cpuMs }) => cpuMs.drivers),
       simulator: average(({ cpuMs }) => cpuMs.simulator),
     },
+    programs: Object.fromEntries(
+      Object.keys(rounds[0]!.programs).map((name) => [name, average(({ programs }) => programs[name] ?? 0)]),
+    ),
     idleShare: round(average(({ idleShare }) => idleShare * 100)) / 100,
     phases: {
       accept: round(
@@ -194,8 +206,9 @@ async function measure({ dir }: Stage, drivers: BareOperations, nodes: BenchNode
 /** Provisions the nodes and takes that back; only the first is measured. */
 async function timedRound(directory: string, nodes: BenchNode[]) {
   const before = cpuOf(directory);
-  const { operations, accepted } = await provision(client, nodes);
+  const { ids, accepted } = await provisionUnseen(client, nodes);
   const used = between(before, cpuOf(directory), nodes.length);
+  const operations = await outcomes(client, ids);
   await deprovision(client, operations);
   const first = Math.min(...operations.map(({ createdAt }) => Date.parse(createdAt)));
   const last = Math.max(...operations.map((operation) => Date.parse(step(operation, 'power-on').endedAt ?? '')));

@@ -91,9 +91,13 @@ export class Claims {
    */
   async keepLeases(held: { id: string; fence: number; steady: boolean }[]): Promise<Map<string, boolean>> {
     const rows = await this.database.query<{ id: string; cancel_requested: boolean }>(
-      `UPDATE operations o SET lease_until = now() + $2 * interval '1 second',
-         takeovers = CASE WHEN h.steady THEN 0 ELSE o.takeovers END
-       FROM jsonb_to_recordset($1::jsonb) AS h(id uuid, fence bigint, steady boolean) WHERE o.id = h.id AND o.fence = h.fence
+      `WITH mine AS (
+         SELECT o.id, h.steady FROM jsonb_to_recordset($1::jsonb) AS h(id uuid, fence bigint, steady boolean)
+         JOIN operations o ON o.id = h.id AND o.fence = h.fence ORDER BY o.id FOR NO KEY UPDATE OF o
+       )
+       UPDATE operations o SET lease_until = now() + $2 * interval '1 second',
+         takeovers = CASE WHEN m.steady THEN 0 ELSE o.takeovers END
+       FROM mine m WHERE o.id = m.id
        RETURNING o.id, o.cancel_requested`,
       [JSON.stringify(held), leaseSeconds],
     );

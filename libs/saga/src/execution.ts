@@ -263,7 +263,7 @@ export class Execution {
       this.interrupts.throwIfStopped();
       try {
         const copies = rows.map((row) => ({ ...row }));
-        await this.parts.journal.write(this.operation.id, this.operation.fence, copies);
+        await this.parts.journal.write(this.operation, copies);
         break;
       } catch (error) {
         if (error instanceof LostOperation) throw error;

@@ -1,5 +1,6 @@
 import type { ErrorValue, StepState } from '@m2/contracts';
 import type { Database } from '@m2/service-kit';
+import type { OperationRow } from './rows.js';
 import type { Skip } from './saga.js';
 
 /** One step of an operation. What changes of it is written whole. */
@@ -29,9 +30,11 @@ export class LostOperation extends Error {
   override readonly name = 'LostOperation';
 }
 
+/** The operation, as its runner has it. */
+type Holding = Pick<OperationRow, 'id' | 'fence' | 'takeovers'>;
+
 interface Entry {
-  operation: string;
-  fence: number;
+  operation: Holding;
   steps: StepRow[];
   resolve: () => void;
   reject: (error: unknown) => void;
@@ -50,9 +53,9 @@ export class Journal {
   constructor(private readonly database: Database) {}
 
   /** Returns when it is durable. Throws LostOperation. */
-  write(operation: string, fence: number, steps: StepRow[]): Promise<void> {
+  write({ id, fence, takeovers }: Holding, steps: StepRow[]): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.waiting.push({ operation, fence, steps, resolve, reject });
+    this.waiting.push({ operation: { id, fence, takeovers }, steps, resolve, reject });
     if (!this.writing) void this.drain();
     return promise;
   }
@@ -71,31 +74,34 @@ export class Journal {
     const batch: Entry[] = [];
     const rest: Entry[] = [];
     for (const entry of this.waiting) {
-      (seen.has(entry.operation) ? rest : batch).push(entry);
-      seen.add(entry.operation);
+      (seen.has(entry.operation.id) ? rest : batch).push(entry);
+      seen.add(entry.operation.id);
     }
     this.waiting = rest;
     return batch;
   }
 
+  /** One row to a function call (`unnest` of an array, and a record of each) makes PostgreSQL expect few of them, and so find each by its key. */
   private async flush(batch: Entry[]): Promise<void> {
     try {
-      const rows = batch.flatMap(({ operation, fence, steps }) =>
-        steps.map(({ after: _, skip: __, ...step }) => ({ operation, fence, ...step })),
+      const rows = batch.flatMap(({ operation, steps }) =>
+        steps.map(({ after: _, skip: __, ...step }) => JSON.stringify({ operation: operation.id, ...step })),
       );
+      // A step that came to its end is progress: the runners before this one did not fail for nothing.
+      const progress = `, progress AS (
+          UPDATE operations o SET takeovers = 0
+          FROM changes c JOIN mine m ON m.id = c.operation
+          WHERE o.id = c.operation AND o.takeovers > 0 AND c.state IN ('done', 'skipped', 'undone'))`;
       const written = await this.database.query<{ operation: string }>(
         `WITH changes AS (
-           SELECT * FROM jsonb_to_recordset($1::jsonb) AS c(operation uuid, fence bigint, name text, state text, attempts int,
-             "startedAt" timestamptz, "endedAt" timestamptz, reply jsonb, error jsonb, "undoStartedAt" timestamptz,
+           SELECT c.* FROM unnest($1::jsonb[]) AS one(change), jsonb_to_record(one.change) AS c(operation uuid, name text, state text,
+             attempts int, "startedAt" timestamptz, "endedAt" timestamptz, reply jsonb, error jsonb, "undoStartedAt" timestamptz,
              "undoEndedAt" timestamptz)
          ), mine AS (
-           SELECT o.id FROM operations o WHERE (o.id, o.fence) IN (SELECT operation, fence FROM changes) FOR SHARE
-         ), progress AS (
-           -- a step that came to its end is progress: the runners before this one did not fail for nothing
-           UPDATE operations o SET takeovers = 0
-           FROM changes c JOIN mine m ON m.id = c.operation
-           WHERE o.id = c.operation AND o.takeovers > 0 AND c.state IN ('done', 'skipped', 'undone')
-         )
+           SELECT o.id FROM unnest($2::uuid[], $3::bigint[]) AS h(id, fence) JOIN operations o ON o.id = h.id AND o.fence = h.fence
+           -- in the order in which \`keepLeases\` locks them: else the two might wait for each other
+           ORDER BY o.id FOR SHARE OF o
+         ) ${batch.some(({ operation }) => operation.takeovers > 0) ? progress : ''}
          UPDATE operation_steps s
          SET state = c.state, attempts = c.attempts, started_at = c."startedAt", ended_at = c."endedAt", reply = c.reply,
              error = c.error, undo_started_at = c."undoStartedAt", undo_ended_at = c."undoEndedAt",
@@ -103,12 +109,12 @@ export class Journal {
          FROM changes c JOIN mine m ON m.id = c.operation
          WHERE s.operation = c.operation AND s.name = c.name
          RETURNING s.operation`,
-        [JSON.stringify(rows)],
+        [rows, batch.map(({ operation }) => operation.id), batch.map(({ operation }) => operation.fence)],
       );
       const mine = new Set(written.map((row) => row.operation));
-      for (const entry of batch)
-        if (mine.has(entry.operation)) entry.resolve();
-        else entry.reject(new LostOperation(`Another runner has operation ${entry.operation}`));
+      for (const { operation, resolve, reject } of batch)
+        if (mine.has(operation.id)) resolve();
+        else reject(new LostOperation(`Another runner has operation ${operation.id}`));
     } catch (error) {
       for (const entry of batch) entry.reject(error);
     }

@@ -15,6 +15,8 @@ import { WaysOut } from './ways-out.js';
 
 /** How often leases are renewed, and operations that nobody runs looked for. */
 const heartbeatMs = 3_000;
+/** Operations that end so soon after the first one make room together: what waits is looked for once. */
+const lingerMs = 20;
 /** An operation that ran here for this long does not end its runners: that earlier ones died is forgotten. */
 const steadyMs = 60_000;
 /** So many runners in a row may die, or give up, before a step comes to its end. Then a person is asked. */
@@ -59,6 +61,7 @@ export class Runner {
   private readonly room: Room;
   /** Operations wait in the database for room in some replica. */
   private backlog = false;
+  private lingering: NodeJS.Timeout | undefined;
   /** What the running operations are about, so that an event wakes those that it concerns, and no others. */
   private readonly concerned = new Map<string, Execution>();
 
@@ -205,6 +208,15 @@ export class Runner {
     this.backlog = waiting > claimed.length;
   }
 
+  /** There is room again. */
+  private claimSoon(): void {
+    if (!this.backlog) return;
+    this.lingering ??= setTimeout(() => {
+      this.lingering = undefined;
+      this.claiming.wake();
+    }, lingerMs).unref();
+  }
+
   private async heartbeat(): Promise<void> {
     await this.keepLeases();
     if (await this.claims.beAlive()) await this.claims.parkUnknown();
@@ -253,9 +265,7 @@ export class Runner {
       store: this.store,
       log: this.kit.log,
       changed: this.options.changed,
-      waits: () => {
-        if (this.backlog) this.claiming.wake();
-      },
+      waits: () => this.claimSoon(),
       seconds: this.seconds,
     };
     const execution = new Execution(parts, saga, row, steps);
@@ -265,7 +275,7 @@ export class Runner {
       // It may have been lost and taken up again here meanwhile; that one is not ours to forget.
       if (this.running.get(row.id)?.execution === execution) this.running.delete(row.id);
       for (const id of ids) if (this.concerned.get(id) === execution) this.concerned.delete(id);
-      if (this.backlog) this.claiming.wake();
+      this.claimSoon();
     });
     this.running.set(row.id, { execution, row, since: performance.now(), done });
   }

@@ -20,7 +20,7 @@ const tlsByAddress = /tls:\/\/(\d+\.\d+\.\d+\.\d+|\[)/;
 export const baseConfig = z.object({
   databaseUrl: z.string().startsWith('postgres'),
   databasePassword: z.string().min(1).optional(),
-  databasePoolSize: z.coerce.number().int().min(3).max(200).default(20),
+  databasePoolSize: z.coerce.number().int().min(3).max(200).default(12),
   /** Name of this replica, another one for each that runs; one that comes back under its name takes up at once what it had. */
   instance: z.string().min(1).default(hostname()),
   /** Commands that are carried out at the same time; more wait. */

@@ -7,6 +7,7 @@ import type { PostgresDriver } from 'typeorm/driver/postgres/PostgresDriver.js';
 import { LeaseLost, leaseLostState, leaseSeconds } from './lease-lost.js';
 import {
   EffectsAsRows1796000000010,
+  PlannedOnce1799000000000,
   Plumbing1795000000000,
   Retention1798000000000,
   TurnsAndParkedEvents1797000000020,
@@ -35,6 +36,7 @@ export type MigrationClass = new () => MigrationInterface;
 export type EntityClass = new () => object;
 
 interface PgClient extends EventEmitter {
+  connection: { stream: { cork(): void; uncork(): void } };
   query(
     query: string | { name: string; text: string; values: unknown[] },
   ): Promise<{ rows: object[]; command: string }>;
@@ -111,6 +113,7 @@ export class Database implements Sql {
         EffectsAsRows1796000000010,
         TurnsAndParkedEvents1797000000020,
         Retention1798000000000,
+        PlannedOnce1799000000000,
         ...options.migrations,
       ],
       migrationsTableName: 'm2_migrations',
@@ -238,12 +241,15 @@ function withPassword(url: string, password: string | undefined): string {
 }
 
 class PgSession implements Session {
+  private isHeldBack = false;
+
   constructor(
     private readonly client: PgClient,
     readonly release: (broken?: boolean) => void,
   ) {}
 
   async query<Row extends object>(text: string, values?: unknown[]): Promise<Row[]> {
+    this.holdBack();
     try {
       const { rows } = await this.client.query(values ? prepared(text, values) : text);
       return rows as Row[];
@@ -253,11 +259,24 @@ class PgSession implements Session {
   }
 
   async commit(): Promise<void> {
+    this.holdBack();
     const { command } = await this.client.query('COMMIT').catch((error: unknown) => {
       throw translated(error);
     });
     if (command !== 'COMMIT')
       throw new Error('A statement of the transaction had failed, and nothing of it was committed');
+  }
+
+  /** What is said before this process waits for something travels in one piece: each piece wakes the server once. */
+  private holdBack(): void {
+    if (this.isHeldBack) return;
+    const { stream } = this.client.connection;
+    this.isHeldBack = true;
+    stream.cork();
+    process.nextTick(() => {
+      this.isHeldBack = false;
+      stream.uncork();
+    });
   }
 }
 

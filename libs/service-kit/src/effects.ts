@@ -202,7 +202,7 @@ export class Effect implements Sql {
 }
 
 /** Connections that no command's transaction may take: what a handler asks within one, on another connection, must find one. */
-const connectionsForTheRest = 8;
+const connectionsForTheRest = 5;
 
 interface Begun {
   outcome: 'ours' | 'held' | 'lost' | 'stale' | 'answered';

@@ -126,6 +126,27 @@ export class EffectsAsRows1796000000010 implements MigrationInterface {
   }
 }
 
+/**
+ * PostgreSQL 15 plans an SQL function that cannot be inlined at each call of it, and keeps the plan of a PL/pgSQL function for as long as the
+ * session lives: m2_lives is called at the beginning of every command.
+ */
+export class PlannedOnce1799000000000 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+    CREATE OR REPLACE FUNCTION m2_lives(p_process uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+    BEGIN
+      RETURN EXISTS (SELECT 1 FROM m2_processes p WHERE p.id = p_process AND p.seen_at > now() - interval '15 seconds');
+    END $$;`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+    CREATE OR REPLACE FUNCTION m2_lives(p_process uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+      SELECT EXISTS (SELECT 1 FROM m2_processes p WHERE p.id = p_process AND p.seen_at > now() - interval '15 seconds')
+    $$;`);
+  }
+}
+
 /** The oldest rows are found by an index. */
 export class Retention1798000000000 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {

@@ -143,7 +143,11 @@ export class OutboxRelay {
       }),
     );
     if (published.length > 0)
-      await this.database.query('UPDATE m2_outbox SET published_at = now() WHERE sequence = ANY($1)', [published]);
+      // Not `= ANY($1)`, which PostgreSQL plans anew for each list.
+      await this.database.query(
+        'UPDATE m2_outbox SET published_at = now() WHERE sequence IN (SELECT unnest($1::bigint[]))',
+        [published],
+      );
     const failed = outcomes.find((outcome) => outcome.status === 'rejected');
     if (failed)
       this.log.warn({ err: failed.reason, left: rows.length - published.length }, 'events wait in the outbox');

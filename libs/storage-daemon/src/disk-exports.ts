@@ -14,12 +14,18 @@ export interface DiskExport {
   onOpened?(): Promise<void>;
 }
 
+/**
+ * A daemon shows at most so many disks. libfuse takes a thread-specific key for each (fuse_session_new), and a process has 1,024 of them
+ * (PTHREAD_KEYS_MAX), of which other libraries have some.
+ */
+export const mostDisks = 1_010;
+
 /** A network storage that is down makes the daemon wait for it: this is the longest wait for its answer. */
 const openDeadlineMs = 15_000;
 
 /**
  * Shows a block device as a raw file at `mountpoint` through the daemon's FUSE export (QEMU, qapi/block-export and qapi/block-core). After
- * an error everything is undone.
+ * an error everything is undone. `others`: how many disks the daemon shows, or begins to show. Error `daemon.full`: it can show no more.
  *
  * - One I/O thread per disk. The daemon serves FUSE requests synchronously, so in one thread a disk in a slow flush would
  *   stop every other disk of the daemon, and our commands. It costs a thread; a daemon per disk would cost a fork and 9 MB.
@@ -29,7 +35,16 @@ const openDeadlineMs = 15_000;
  * - `allow-other: auto`: a target under another user (root, when we are not) may open the disk where fuse.conf permits;
  *   the file is mode 0600 and the kernel checks that (default_permissions).
  */
-export async function addDiskExport(qmp: Qmp, { disk, blockdev, mountpoint, onOpened }: DiskExport): Promise<void> {
+export async function addDiskExport(
+  qmp: Qmp,
+  { disk, blockdev, mountpoint, onOpened }: DiskExport,
+  others: number,
+): Promise<void> {
+  if (others >= mostDisks)
+    throw new StorageDaemonError(
+      'daemon.full',
+      `The storage daemon shows ${others} disks, and no process can show more. Detach some first.`,
+    );
   const id = nodeName(disk);
   const undo: [command: string, args: object][] = [];
   try {

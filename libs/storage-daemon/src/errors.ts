@@ -1,6 +1,8 @@
 export type StorageDaemonErrorCode =
   /** The directory cannot be used for a daemon. */
   | 'daemon.misconfigured'
+  /** It shows as many disks as it can. */
+  | 'daemon.full'
   /** The program is not on this machine. */
   | 'daemon.not_installed'
   /** The daemon does not answer in time: it hangs, or the storage below it does. */

@@ -1,4 +1,4 @@
-export { addDiskExport, exportedDisks, removeDiskExport, type DiskExport } from './disk-exports.js';
+export { addDiskExport, exportedDisks, mostDisks, removeDiskExport, type DiskExport } from './disk-exports.js';
 export { addDiskLayer, nodesNamed, removeDiskLayers, writableOverlay, type DiskLayer } from './disk-layers.js';
 export { StorageDaemonError, type StorageDaemonErrorCode } from './errors.js';
 export { mountsIn, mountTable, unmountLazily } from './mounts.js';

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readdir, readFile, realpath, rm, truncate, writeFile } 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { addDiskExport, type DiskExport, exportedDisks, removeDiskExport } from './disk-exports.js';
+import { addDiskExport, type DiskExport, exportedDisks, mostDisks, removeDiskExport } from './disk-exports.js';
 import { mountsIn, mountTable, unmountLazily } from './mounts.js';
 import { isAlive } from './process-identity.js';
 import type { Qmp } from './qmp.js';
@@ -102,7 +102,7 @@ describe('a disk export', () => {
   it('is a file on a mount of its own, until it is removed', async () => {
     const [qmp, disk] = [await start(), await newDisk('one')];
     const before = await mountTable();
-    await addDiskExport(qmp, disk);
+    await addDiskExport(qmp, disk, 0);
     expect((await readFile(disk.mountpoint)).toString('latin1', 0, 7)).toBe('content');
     expect([before.has(disk.mountpoint), (await mountTable()).get(disk.mountpoint)]).toEqual([
       false,
@@ -112,21 +112,21 @@ describe('a disk export', () => {
     expect(await exportedDisks(qmp)).toEqual(new Set(['one']));
     await removeDiskExport(qmp, 'one');
     expect(await mountsIn(directory)).toEqual([]);
-    await addDiskExport(qmp, disk);
+    await addDiskExport(qmp, disk, 0);
   });
 
   it('that fails leaves nothing: no device, no thread, no mount', async () => {
     const [qmp, disk] = [await start(), await newDisk('one')];
     const failing = { ...disk, onOpened: () => Promise.reject(new Error('as the test says')) };
-    await expect(addDiskExport(qmp, failing)).rejects.toThrow('as the test says');
-    await expect(addDiskExport(qmp, { ...disk, mountpoint: join(directory, 'nowhere') })).rejects.toThrow('nowhere');
+    await expect(addDiskExport(qmp, failing, 0)).rejects.toThrow('as the test says');
+    await expect(addDiskExport(qmp, { ...disk, mountpoint: join(directory, 'nowhere') }, 0)).rejects.toThrow('nowhere');
     expect(await qmp.execute('query-named-block-nodes', { flat: true })).toEqual([]);
-    await addDiskExport(qmp, disk);
+    await addDiskExport(qmp, disk, 0);
   });
 
   it('that was half made or half removed is taken back by who asks what there is', async () => {
     const [qmp, disk] = [await start(), await newDisk('one')];
-    await addDiskExport(qmp, disk);
+    await addDiskExport(qmp, disk, 0);
     const gone = qmp.event('BLOCK_EXPORT_DELETED', 'disk-one');
     await qmp.execute('block-export-del', { id: 'disk-one', mode: 'hard' });
     await gone;
@@ -134,12 +134,22 @@ describe('a disk export', () => {
     expect(await qmp.execute('query-named-block-nodes', { flat: true })).toEqual([]);
   });
 
+  it('is one of as many as a daemon shows, and one more is refused before anything is made', async () => {
+    const qmp = await start();
+    for (let n = 0; n < mostDisks; n += 1) await addDiskExport(qmp, await newDisk(`d${n}`), n);
+    const nodes = (await qmp.execute('query-named-block-nodes', { flat: true })) as unknown[];
+    await expect(addDiskExport(qmp, await newDisk('more'), mostDisks)).rejects.toMatchObject({ code: 'daemon.full' });
+    expect(await qmp.execute('query-named-block-nodes', { flat: true })).toHaveLength(nodes.length);
+    await removeDiskExport(qmp, 'd0');
+    await addDiskExport(qmp, await newDisk('more'), mostDisks - 1);
+  });
+
   it('is unmounted by name when its daemon was killed', async () => {
     const qmp = await start();
     await mkdir(join(directory, 'with blank'));
     const disk = { ...(await newDisk('one')), mountpoint: join(directory, 'with blank', 'one') };
     await writeFile(disk.mountpoint, '');
-    await addDiskExport(qmp, disk);
+    await addDiskExport(qmp, disk, 0);
     process.kill((await daemon.recorded())!.pid, 'SIGKILL');
     await qmp.closed;
     expect(await mountsIn(join(directory, 'with blank'))).toEqual([disk.mountpoint]);

@@ -193,6 +193,7 @@ export type StorageErrorCode =
   | 'storage.not_found'
   | 'storage.read_only'
   | 'storage.timeout'
+  | 'storage.too_many_attached'
   | 'storage.unavailable'
   | 'storage.unsupported';
 

@@ -36,6 +36,11 @@ export const storageErrors = {
     'transient',
   ),
   'storage.timeout': kind(503, 'The storage did not answer in time', 'Check the storage.', 'transient'),
+  'storage.too_many_attached': kind(
+    507,
+    'The storage has as many disks attached as it can',
+    'Deprovision nodes that are not needed (m2 provision list). Which storage has which limit: docs/operating.md, Known limits.',
+  ),
   'storage.bad_name': kind(500, 'The storage cannot take a volume of this name', 'Report it with the trace id.'),
   'storage.bad_size': kind(
     422,

@@ -135,7 +135,7 @@ export class World {
           alive(() => this.serve(_call, options)),
       },
       journal: {
-        write: (_operation: string, fence: number, rows: StepRow[]) =>
+        write: ({ fence }: Pick<OperationRow, 'fence'>, rows: StepRow[]) =>
           alive(() => {
             if (this.brokenWrites > 0) {
               this.brokenWrites -= 1;

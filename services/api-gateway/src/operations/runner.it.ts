@@ -10,6 +10,7 @@ import {
   SagaRegistry,
   send,
 } from '@m2/saga';
+import type { Database } from '@m2/service-kit';
 import { until } from '@m2/service-kit/testing';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -185,7 +186,8 @@ describe('the store of operations', () => {
     const { row: created } = await store.create(toySaga as never, operation, 'nobody');
     return { store, operation: created as OperationRow };
   };
-  const claims = () => new Claims(gateway.kit, { id: uuidv7(), instance: 'nobody', knows: registry.known });
+  const me = { id: uuidv7(), instance: 'nobody', knows: registry.known };
+  const claims = () => new Claims(gateway.kit, me);
   const succeeded = { state: 'succeeded', error: null, attention: null } as const;
   const failed = { state: 'failed', error: null, attention: null } as const;
 
@@ -196,7 +198,7 @@ describe('the store of operations', () => {
     await gateway.kit.database.query('UPDATE operations SET fence = fence + 1 WHERE id = $1', [operation.id]);
     const error = { code: 'internal' as const, detail: 'x' };
     await expect(
-      journal.write(old.id, old.fence, [{ ...newStep({ name: 'only', after: [] }), state: 'done' }]),
+      journal.write({ ...old, takeovers: 0 }, [{ ...newStep({ name: 'only', after: [] }), state: 'done' }]),
     ).rejects.toBeInstanceOf(LostOperation);
     await expect(store.turnBack(old, error, error)).rejects.toBeInstanceOf(LostOperation);
     await expect(store.end(old, succeeded)).rejects.toBeInstanceOf(LostOperation);
@@ -213,9 +215,9 @@ describe('the store of operations', () => {
     await gateway.kit.database.query('UPDATE operations SET fence = 9 WHERE id = $1', [lost.operation.id]);
     const done = { ...newStep({ name: 'only', after: [] }), state: 'done' as const };
     const outcomes = await Promise.allSettled([
-      journal.write(lost.operation.id, 1, [done]),
-      journal.write(kept.operation.id, 1, [{ ...done, state: 'running' }]),
-      journal.write(kept.operation.id, 1, [{ ...done, reply: { a: 1 } }]),
+      journal.write({ id: lost.operation.id, fence: 1, takeovers: 0 }, [done]),
+      journal.write({ id: kept.operation.id, fence: 1, takeovers: 0 }, [{ ...done, state: 'running' }]),
+      journal.write({ id: kept.operation.id, fence: 1, takeovers: 0 }, [{ ...done, reply: { a: 1 } }]),
     ]);
     expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'fulfilled', 'fulfilled']);
     expect((await kept.store.show(kept.operation.id)).steps).toMatchObject([{ state: 'done' }]);
@@ -226,5 +228,37 @@ describe('the store of operations', () => {
     expect(step!.reply).toEqual({ a: 1 });
     for (const { store, operation } of [kept]) await store.end(operation, failed);
     await lost.store.end({ ...lost.operation, fence: 9 }, failed);
+  });
+
+  it('is renewed while steps of others are written, in whatever order: neither waits for the other for ever', async () => {
+    const { database } = gateway.kit;
+    const [first, second] = [await create(), await create()];
+    const [a, b] = [first.operation, second.operation];
+    const waiting = async (count: number) =>
+      until(`${count} wait for a lock`, async () => {
+        const rows = await database.query(`SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'`);
+        return rows.length >= count;
+      });
+    const done = { ...newStep({ name: 'only', after: [] }), state: 'done' as const };
+    // As in a large table, where each row is found, and locked, as it is asked for.
+    const large: Pick<Database, 'query'> = {
+      query: (text, values) =>
+        database.transaction(async (sql) => {
+          for (const way of ['hashjoin', 'mergejoin', 'seqscan']) await sql.query(`SET LOCAL enable_${way} = off`);
+          return sql.query(text, values);
+        }),
+    };
+    const journal = new Journal(large as Database);
+    const renewer = new Claims({ ...gateway.kit, database: large as Database }, me);
+    const outcomes = await database.transaction(async (sql) => {
+      await sql.query('SELECT 1 FROM operations WHERE id = $1 FOR UPDATE', [a.id]);
+      const renewing = renewer.keepLeases([a, b].map(({ id, fence }) => ({ id, fence, steady: false })));
+      await waiting(1);
+      const writing = Promise.allSettled([renewing, ...[b, a].map((one) => journal.write(one, [done]))]);
+      await waiting(2);
+      return { writing };
+    });
+    expect((await outcomes.writing).map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'fulfilled']);
+    for (const { store, operation } of [first, second]) await store.end(operation, failed);
   });
 });

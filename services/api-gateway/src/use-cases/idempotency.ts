@@ -26,6 +26,8 @@ interface Reserved {
   fence: number;
 }
 
+type Work = (id: string, isFirst: boolean) => Promise<unknown>;
+
 const leaseSeconds = 15;
 const renewMs = 5_000;
 const lookMs = 50;
@@ -42,10 +44,10 @@ export class Idempotency {
   constructor(@Inject(KIT) private readonly kit: Kit) {}
 
   /**
-   * Runs `work` for the first copy, and answers the others with what came of it. What was refused is not kept: the key is free again.
+   * Runs `work` for the first copy, and answers the others with what came of it. `isFirst`: nobody has worked under the identifier before. What was refused is not kept: the key is free again.
    * Throws M2Error `idempotency.conflict` for another request under the key, `request.deadline` when the first copy takes too long.
    */
-  async once(request: KeyedRequest, work: (id: string) => Promise<unknown>): Promise<{ id: string; reply: unknown }> {
+  async once(request: KeyedRequest, work: Work): Promise<{ id: string; reply: unknown }> {
     // A request may hold a password, which a plain hash would give away to who can guess.
     const hash = this.kit.secrets.fingerprint(JSON.stringify([request.useCase.name, request.asked]));
     const until = performance.now() + patienceMs;
@@ -81,14 +83,11 @@ export class Idempotency {
     return row;
   }
 
-  private async work(
-    reserved: Reserved,
-    work: (id: string) => Promise<unknown>,
-  ): Promise<{ reply: unknown } | undefined> {
+  private async work(reserved: Reserved, work: Work): Promise<{ reply: unknown } | undefined> {
     const { id, fence } = reserved;
     const renewing = setInterval(() => void this.lease(reserved, leaseSeconds).catch(() => {}), renewMs);
     try {
-      const reply = await work(id);
+      const reply = await work(id, fence === 0);
       const ours = await this.kit.database.query(
         `UPDATE idempotency_keys SET ended_at = now(), reply = $3 WHERE id = $1 AND fence = $2 AND ended_at IS NULL RETURNING id`,
         // A reply may hold a secret: a new token's value.

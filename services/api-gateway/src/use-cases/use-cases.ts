@@ -55,13 +55,17 @@ export class UseCases {
     const { actor, useCase, project } = admission;
     if (key === undefined || !actor || useCase.kind === 'query') return work(uuidv7());
     const asked = [project?.id ?? null, input];
-    const { id, reply } = await this.idempotency.once({ token: actor.token, key, useCase, asked }, async (id) => {
-      if (useCase.kind !== 'operation') return work(id);
-      // The gateway that began it may have died before it could say so.
-      if (!(await this.parts.runner.store.find(id))) await work(id);
-      return undefined;
-    });
-    return useCase.kind === 'operation' ? this.parts.runner.store.show(id) : (reply ?? undefined);
+    let begun: unknown;
+    const { id, reply } = await this.idempotency.once(
+      { token: actor.token, key, useCase, asked },
+      async (id, isFirst) => {
+        if (useCase.kind !== 'operation') return work(id);
+        // The gateway that began it may have died before it could say so.
+        if (isFirst || !(await this.parts.runner.store.find(id))) begun = await work(id);
+        return undefined;
+      },
+    );
+    return useCase.kind === 'operation' ? (begun ?? this.parts.runner.store.show(id)) : (reply ?? undefined);
   }
 
   /**

@@ -29,8 +29,8 @@ export interface ShownImage {
  * RBD always goes through qemu-storage-daemon, although tgt has a backing store for RBD: that one has no namespaces, which separate the
  * projects, and with the librbd of Ceph 16 a READ of zero blocks ends its tgtd.
  *
- * All calls are idempotent, and throw TargetError `target.no_backing`. Those of one pool (project) run one after the other. A daemon or a
- * cluster that hangs blocks only those, and not for ever.
+ * All calls are idempotent, and throw TargetError `target.no_backing`, or `storage.too_many_attached` for one disk too many of a project. Those
+ * of one pool (project) run one after the other. A daemon or a cluster that hangs blocks only those, and not for ever.
  */
 export class Backings {
   private readonly projects = new Map<string, ProjectDaemon>();
@@ -137,7 +137,7 @@ export class Backings {
     } catch (error) {
       if (!(error instanceof StorageDaemonError) && !(error instanceof RbdError)) throw error;
       throw new TargetError(
-        'target.no_backing',
+        error.code === 'daemon.full' ? 'storage.too_many_attached' : 'target.no_backing',
         `the image ${formatBacking(backing)} cannot be opened: ${error.message}`,
         {
           cause: error,

@@ -82,18 +82,23 @@ export class ProjectDaemon {
     const conf = join(this.directory, 'ceph.conf');
     await writeFile(conf, daemonConf(await readFile(this.cluster.conf, 'utf8'), backing.user), { mode: 0o600 });
     const key = await this.cluster.key(backing.user);
+    const { size: others } = session.shown;
     session.unsure = true;
     await withKey(session.qmp, key, () =>
-      addDiskExport(session.qmp, {
-        disk,
-        mountpoint,
-        blockdev: rbdBlockdev(backing, conf, keySecret),
-        // Before the file exists: whoever opens the file makes the client take the image's lock.
-        onOpened: async () => {
-          const client = newOne(before, await this.cluster.watchers(backing));
-          if (client) await this.records.write({ ...record, client });
+      addDiskExport(
+        session.qmp,
+        {
+          disk,
+          mountpoint,
+          blockdev: rbdBlockdev(backing, conf, keySecret),
+          // Before the file exists: whoever opens the file makes the client take the image's lock.
+          onOpened: async () => {
+            const client = newOne(before, await this.cluster.watchers(backing));
+            if (client) await this.records.write({ ...record, client });
+          },
         },
-      }),
+        others,
+      ),
     );
     session.unsure = false;
     session.shown.add(disk);

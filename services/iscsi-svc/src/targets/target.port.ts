@@ -69,6 +69,8 @@ export type TargetErrorCode =
   | 'target.invalid_value'
   /** The backing store cannot be opened. */
   | 'target.no_backing'
+  /** It would be one file more than a process can show. */
+  | 'storage.too_many_attached'
   /** No port, or not the port that the initiators know, is free. */
   | 'target.no_port'
   /** The target software is not on this machine. */

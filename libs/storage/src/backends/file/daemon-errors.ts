@@ -18,6 +18,12 @@ function fromDaemon(error: StorageDaemonError): StorageError {
         `${error.message} A file system with reflinks (XFS, btrfs) needs none.`,
         { cause: error },
       );
+    case 'daemon.full':
+      return new StorageError(
+        'storage.too_many_attached',
+        `${error.message} On a file system with reflinks (XFS, btrfs) there is no such limit.`,
+        { cause: error },
+      );
     case 'daemon.misconfigured':
       return new StorageError('storage.misconfigured', error.message, { cause: error });
     case 'daemon.timeout':

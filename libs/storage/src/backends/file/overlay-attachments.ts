@@ -22,6 +22,8 @@ interface Session {
   qmp: Qmp;
   /** By volume: the number of its file when it was attached, and the numbers of the files that took its writes since. */
   exported: Map<string, number[]>;
+  /** How many more it is about to export. */
+  beginning: number;
 }
 
 export interface OverlayAttachmentsOptions {
@@ -133,7 +135,8 @@ export class OverlayAttachments {
     if (!adopted) await unmountLazily(await mountsIn(this.options.mountpoints));
     const qmp = adopted ?? (await this.daemon.start());
     try {
-      const session = { qmp, exported: adopted ? await exportedLayers(qmp) : new Map<string, number[]>() };
+      const exported = adopted ? await exportedLayers(qmp) : new Map<string, number[]>();
+      const session = { qmp, exported, beginning: 0 };
       const lost = await this.reconcile(session);
       void qmp.closed.then(() => this.recover());
       if (lost.length > 0) this.options.onLost(lost);
@@ -192,10 +195,17 @@ export class OverlayAttachments {
     });
   }
 
-  private async add({ qmp, exported }: Session, volume: string): Promise<void> {
+  private async add(session: Session, volume: string): Promise<void> {
+    const { qmp, exported } = session;
     await this.options.withFiles(volume, async (files) => {
-      await addDiskExport(qmp, overlayDisk(files, this.mountpoint(volume)));
-      exported.set(volume, [files.disk.number]);
+      const others = exported.size + session.beginning;
+      session.beginning += 1;
+      try {
+        await addDiskExport(qmp, overlayDisk(files, this.mountpoint(volume)), others);
+        exported.set(volume, [files.disk.number]);
+      } finally {
+        session.beginning -= 1;
+      }
     });
   }
 
