@@ -4,7 +4,7 @@ import type { Step } from '@m2/saga';
 import { sagas } from '../../services/api-gateway/src/sagas/index.js';
 import { happened, once } from './events.js';
 import { type ApiCalls, apiCallsOf, tidy } from './api-calls.js';
-import { askDeprovision, askProvision, ended, type TestInstallation, succeeded, untilStep } from './installation.js';
+import { ended, type TestInstallation, succeeded, untilStep } from './installation.js';
 import { expectNothing } from './observed-state.js';
 
 type Kind = Exclude<OperationKind, 'provision' | 'deprovision'>;
@@ -181,22 +181,13 @@ const refusals: Partial<Record<Kind, Refusal>> = {
     ask: (api, name) => api.tag(name, 'once-more'),
     code: 'disk.too_many_tags',
   },
-  'disk.flatten': {
-    // File storage lets it wait while a node uses the disk.
-    before: async (installation, api, name) => {
-      await disk(installation, api, name);
-      await succeeded(installation, await askProvision(installation, { disk: name }));
-    },
-    ask: (api, name) => api.flatten(name),
-    cancel: true,
-    after: async (installation) => {
-      const params = { project: installation.stage.project };
-      const [provision] = (await installation.client.list('provisionList', { params })).items;
-      await succeeded(installation, await askDeprovision(installation, provision!.id, 'keep'));
-    },
-    code: 'operation.cancelled',
-  },
 };
+
+/**
+ * On a file system with reflinks a disk is flat at once, and no cancel comes in time. The undo is one row that says so: tags.it.ts of image-svc
+ * has what becomes of it.
+ */
+const notUndoneHere = new Set<Kind>(['disk.flatten']);
 
 const foreign = 'vms';
 /** The settings of image-svc that these need. */
@@ -215,7 +206,7 @@ export const requestCases = kinds.flatMap((kind) =>
 /** Every step that is undone, and its forward direction where no request above covers it. */
 export const refusalCases = kinds.flatMap((kind) =>
   stepsOf(kind)
-    .filter(({ undo }) => undo)
+    .filter(({ undo }) => undo && !notUndoneHere.has(kind))
     .flatMap((step) => {
       const refusal = refusals[kind];
       if (!refusal) throw new Error(`No request here makes ${kind} undo ${step.name}; add one`);
@@ -264,13 +255,13 @@ export async function expectRefused(
     await installation.client.call('operationCancel', { params: { id: operation.id } });
   }
   expect(await ended(installation, operation)).toMatchObject({ error: { code: refusal.code }, attention: null });
+  await refusal.after?.(installation);
   const {
     'image.image.import-failed': _,
     'image.image.deleted': __,
     ...told
   } = difference(await happened(installation), before);
   expect(told).toEqual({});
-  await refusal.after?.(installation);
   await tidy(installation);
   await expectNothing(installation);
 }
