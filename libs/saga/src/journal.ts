@@ -1,6 +1,5 @@
 import type { ErrorValue, StepState } from '@m2/contracts';
 import type { Database } from '@m2/service-kit';
-import type { OperationRow } from './rows.js';
 import type { Skip } from './saga.js';
 
 /** One step of an operation. What changes of it is written whole. */
@@ -31,7 +30,11 @@ export class LostOperation extends Error {
 }
 
 /** The operation, as its runner has it. */
-type Holding = Pick<OperationRow, 'id' | 'fence' | 'takeovers'>;
+interface Holding {
+  id: string;
+  fence: number;
+  takeovers: number;
+}
 
 interface Entry {
   operation: Holding;
