@@ -20,6 +20,21 @@ export function makeLog(service: string, level: string, destination?: NodeJS.Wri
         return span ? { traceId: span.traceId, spanId: span.spanId } : {};
       },
     },
-    destination ?? pino.destination({ fd: 1, sync: false }),
+    destination ?? standardOutput(),
   );
+}
+
+/** Lines that wait in memory while they cannot be written; what comes then is dropped. */
+const waitingBytes = 1_048_576;
+
+/**
+ * What cannot be written, because the disk is full, is no reason to end, nor to wait. The destination would do both: an error that nobody hears ends
+ * the process, and its last flush tries again for ever. It writes what waits with the next line for which there is room.
+ */
+function standardOutput() {
+  const output = pino.destination({ fd: 1, sync: false, maxLength: waitingBytes });
+  const flush = output.flushSync.bind(output);
+  output.on('error', () => (output.flushSync = () => {}));
+  output.on('write', () => (output.flushSync = flush));
+  return output;
 }
