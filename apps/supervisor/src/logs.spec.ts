@@ -1,6 +1,7 @@
 import {
   appendFileSync,
   closeSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
   readFileSync,
@@ -11,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { lastLines, limitLogs, logFile, logNames, readLogs, rotateLog } from './logs.js';
+import { lastLines, limitLogs, logFile, logNames, readLogs, rotateLog, writeLine } from './logs.js';
 import { ensureState, type Paths } from './state.js';
 
 let dir: string;
@@ -44,6 +45,20 @@ describe('logs', () => {
     closeSync(writer);
     expect(readFileSync(file(), 'utf8')).toBe('and on\n');
     expect(readFileSync(`${file()}.1`, 'utf8')).toBe(`${'x'.repeat(100)}\n`);
+  });
+
+  it('are cut off without a copy where none can be written, as on a full disk', async () => {
+    writeFileSync(file(), 'a long line\n');
+    mkdirSync(`${file()}.1`);
+    await limitLogs(paths, 1);
+    expect(readFileSync(file(), 'utf8')).toBe('');
+  });
+
+  it('take lines of the supervisor, which goes on when they cannot', () => {
+    writeLine(paths, 'supervisor', 'one');
+    expect(lastLines(paths, 'supervisor', 1)[0]).toMatch(/^\S+Z one$/);
+    mkdirSync(file());
+    writeLine(paths, 'image', 'nowhere');
   });
 
   it('give their last lines, and whole ones only', () => {

@@ -1,5 +1,15 @@
-import { closeSync, fstatSync, openSync, readdirSync, readSync, renameSync, statSync, truncateSync } from 'node:fs';
-import { copyFile, open } from 'node:fs/promises';
+import {
+  appendFileSync,
+  closeSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readSync,
+  renameSync,
+  statSync,
+  truncateSync,
+} from 'node:fs';
+import { copyFile, open, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Paths } from './state.js';
@@ -11,6 +21,15 @@ const followEveryMs = 200;
 
 export const logFile = (paths: Paths, name: string): string => join(paths.logs, `${name}.log`);
 
+/** Never throws: whoever keeps the parts running must not end of a disk that is full. */
+export function writeLine(paths: Paths, name: string, line: string): void {
+  try {
+    appendFileSync(logFile(paths, name), `${new Date().toISOString()} ${line}\n`, { mode: 0o600 });
+  } catch {
+    // There is nowhere to say it.
+  }
+}
+
 /** Starts a log afresh; the one before is kept as `NAME.log.1`. */
 export function rotateLog(paths: Paths, name: string): void {
   const file = logFile(paths, name);
@@ -19,13 +38,14 @@ export function rotateLog(paths: Paths, name: string): void {
 
 /**
  * Keeps the logs from filling the disk. Each process writes to its own log, so that it survives the supervisor, and never opens it again.
- * So the log is copied and then truncated in place: processes append, so they go on at its start.
+ * So the log is copied and then truncated in place: processes append, so they go on at its start. Where there is no room for a copy, none is
+ * kept: room is what is needed then.
  */
 export async function limitLogs(paths: Paths, maxBytes = maxLogBytes): Promise<void> {
   for (const name of logNames(paths)) {
     const file = logFile(paths, name);
     if (sizeOf(file) < maxBytes) continue;
-    await copyFile(file, `${file}.1`);
+    await copyFile(file, `${file}.1`).catch(() => rm(`${file}.1`, { recursive: true, force: true }));
     truncateSync(file);
   }
 }

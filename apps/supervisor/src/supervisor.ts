@@ -1,11 +1,10 @@
 import { type ServiceName, serviceNames } from '@m2/contracts';
-import { appendFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Child, type Pace } from './child.js';
 import { Control, type Status } from './control.js';
 import { SupervisorError } from './errors.js';
 import { endLeftovers, endStorage } from './leftovers.js';
-import { limitLogs, logFile } from './logs.js';
+import { limitLogs, writeLine } from './logs.js';
 import { natsSpec } from './nats.js';
 import { type GivenSettings, portsOf, resolveSettings, type Settings } from './options.js';
 import { checkPorts } from './ports.js';
@@ -164,7 +163,7 @@ export class Supervisor {
   }
 
   private report(line: string): void {
-    appendFileSync(logFile(this.paths, 'supervisor'), `${new Date().toISOString()} ${line}\n`, { mode: 0o600 });
+    writeLine(this.paths, 'supervisor', line);
     this.tell(line);
   }
 }
