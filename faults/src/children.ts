@@ -14,6 +14,10 @@ export const pidOf = async (installation: TestInstallation, name: string): Promi
     return state === 'ready' && pid !== null ? pid : undefined;
   });
 
+/** The process of one of the supervisor's children, also when that stands still. Undefined while there is none. */
+export const processOf = async (installation: TestInstallation, name: string): Promise<number | undefined> =>
+  (await childOf(installation, name)).pid ?? undefined;
+
 /** The restarts of the five services. The death of another part must not add any. */
 export async function restarts({ stage }: TestInstallation): Promise<Record<string, number>> {
   const { children } = (await status({ state: stage.state }))!;

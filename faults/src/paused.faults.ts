@@ -1,7 +1,7 @@
 import { M2Client } from '@m2/cli';
 import type { Operation, ServiceName } from '@m2/contracts';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { pidOf } from './children.js';
+import { processOf } from './children.js';
 import { happened } from './events.js';
 import {
   askDeprovision,
@@ -26,8 +26,8 @@ afterAll(() => installation?.close());
 
 const goOn = async () => {
   for (const service of twice)
-    for (const pid of [await pidOf(installation, service), installation.second(service).pid])
-      process.kill(pid, 'SIGCONT');
+    for (const pid of [await processOf(installation, service), installation.second(service).pid])
+      if (pid !== undefined) process.kill(pid, 'SIGCONT');
 };
 afterEach(goOn);
 

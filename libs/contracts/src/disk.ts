@@ -135,7 +135,7 @@ export const diskUsers = query(
   'image.disk.users',
   'What was made from the tags of a disk, in words, at most five: as long as there is any, the disk cannot be deleted',
   z.object({ project: id, disk: id }),
-  z.object({ items: z.array(z.string()) }),
+  z.object({ items: z.array(label).max(5) }),
 );
 
 export const diskTransfer = query(

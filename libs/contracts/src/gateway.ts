@@ -129,6 +129,9 @@ export const changeAccepted = event(
   z.object({ id, project: id.nullable(), useCase: label, door: label, by: label, token: id }),
 );
 
+/** What is left and why, in the words of an error, and what to do. */
+const attention = z.string().max(4_000);
+
 const operationRef = z.object({ id, project: id, kind: z.enum(operationKinds), by: label });
 export const operationStarted = event('gateway.operation.started', 'An operation was accepted', operationRef);
 export const operationEnded = event(
@@ -139,7 +142,7 @@ export const operationEnded = event(
 export const operationNeedsAttention = event(
   'gateway.operation.attention-needed',
   'An operation goes neither on nor back before a person decides',
-  operationRef.extend({ attention: z.string(), error: errorValue.nullable() }),
+  operationRef.extend({ attention, error: errorValue.nullable() }),
 );
 export const operationResumed = event(
   'gateway.operation.resumed',

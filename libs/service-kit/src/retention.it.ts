@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Database } from './database.js';
 import type { Logger } from './log.js';
-import { deleteExpired, type Expiring } from './retention.js';
+import { allExpiring, deleteExpired, type Expiring } from './retention.js';
 import { sharedPostgres } from './testing/index.js';
 
 let database: Database;
@@ -80,4 +80,20 @@ describe('what has expired', () => {
     });
     expect((await left())[0]).toBe(3);
   });
+});
+
+it('of processes that died long ago, what they held is forgotten, and what a living one holds is not', async () => {
+  const [living, dead] = ['0190a1b2-0000-7000-8000-000000000001', '0190a1b2-0000-7000-8000-000000000002'];
+  await database.query(
+    `INSERT INTO m2_processes (id, instance, seen_at) VALUES ($1, 'a', now()), ($2, 'b', now() - interval '2 days')`,
+    [living, dead],
+  );
+  await database.query(
+    `INSERT INTO m2_leases (name, owner, since)
+     VALUES ('kept', $1, now() - interval '2 days'), ('left', $2, now() - interval '2 days')`,
+    [living, dead],
+  );
+  for (const one of allExpiring([])) await run(one);
+  expect(await database.query('SELECT name FROM m2_leases')).toEqual([{ name: 'kept' }]);
+  expect(await database.query('SELECT id FROM m2_processes')).toEqual([{ id: living }]);
 });

@@ -30,6 +30,10 @@ const plumbing: Expiring[] = [
   { table: 'm2_fences', since: 'touched_at', days: 90 },
   { table: 'm2_inbox', since: 'received_at', days: 90 },
   { table: 'm2_outbox', since: 'published_at', days: 90 },
+  { table: 'm2_parked_events', since: 'parked_at', days: 90 },
+  // Of processes that died, and that nobody of their name followed.
+  { table: 'm2_leases', since: 'since', days: 1, unless: 'm2_lives(r.owner)' },
+  { table: 'm2_processes', since: 'seen_at', days: 1 },
 ];
 
 /** All that expires in the database of a service that has these `expiring` tables of its own. */
