@@ -21,17 +21,14 @@ const megabytes = 700;
 describe.skipIf(!mayMount())('the file system under database, events and volumes is full (needs root)', () => {
   let disk: SmallDisk;
   let installation: TestInstallation;
-  const { TMPDIR } = process.env;
 
   beforeAll(async () => {
     disk = new SmallDisk(megabytes);
-    process.env['TMPDIR'] = disk.path;
-    installation = await startTestInstallation({ nodes: 2 });
+    installation = await startTestInstallation({ nodes: 2, state: disk.path });
   });
   afterAll(async () => {
     disk.makeRoom();
     await installation?.close();
-    process.env['TMPDIR'] = TMPDIR;
     disk.remove();
   });
 

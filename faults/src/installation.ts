@@ -14,7 +14,7 @@ const patienceMs = 120_000;
 /** Services start faster from compiled code. This is where Node keeps it by default. */
 const quick = { NODE_COMPILE_CACHE: join(tmpdir(), 'node-compile-cache') };
 
-export interface InstallationOptions extends Pick<StageOptions, 'importHosts' | 'storage' | 'env'> {
+export interface InstallationOptions extends Pick<StageOptions, 'importHosts' | 'storage' | 'env' | 'state'> {
   nodes: number;
   /** The services that tests kill from inside. */
   mortal?: ServiceName[];
@@ -41,6 +41,7 @@ export async function startTestInstallation({
   twice = [],
   importHosts,
   storage,
+  state,
   env = {},
 }: InstallationOptions): Promise<TestInstallation> {
   const orders = await mkdtemp(join(tmpdir(), 'm2-faults-'));
@@ -65,6 +66,7 @@ export async function startTestInstallation({
       ...(storage && { storage }),
       pace: { longestBackoffMs: 100 },
       importHosts,
+      state,
     });
     for (const service of twice) replicas.set(service, await startReplica(stage, service));
     const adminToken = (await readFile(stage.running.adminTokenFile, 'utf8')).trim();
