@@ -14,7 +14,7 @@ const patienceMs = 120_000;
 /** Services start faster from compiled code. This is where Node keeps it by default. */
 const quick = { NODE_COMPILE_CACHE: join(tmpdir(), 'node-compile-cache') };
 
-export interface InstallationOptions extends Pick<StageOptions, 'importHosts' | 'storage' | 'env'> {
+export interface InstallationOptions extends Pick<StageOptions, 'importHosts' | 'storage' | 'env' | 'state'> {
   nodes: number;
   /** The services that tests kill from inside. */
   mortal?: ServiceName[];
@@ -43,6 +43,7 @@ export async function startTestInstallation({
   twice = [],
   importHosts,
   storage,
+  state,
   env = {},
 }: InstallationOptions): Promise<TestInstallation> {
   const orders = await mkdtemp(join(tmpdir(), 'm2-faults-'));
@@ -70,14 +71,15 @@ export async function startTestInstallation({
       network: 'user',
       ...again,
       ...(storage && { storage }),
+      state,
     });
     for (const service of twice) replicas.set(service, await startReplica(stage, service));
     const adminToken = (await readFile(stage.running.adminTokenFile, 'utf8')).trim();
-    const { state } = stage;
+    const where = { state: stage.state };
     const installation: TestInstallation = {
       stage,
       supervise: async () => {
-        if (!(await status({ state }))) await up({ state, detach: true, ...again });
+        if (!(await status(where))) await up({ ...where, detach: true, ...again });
       },
       // A gateway that was killed during a request takes some seconds to be back on a busy machine.
       client: new M2Client({ url: stage.running.url, token: adminToken, attempts: 30 }),

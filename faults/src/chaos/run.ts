@@ -12,13 +12,15 @@ import { brokenInvariants, untilAllEnded } from './invariants.js';
 import { names, nodeCount, planOf, services, told } from './plan.js';
 import { ask } from './requests.js';
 import { SecondGateway } from './second-gateway.js';
-import { SmallDisk } from './small-disk.js';
+import { mayMount, SmallDisk } from '../small-disk.js';
 
 export interface ChaosOptions {
   seed: number;
   minutes: number;
 }
 
+/** More than an hour's run needs, so that it is full only when that is the fault. */
+const stateMegabytes = 3_000;
 /** Longer than any step's deadline, and than what waits for a person takes to be tried again. */
 const quietMs = 360_000;
 const reports = fileURLToPath(new URL('../../../node_modules/.cache/m2-tests/', import.meta.url));
@@ -47,12 +49,13 @@ export async function chaos({ seed, minutes }: ChaosOptions): Promise<ChaosResul
   let contents: Contents | undefined;
   let smallDisk: SmallDisk | undefined;
   try {
-    smallDisk = await SmallDisk.mount();
+    if (mayMount()) smallDisk = new SmallDisk(stateMegabytes);
     contents = await Contents.start(Array.from({ length: names.image }, (_, place) => `image-${place}`));
     installation = await startTestInstallation({
       nodes: nodeCount,
       mortal: [...services],
       importHosts: ['127.0.0.1'],
+      state: smallDisk?.path,
     });
     second = await SecondGateway.start(installation);
     return await play({ seed, minutes }, installation, { second, contents, smallDisk }, log);
@@ -66,17 +69,17 @@ export async function chaos({ seed, minutes }: ChaosOptions): Promise<ChaosResul
     );
   } finally {
     await contents?.close();
-    await smallDisk?.empty();
+    smallDisk?.makeRoom();
     await second?.stop();
     await installation?.close();
-    await smallDisk?.unmount();
+    smallDisk?.remove();
   }
 }
 
 async function play(
   { seed, minutes }: ChaosOptions,
   installation: TestInstallation,
-  { second, contents, smallDisk }: { second: SecondGateway; contents: Contents; smallDisk: SmallDisk },
+  { second, contents, smallDisk }: { second: SecondGateway; contents: Contents; smallDisk: SmallDisk | undefined },
   log: string[],
 ): Promise<ChaosResult> {
   const faults = new Faults(installation, second, smallDisk);

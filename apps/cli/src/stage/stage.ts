@@ -9,7 +9,7 @@ import {
 } from '@m2/lab';
 import type { Node, Operation } from '@m2/contracts';
 import { findFreeBasePort, type Running, type UpOptions } from '@m2/supervisor';
-import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { M2Client } from '../client.js';
@@ -23,6 +23,8 @@ export interface StageOptions extends Pick<UpOptions, 'env' | 'importHosts' | 'p
   network: 'user' | 'netns';
   /** `file` by default; `ceph`: in a cluster of the stage's own. */
   storage?: 'file' | 'ceph';
+  /** A directory for M2's state that is removed by whoever made it; absent: in the stage. */
+  state?: string | undefined;
   report?: (line: string) => void;
   /** Gives up between two parts of the start, and cleans up. */
   signal?: AbortSignal | undefined;
@@ -57,7 +59,10 @@ export async function startStage(options: StageOptions): Promise<Stage> {
   const dir = await mkdtemp(join(tmpdir(), prefix));
   // As root, PostgreSQL runs as another user and has to get through.
   await chmod(dir, 0o711);
-  const [state, labDir] = [join(dir, 'state'), join(dir, 'lab')];
+  const [inStage, labDir] = [join(dir, 'state'), join(dir, 'lab')];
+  const { state = inStage } = options;
+  // Whoever closes the stage knows its directory only.
+  if (state !== inStage) await symlink(state, inStage);
   const close = () => closeStage(dir);
   try {
     report('the image');
