@@ -458,6 +458,7 @@ describe('a process that stood still for longer than its lease', () => {
     const paused = await anotherProcess();
     const inside = Promise.withResolvers<void>();
     const gate = Promise.withResolvers<void>();
+    const taken = Promise.withResolvers<void>();
     const late = run(
       'op/step/do',
       async (effect) => {
@@ -466,6 +467,8 @@ describe('a process that stood still for longer than its lease', () => {
           inside.resolve();
           await gate.promise;
         });
+        // Else it might commit before the other one, which waits, has come to its turn.
+        await taken.promise;
         return effect.commit(async () => ({}));
       },
       { by: paused },
@@ -481,6 +484,7 @@ describe('a process that stood still for longer than its lease', () => {
     late.catch(() => {});
     gate.resolve();
     expect(await next).toMatchObject({ made: 'a' });
+    taken.resolve();
     await expect(late).rejects.toMatchObject({ code: 'service.unavailable' });
     expect(await things()).toEqual(['a', 'b']);
   });
