@@ -168,7 +168,7 @@ export class OperationStore {
     if (state !== undefined) conditions.set('state = ', state);
     if (cursor !== undefined) conditions.set('id < ', newestFirst.read(cursor));
     const where = ['true', ...[...conditions.keys()].map((condition, at) => `${condition}$${at + 2}`)].join(' AND ');
-    const rows = await this.database.query<DbOperation>(
+    const rows = await this.database.search<DbOperation>(
       `SELECT o.*, ${stepsJson} FROM operations o WHERE ${where} ORDER BY id DESC LIMIT $1`,
       [limit + 1, ...conditions.values()],
     );

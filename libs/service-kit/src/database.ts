@@ -38,7 +38,7 @@ export type EntityClass = new () => object;
 interface PgClient extends EventEmitter {
   connection: { stream: { cork(): void; uncork(): void } };
   query(
-    query: string | { name: string; text: string; values: unknown[] },
+    query: string | { name?: string; text: string; values: unknown[] },
   ): Promise<{ rows: object[]; command: string }>;
 }
 
@@ -82,6 +82,8 @@ export function translated(error: unknown): unknown {
 
 /** A connection that stays with its holder until `release`. */
 export interface Session extends Sql {
+  /** See `Database.search`. */
+  search<Row extends object>(text: string, values: unknown[]): Promise<Row[]>;
   /** Throws when the server rolled back instead, because a statement had failed before. */
   commit(): Promise<void>;
   /** `broken` closes the connection, and with it every lock that it holds. */
@@ -147,6 +149,14 @@ export class Database implements Sql {
 
   async query<Row extends object>(text: string, values?: unknown[]): Promise<Row[]> {
     return this.withSession((session) => session.query<Row>(text, values));
+  }
+
+  /**
+   * A statement that is planned for its values, each time: a list with filters. What `query` sends is planned for all values after a few times, and
+   * then PostgreSQL finds no index for "no name, or this one", nor for a value that is rare.
+   */
+  async search<Row extends object>(text: string, values: unknown[]): Promise<Row[]> {
+    return this.withSession((session) => session.search<Row>(text, values));
   }
 
   /**
@@ -248,10 +258,18 @@ class PgSession implements Session {
     readonly release: (broken?: boolean) => void,
   ) {}
 
-  async query<Row extends object>(text: string, values?: unknown[]): Promise<Row[]> {
+  query<Row extends object>(text: string, values?: unknown[]): Promise<Row[]> {
+    return this.send(values ? prepared(text, values) : text);
+  }
+
+  search<Row extends object>(text: string, values: unknown[]): Promise<Row[]> {
+    return this.send({ text, values });
+  }
+
+  private async send<Row extends object>(query: Parameters<PgClient['query']>[0]): Promise<Row[]> {
     this.holdBack();
     try {
-      const { rows } = await this.client.query(values ? prepared(text, values) : text);
+      const { rows } = await this.client.query(query);
       return rows as Row[];
     } catch (error) {
       throw translated(error);

@@ -8,7 +8,7 @@ import {
   powerBoot,
   powerOff,
 } from '@m2/contracts';
-import { watchPlans } from '@m2/service-kit/testing';
+import { askedOften, watchPlans } from '@m2/service-kit/testing';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { openHil, type TestHil } from './testing/hil.js';
@@ -39,6 +39,8 @@ beforeAll(async () => {
 afterAll(() => hil?.close());
 
 it('with 10,000 nodes, no statement looks at more than it needs', async () => {
+  for (const of of [{}, { project }, { project, own: true }])
+    await askedOften(() => hil.ask(nodeList, { limit: 50, ...of }));
   const all = await hil.ask(nodeList, { limit: 50 });
   await hil.ask(nodeList, { limit: 50, cursor: all.next! });
   const own = await hil.ask(nodeList, { limit: 50, project });

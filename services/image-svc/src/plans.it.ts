@@ -23,7 +23,7 @@ import {
   storageRepair,
 } from '@m2/contracts';
 import type { Sql } from '@m2/service-kit';
-import { watchPlans } from '@m2/service-kit/testing';
+import { askedOften, watchPlans } from '@m2/service-kit/testing';
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ofDisk, ofImage, openImage, type TestImage } from './testing/image.js';
@@ -87,6 +87,17 @@ const tooMany = () => plans.scans().filter(({ rows }) => rows > enough);
 const project = bigProject;
 
 describe('with 20,000 disks, no statement looks at more than it needs', () => {
+  it('of a question that is asked again and again', async () => {
+    for (const name of [undefined, 'disk-17', 'image-7'])
+      for (const page of [{ limit: 50 }, { limit: 50, cursor: 'disk-5' }])
+        await askedOften(() => service.ask(diskList, { project, ...page, ...(name !== undefined && { name }) }));
+    for (const of of [{ own: true }, { own: false }, { own: true, name: 'image-7' }])
+      await askedOften(() => service.ask(imageList, { project, limit: 50, ...of }));
+    const { id: disk } = await service.ask(diskShow, { project, disk: 'disk-2' });
+    await askedOften(() => service.ask(diskTags, { project, disk, limit: 50 }));
+    expect(tooMany()).toEqual([]);
+  });
+
   it('of a question', async () => {
     const { items } = await service.ask(diskList, { project, limit: 50 });
     await service.ask(diskList, { project, limit: 50, cursor: items.at(-1)!.name });

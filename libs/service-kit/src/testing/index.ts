@@ -9,4 +9,4 @@ export { testRun, useTestRun } from './test-run.js';
 export { type TestEnvironment, openTestEnvironment } from './environment.js';
 export { publishEvent } from './publish-event.js';
 export { until } from './until.js';
-export { type Scan, watchPlans } from './plans.js';
+export { askedOften, type Scan, watchPlans } from './plans.js';

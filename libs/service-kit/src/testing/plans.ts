@@ -3,6 +3,14 @@ import type { EventEmitter } from 'node:events';
 import type { Database } from '../database.js';
 import { until } from './until.js';
 
+/**
+ * Asks often enough on each connection that PostgreSQL may plan what is prepared for all values, which it does after five times (PostgreSQL manual,
+ * PREPARE): such a plan may be another one than those for the first values.
+ */
+export async function askedOften(ask: () => Promise<unknown>): Promise<void> {
+  for (let time = 0; time < 8; time++) await ask();
+}
+
 /** As much of pg's pool as is needed here. */
 interface Pool extends EventEmitter {
   _idle: { client: { processID?: number | null } }[];

@@ -76,7 +76,7 @@ export class Tokens implements OnModuleInit {
     cursor?: string | undefined;
     limit: number;
   }): Promise<{ items: Token[]; next?: string }> {
-    const rows = await this.kit.database.query<Row>(
+    const rows = await this.kit.database.search<Row>(
       `SELECT * FROM tokens WHERE revoked_at IS NULL AND ($1::uuid IS NULL OR id < $1) ORDER BY id DESC LIMIT $2`,
       [newestFirst.read(cursor), limit + 1],
     );

@@ -118,7 +118,7 @@ export class Audit {
   }
 
   private async read(filter: EventFilter, until?: string): Promise<AuditEvent[]> {
-    const rows = await this.kit.database.query<Row>(
+    const rows = await this.kit.database.search<Row>(
       `SELECT * FROM events WHERE sequence > $1 AND ($2::uuid[] IS NULL OR project = ANY($2)) AND ($3::text IS NULL OR type LIKE $3)
          AND ($5::bigint IS NULL OR sequence <= $5)
        ORDER BY sequence LIMIT $4`,

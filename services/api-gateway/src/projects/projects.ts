@@ -42,7 +42,7 @@ export class Projects {
     only: string | null,
     { cursor, limit }: { cursor?: string | undefined; limit: number },
   ): Promise<{ items: Project[]; next?: string }> {
-    const rows = await this.kit.database.query<Row>(
+    const rows = await this.kit.database.search<Row>(
       `SELECT * FROM projects WHERE ($1::uuid IS NULL OR id = $1) AND ($2::text IS NULL OR name > $2) ORDER BY name LIMIT $3`,
       [only, cursor ?? null, limit + 1],
     );

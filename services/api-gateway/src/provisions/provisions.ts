@@ -83,7 +83,7 @@ export class Provisions {
   }
 
   async list(project: Project, filter: { all: boolean; cursor?: string | undefined; limit: number }) {
-    const rows = await this.kit.database.query<ProvisionRow>(
+    const rows = await this.kit.database.search<ProvisionRow>(
       `SELECT * FROM provisions WHERE project = $1 ${filter.all ? '' : 'AND ended_at IS NULL'} AND ($2::uuid IS NULL OR id < $2)
        ORDER BY id DESC LIMIT $3`,
       [project.id, newestFirst.read(filter.cursor), filter.limit + 1],

@@ -44,7 +44,7 @@ export class NodeStore {
         FROM nodes WHERE name > $1 ${condition} ORDER BY name LIMIT $2)`;
     const anybodys = filter.own ? [] : [page('AND project IS NULL')];
     const pages = filter.project ? [...anybodys, page('AND project = $3')] : [page('')];
-    const entities = await this.kit.database.query<NodeEntity>(
+    const entities = await this.kit.database.search<NodeEntity>(
       `SELECT * FROM (${pages.join(' UNION ALL ')}) pages ORDER BY name LIMIT $2`,
       [filter.cursor ?? '', filter.limit + 1, ...(filter.project ? [filter.project] : [])],
     );

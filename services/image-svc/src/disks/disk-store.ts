@@ -54,7 +54,7 @@ export class DiskStore {
     const [state, key] = trashed ? [`d.state = 'trashed'`, 'd.id'] : [`d.state <> 'trashed'`, 'd.name'];
     if (trashed && cursor && !fields.isId(cursor))
       throw new M2Error('request.invalid', 'cursor: is not a cursor of this list');
-    const rows = await this.kit.database.query<DiskRow>(
+    const rows = await this.kit.database.search<DiskRow>(
       `${select} WHERE d.project = $1 AND ${state} AND ($2::text IS NULL OR d.name = $2) ${cursor ? `AND ${key} > $4` : ''}
        ORDER BY ${key} LIMIT $3`,
       [project, name, limit + 1, ...(cursor ? [cursor] : [])],

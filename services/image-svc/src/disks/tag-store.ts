@@ -66,7 +66,7 @@ export class TagStore {
     limit: number;
   }) {
     const { project, disk, name = null, cursor = '', limit } = filter;
-    const rows = await this.kit.database.query<TagRow>(
+    const rows = await this.kit.database.search<TagRow>(
       `${select} WHERE t.disk = $1 AND d.project = $2 AND t.state = 'ready' AND ($3::text IS NULL OR t.name = $3) AND t.name > $4
        ORDER BY t.name LIMIT $5`,
       [disk, project, name, cursor, limit + 1],

@@ -58,7 +58,7 @@ export class ImageStore {
       `(SELECT * FROM images WHERE ${condition} AND ($2::text IS NULL OR name = $2)
           AND ($3 = '' OR (name, id) > ($3, $4::uuid)) ORDER BY name, id LIMIT $5)`;
     const others = own ? [] : visibleToOthers(1).map((visible) => `project <> $1 AND ${visible}`);
-    const rows = await this.kit.database.query<ImageRow>(
+    const rows = await this.kit.database.search<ImageRow>(
       `SELECT ${imageColumns} FROM (${['project = $1', ...others].map(pageOf).join(' UNION ALL ')}) images
        ORDER BY name, id LIMIT $5`,
       [project, name, after[0], cursor ? after[1] : null, limit + 1],

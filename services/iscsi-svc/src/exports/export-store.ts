@@ -69,7 +69,7 @@ export class ExportStore {
    */
   ofHost(only: { project?: string; id?: string } = {}): Promise<HostRow[]> {
     const { portalHost, cephConf } = this.kit.config;
-    return this.kit.database.query(
+    return this.kit.database.search(
       `SELECT ${this.withPortals}, own.host IS NOT NULL AS begun
        FROM exports LEFT JOIN export_portals own ON own.export = id AND own.host = $1
        WHERE (own.host IS NOT NULL OR backing ->> 'type' = 'rbd' AND $2)
