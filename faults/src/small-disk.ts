@@ -39,7 +39,8 @@ export class SmallDisk {
   }
 
   remove(): void {
-    execFileSync('umount', [this.path]);
+    // Lazily: what was told to end may have its log open for some milliseconds yet.
+    execFileSync('umount', ['--lazy', this.path]);
     rmdirSync(this.path);
   }
 
