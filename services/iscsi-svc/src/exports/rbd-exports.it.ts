@@ -10,6 +10,7 @@ import { freePorts } from '../targets/conformance/free-ports.js';
 import { Initiator } from '../targets/conformance/initiator.js';
 import { TgtDriver } from '../targets/tgt/tgt-driver.js';
 import { openIscsi, type TestIscsi } from '../testing/iscsi.js';
+import { OrphanWatch } from './orphan-watch.js';
 
 let cluster: TestCluster;
 let targets: TgtDriver;
@@ -69,11 +70,10 @@ it('an image that no export explains is closed, when it has stayed open for a wh
   const project = await cluster.project();
   const [image, kept] = [await cluster.image(project), await exported()];
   const path = await backings.ensureFile(project.id, image);
-  const real = Date.now;
   // Seen once by a round, and much later by another.
   const seen = vi.spyOn(backings, 'observe');
   await until('it was looked at', () => seen.mock.calls.filter(([pool]) => pool === project.id).length > 1);
-  vi.spyOn(Date, 'now').mockImplementation(() => real() + 121_000);
+  vi.spyOn(OrphanWatch.prototype, 'now').mockImplementation(() => performance.now() + 121_000);
   await until('its daemon ended', async () => !(await cluster.daemons()).has(project.id));
   vi.restoreAllMocks();
   await expect(rm(path)).rejects.toMatchObject({ code: 'ENOENT' });

@@ -3,6 +3,7 @@ import { publishEvent, until } from '@m2/service-kit/testing';
 import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openIscsi, type TestIscsi } from '../testing/iscsi.js';
+import { OrphanWatch } from './orphan-watch.js';
 
 let iscsi: TestIscsi;
 beforeAll(async () => {
@@ -67,7 +68,6 @@ describe('reconciling', () => {
   });
 
   it('removes a target of ours that nothing explains, but only when it has stayed for a while', async () => {
-    const real = Date.now;
     const orphan = {
       pool: randomUUID(),
       iqn: 'iqn.2018-10.io.m2:m1img9001',
@@ -79,7 +79,7 @@ describe('reconciling', () => {
     iscsi.targets.specs.set(orphan.iqn, orphan).set(stranger.iqn, stranger);
     await rounds();
     expect(iscsi.targets.specs.has(orphan.iqn)).toBe(true);
-    vi.spyOn(Date, 'now').mockImplementation(() => real() + 121_000);
+    vi.spyOn(OrphanWatch.prototype, 'now').mockImplementation(() => performance.now() + 121_000);
     await until('it is gone', () => !iscsi.targets.specs.has(orphan.iqn));
     await rounds();
     expect(iscsi.targets.specs.has(stranger.iqn)).toBe(true);
@@ -87,7 +87,6 @@ describe('reconciling', () => {
   });
 
   it('does not take a target that is just being made for an orphan, nor one that came to be explained', async () => {
-    const real = Date.now;
     const request = iscsi.request();
     const opened = Promise.withResolvers<void>();
     iscsi.targets.made = () => opened.promise;
@@ -95,7 +94,7 @@ describe('reconciling', () => {
     const iqn = `iqn.2018-10.io.m2:${request.volume}`;
     await until('the target is there, and its row says "creating"', () => iscsi.targets.specs.has(iqn));
     await rounds();
-    vi.spyOn(Date, 'now').mockImplementation(() => real() + 121_000);
+    vi.spyOn(OrphanWatch.prototype, 'now').mockImplementation(() => performance.now() + 121_000);
     await rounds();
     expect(iscsi.targets.specs.has(iqn)).toBe(true);
     vi.restoreAllMocks();
