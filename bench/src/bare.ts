@@ -29,7 +29,10 @@ export class BareOperations {
 
   static async open(dir: string, portBase: number, image: string): Promise<BareOperations> {
     const storage = await FileBackend.open({ directory: join(dir, 'bare-storage') });
-    const targets = await TgtDriver.open({ stateDir: join(dir, 'bare-targets'), addresses: ['127.0.0.1'], portBase });
+    const targets = await TgtDriver.open(
+      { stateDir: join(dir, 'bare-targets'), addresses: ['127.0.0.1'], portBase },
+      async () => false,
+    );
     await storage.ensureGolden('bareimg0', { path: image, format: 'raw' });
     return new BareOperations(storage, targets, new IpmiDriver());
   }

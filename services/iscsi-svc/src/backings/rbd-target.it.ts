@@ -68,7 +68,10 @@ describe('an export of an RBD image', () => {
   const initiators: Initiator[] = [];
   beforeEach(async () => {
     dir = join(cluster.directory, randomUUID().slice(0, 8));
-    driver = await TgtDriver.open({ stateDir: dir, addresses: ['127.0.0.1'], portBase: await freePorts(20) });
+    driver = await TgtDriver.open(
+      { stateDir: dir, addresses: ['127.0.0.1'], portBase: await freePorts(20) },
+      async () => false,
+    );
     const { conf, user } = cluster.ceph;
     backings = await Backings.open({ directory: join(dir, 'rbd'), ceph: { conf, user } });
     targets = new DiskTargets(driver, backings);

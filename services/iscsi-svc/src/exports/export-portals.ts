@@ -127,8 +127,8 @@ export class ExportPortals {
 
 /** Looks again and again until there are none, or the time is over. Returns those that are left. */
 async function untilNone(deadlineMs: number, look: () => Promise<string[]>): Promise<string[]> {
-  for (const deadline = Date.now() + deadlineMs; ; await delay(POLL_MS)) {
+  for (const deadline = performance.now() + deadlineMs; ; await delay(POLL_MS)) {
     const left = await look();
-    if (left.length === 0 || Date.now() > deadline) return left;
+    if (left.length === 0 || performance.now() > deadline) return left;
   }
 }

@@ -4,7 +4,7 @@ import { until } from '@m2/service-kit/testing';
 import { readdirSync, readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
 import { Backings } from '../backings/backings.js';
 import { TestCluster } from '../backings/ceph.fixture.js';
 import { freePorts } from '../targets/conformance/free-ports.js';
@@ -32,7 +32,10 @@ class Host {
     const portBase = await this.portBase;
     const { conf, user } = cluster.ceph;
     const [targets, backings] = await Promise.all([
-      TgtDriver.open({ stateDir: this.directory, addresses: [this.address], portBase, portCount: 20 }),
+      TgtDriver.open(
+        { stateDir: this.directory, addresses: [this.address], portBase, portCount: 20 },
+        async () => false,
+      ),
       Backings.open({ directory: join(this.directory, 'rbd'), ceph: { conf, user } }),
     ]);
     return (this.hardware = { targets, backings });
@@ -69,6 +72,7 @@ beforeAll(async () => {
   iscsi = await openIscsi(a.settings, await a.open());
   stopB = await iscsi.replica(b.settings, await b.open());
 });
+afterEach(() => void vi.restoreAllMocks());
 afterAll(async () => {
   await iscsi?.close();
   for (const host of [a, b]) await host?.destroy();

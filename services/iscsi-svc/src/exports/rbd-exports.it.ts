@@ -19,7 +19,10 @@ let iscsi: TestIscsi;
 beforeAll(async () => {
   cluster = await TestCluster.open(sharedCeph);
   const stateDir = join(cluster.directory, 'tgt');
-  targets = await TgtDriver.open({ stateDir, addresses: ['127.0.0.1'], portBase: await freePorts(20) });
+  targets = await TgtDriver.open(
+    { stateDir, addresses: ['127.0.0.1'], portBase: await freePorts(20) },
+    async () => false,
+  );
   backings = await cluster.backings();
   iscsi = await openIscsi({}, { targets, backings });
 });

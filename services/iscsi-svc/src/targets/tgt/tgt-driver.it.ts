@@ -26,7 +26,10 @@ describe('tgt on a FUSE file', () => {
     const disk = await FuseDisk.create(join(dir, 'disk.qcow2'), join(dir, 'disk.raw'), 64 * 1024 * 1024);
     undo.push(() => disk.crash());
     const stateDir = join(dir, 'tgt');
-    const driver = await TgtDriver.open({ stateDir, addresses: ['127.0.0.1'], portBase: await freePorts(20) });
+    const driver = await TgtDriver.open(
+      { stateDir, addresses: ['127.0.0.1'], portBase: await freePorts(20) },
+      async () => false,
+    );
     undo.push(() => driver.stopAll());
     const spec: ExportSpec = {
       pool: 'tenant',

@@ -46,7 +46,7 @@ export class TgtDriver implements TargetDriver {
    * Takes over the tgtd processes that run with this state directory. One driver per state directory at a time. Throws
    * `target.invalid_value` for a configuration that cannot work.
    */
-  static async open(config: TgtConfig, isWanted: IsWanted = async () => false): Promise<TgtDriver> {
+  static async open(config: TgtConfig, isWanted: IsWanted): Promise<TgtDriver> {
     return new TgtDriver(config, await TgtPool.open(config), isWanted);
   }
 
