@@ -74,7 +74,7 @@ describe('an export among many', () => {
     const dir = await mkdtemp(join(tmpdir(), 'm2-target-'));
     undo.push(() => rm(dir, { recursive: true, force: true }));
     const config = { stateDir: join(dir, 'tgt'), addresses: ['127.0.0.1'], portBase: await freePorts(20) };
-    let driver = await TgtDriver.open(config);
+    let driver = await TgtDriver.open(config, async () => false);
     undo.push(() => driver.stopAll());
     const requests = vi.spyOn(TgtClient.prototype, 'call');
     const listings = () => requests.mock.calls.filter(([{ mode, op }]) => mode === 'target' && op === 'show').length;
@@ -92,7 +92,7 @@ describe('an export among many', () => {
     expect(listings()).toBe(0);
 
     await driver.close();
-    driver = await TgtDriver.open(config);
+    driver = await TgtDriver.open(config, async () => false);
     expect(await driver.observe()).toHaveLength(3);
     expect(listings()).toBe(1);
     await driver.ensureNoExport('tenant', specs[1]!.iqn);
