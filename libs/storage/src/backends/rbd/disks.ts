@@ -7,7 +7,7 @@ import { formatRef } from './names.js';
 import type { ImageLocations } from './names.js';
 import { Progress } from './progress.js';
 import type { Trash } from './trash.js';
-import { assertNoClones, assertSize, imagesOf, removeSnaps, untilWatchExpires } from './volumes.js';
+import { assertNoClones, assertSize, imagesOf, infoWhenClosed, removeSnaps, untilWatchExpires } from './volumes.js';
 
 /** Operations on existing disks. A tag is a snapshot of the disk's image. */
 export class Disks {
@@ -40,7 +40,7 @@ export class Disks {
   resize(disk: DiskVolume, sizeBytes: number): Promise<void> {
     return this.locks.exclusive(diskKey(disk), async () => {
       const ref = this.locations.disk(disk);
-      const now = await this.rbd.info(ref);
+      const now = await infoWhenClosed(this.rbd, ref);
       assertSize(sizeBytes, now.sizeBytes);
       if (sizeBytes === now.sizeBytes) return;
       // librbd could do it, but no target tells a node that its disk has grown.
@@ -78,7 +78,7 @@ export class Disks {
     } catch (error) {
       if (!isRbd(error, 'busy')) throw error;
     }
-    const found = await undefinedIfMissing(this.rbd.info(ref));
+    const found = await undefinedIfMissing(infoWhenClosed(this.rbd, ref));
     if (!found) return;
     if (found.watchers.length > 0) throw inUse(ref.image, isOpen);
     await assertNoClones(this.rbd, ref);

@@ -24,6 +24,7 @@ import {
   copyVerified,
   imageLayout,
   imagesOf,
+  infoWhenClosed,
   createComplete,
   removeSnaps,
   removeImage,
@@ -100,7 +101,7 @@ export class Goldens {
    * clones of format 2 do not need it.)
    */
   private async remove(ref: ImageRef): Promise<void> {
-    const found = await undefinedIfMissing(this.rbd.info(ref));
+    const found = await undefinedIfMissing(infoWhenClosed(this.rbd, ref));
     if (found) {
       if (found.watchers.length > 0) throw inUse(ref.image, isOpen);
       await assertNoClones(this.rbd, ref);

@@ -4,7 +4,7 @@ import type { LongWork, RemovedVolume } from '../../storage.port.js';
 import { ignoring, isMissing, undefinedIfMissing } from './errors.js';
 import { volumeOf } from './names.js';
 import type { ImageLocations } from './names.js';
-import { removeImage, removeSnaps } from './volumes.js';
+import { infoWhenClosed, removeImage, removeSnaps } from './volumes.js';
 
 /**
  * The cluster's trash. A volume that is removed goes there at once, whatever its size, and from there in the background. It is the only record
@@ -24,7 +24,7 @@ export class Trash {
 
   /** Takes away an image that nobody has open. Error `busy`: somebody has, or it has snapshots, or clones that are not in the trash. */
   async move(ref: ImageRef): Promise<void> {
-    const found = await undefinedIfMissing(this.rbd.info(ref));
+    const found = await undefinedIfMissing(infoWhenClosed(this.rbd, ref));
     // What an interrupted creation or removal left is small.
     if (!found) return removeImage(this.rbd, ref);
     const kept = found.snaps.some(({ kind }) => kind !== 'trash');

@@ -30,6 +30,20 @@ export function assertSize(sizeBytes: number, least: number): void {
 /** How long a dead client still counts as having its images open: Ceph's osd_client_watch_timeout, and a little more. */
 const watchTimeoutMs = 40_000;
 
+/** How long librbd itself may have an image open under load. */
+const momentMs = 3000;
+
+/**
+ * The image, once nobody has it open. Whoever still has it open after a moment is in the result. librbd opens an image by itself: when the last
+ * clone of a removed snapshot goes, whoever removes that clone opens its origin and takes the snapshot away (librbd/image/DetachChildRequest.cc).
+ */
+export async function infoWhenClosed(rbd: RbdClient, ref: ImageRef): Promise<ImageInfo> {
+  for (const start = performance.now(); ; await pause(100)) {
+    const found = await rbd.info(ref);
+    if (found.watchers.length === 0 || performance.now() - start > momentMs) return found;
+  }
+}
+
 /** Repeats `attempt` while a client that may be dead has the image open. */
 export async function untilWatchExpires<T>(attempt: () => Promise<T>): Promise<T> {
   for (const deadline = Date.now() + watchTimeoutMs; ; await pause(500)) {

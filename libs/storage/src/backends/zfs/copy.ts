@@ -37,7 +37,7 @@ export async function copySnapshot(zfs: ZfsCommand, source: Source, target: stri
     silent.signal.throwIfAborted();
     work.signal?.throwIfAborted();
     // When the sender failed, its error is the reason, and not the receiver's broken pipe or early end of stream.
-    const failure = piped instanceof StorageError ? piped : (received ?? piped);
+    const failure = piped instanceof StorageError ? piped : (received ?? (closedEarly(piped) ? undefined : piped));
     if (failure) throw asStorageError(failure, `copy ${source.snapshot}`);
   } catch (error) {
     const [dataset = ''] = target.split('@');
@@ -65,6 +65,9 @@ async function unlessAbsent(removed: Promise<unknown>): Promise<void> {
     if (!(error instanceof StorageError) || error.code !== 'storage.not_found') throw error;
   }
 }
+
+/** `zfs receive` ends at the stream's end record, and may close its input before that was flushed. It succeeds with a whole stream only. */
+const closedEarly = (error: unknown) => (error as { code?: string } | undefined)?.code === 'ERR_STREAM_PREMATURE_CLOSE';
 
 function failureOf(work: Promise<void>): Promise<unknown> {
   return work.then(
