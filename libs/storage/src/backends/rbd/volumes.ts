@@ -32,11 +32,11 @@ const watchTimeoutMs = 40_000;
 
 /** Repeats `attempt` while a client that may be dead has the image open. */
 export async function untilWatchExpires<T>(attempt: () => Promise<T>): Promise<T> {
-  for (const deadline = Date.now() + watchTimeoutMs; ; await pause(500)) {
+  for (const deadline = performance.now() + watchTimeoutMs; ; await pause(500)) {
     try {
       return await attempt();
     } catch (error) {
-      if (!isRbd(error, 'busy') || Date.now() > deadline) throw error;
+      if (!isRbd(error, 'busy') || performance.now() > deadline) throw error;
     }
   }
 }
