@@ -130,9 +130,9 @@ export async function succeeded(installation: TestInstallation, operation: Opera
 
 /** Calls `look` until it finds something, and returns that. While M2 is away, it finds nothing. */
 export async function eventually<T>(what: string, look: () => Promise<T | undefined>, forMs = patienceMs): Promise<T> {
-  const until = Date.now() + forMs;
+  const until = performance.now() + forMs;
   let why: unknown;
-  while (Date.now() < until) {
+  while (performance.now() < until) {
     try {
       const found = await look();
       if (found !== undefined) return found;

@@ -1,6 +1,7 @@
 import * as fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
-import { EventParser } from './sse.js';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { protocolError } from './errors.js';
+import { EventParser, ServerSentEvents } from './sse.js';
 
 const parse = (chunks: string[]) => {
   const parser = new EventParser();
@@ -47,5 +48,29 @@ describe('EventParser', () => {
     expect(() => {
       for (let i = 0; i < 100; i += 1) expect([...parser.push('x'.repeat(100_000))]).toEqual([]);
     }).toThrow('too long');
+  });
+});
+
+describe('a stream that is lost', () => {
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  it('is not given up because somebody sets the clock', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+    let tries = 0;
+    const events = new ServerSentEvents({
+      patience: 60_000,
+      refuse: async () => new Error('refused'),
+      unreachable: () => new Error('given up'),
+      connect: async () => {
+        tries += 1;
+        if (tries === 3) throw protocolError('the test ends here');
+        // oxlint-disable-next-line no-restricted-properties -- it is set
+        if (tries === 2) vi.setSystemTime(Date.now() + 3_600_000);
+        throw new Error('connection refused');
+      },
+    });
+    await expect(events.read().next()).rejects.toThrow('the test ends here');
   });
 });

@@ -94,9 +94,9 @@ export class ServerSentEvents {
       } catch (error) {
         signal?.throwIfAborted();
         if (error instanceof CliError) throw error;
-        lostSince ??= Date.now();
-        if (Date.now() - lostSince >= patience) throw unreachable(error);
-        if (!isTold && Date.now() - lostSince >= notice) {
+        lostSince ??= performance.now();
+        if (performance.now() - lostSince >= patience) throw unreachable(error);
+        if (!isTold && performance.now() - lostSince >= notice) {
           isTold = true;
           onWait(`the connection is lost; it is tried again for ${patience / 1_000} s`);
         }

@@ -78,6 +78,7 @@ export class Child {
   private failures = 0;
   private restarts = 0;
   private since: Date | undefined;
+  private startedAt = 0;
   private timer: NodeJS.Timeout | undefined;
   private waitsFor = 'its start';
   private stopping = false;
@@ -156,6 +157,7 @@ export class Child {
     this.exited = exited.promise;
     this.process = child;
     this.since = new Date();
+    this.startedAt = performance.now();
     this.ref = child.pid === undefined ? undefined : processRef(child.pid);
     child.once('error', (error: NodeJS.ErrnoException) => {
       exited.resolve();
@@ -223,7 +225,7 @@ export class Child {
   }
 
   private ended(code: number | null, signal: NodeJS.Signals | null): void {
-    const livedMs = Date.now() - (this.since?.getTime() ?? 0);
+    const livedMs = performance.now() - this.startedAt;
     const wasReady = this.state === 'ready' || this.state === 'unready';
     this.process = undefined;
     this.ref = undefined;

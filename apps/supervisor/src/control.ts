@@ -48,10 +48,10 @@ export class Control {
   static async take(paths: Paths, handlers: { status: () => Status; stop: () => void }): Promise<Control> {
     const gate = createServer();
     const name = createHash('sha256').update(paths.state).digest('hex').slice(0, 32);
-    const until = Date.now() + gateMs;
+    const until = performance.now() + gateMs;
     while (!(await listen(gate, `\0m2-${name}`))) {
       // A killed supervisor holds the gate until the kernel has removed it; a living one answers.
-      if (Date.now() > until || (await askStatus(paths))) throw new AlreadyRunningError(paths.state);
+      if (performance.now() > until || (await askStatus(paths))) throw new AlreadyRunningError(paths.state);
       await pause(20);
     }
     try {

@@ -86,7 +86,8 @@ function send(target: ProcessRef, signal: NodeJS.Signals): void {
 }
 
 async function isGone(target: ProcessRef, deadlineMs: number): Promise<boolean> {
-  for (const until = Date.now() + deadlineMs; isAlive(target); await pause(10)) if (Date.now() > until) return false;
+  for (const until = performance.now() + deadlineMs; isAlive(target); await pause(10))
+    if (performance.now() > until) return false;
   return true;
 }
 

@@ -17,7 +17,11 @@ const betweenStampsMs = 1_000;
 /** Longer than a service is paused between the begin of a transaction, which is an event's time, and its end. */
 const slackMs = 30_000;
 
-/** The bytes that one write puts into a sector of its own. Times are of this machine's clock, as the database's are. */
+/** Milliseconds of this machine's clock, which the database's times are compared with. */
+// oxlint-disable-next-line no-restricted-properties -- the database's times are of it
+const wallClock = () => Date.now();
+
+/** The bytes that one write puts into a sector of its own. Times are of `wallClock`. */
 interface Stamp {
   volume: string;
   begun: number;
@@ -130,13 +134,13 @@ export class Contents {
     const disk = await NodeDisk.of(installation, place, patienceMs);
     const number = this.stamps.length;
     if ((number + 1) * sector > region.length) return;
-    const stamp: Stamp = { volume: disk.volume, begun: Date.now() };
+    const stamp: Stamp = { volume: disk.volume, begun: wallClock() };
     this.stamps.push(stamp);
     const file = join(this.directory, `stamp-${number}`);
     try {
       await writeFile(file, bytesOf(number));
       await disk.put(file, region.at + number * sector, sector);
-      stamp.kept = Date.now();
+      stamp.kept = wallClock();
     } finally {
       await rm(file, { force: true });
     }
@@ -151,7 +155,7 @@ export class Contents {
   async wrong(installation: TestInstallation, projects: string[]): Promise<string[]> {
     const model = new Model(await sql<History>(installation, historyQuery), this.stamps);
     const { client } = installation;
-    const now: Moment = { from: Date.now(), to: Date.now() };
+    const now: Moment = { from: wallClock(), to: wallClock() };
     const found: string[] = [];
     const range = `bytes=${region.at}-${region.at + region.length - 1}`;
     const compare = async (what: string, expected: Expected, answer: ReturnType<M2Client['download']>) => {

@@ -10,10 +10,10 @@ export async function untilBmcAnswers(address: string, port: number, deadlineMs:
   const answer = new Promise<true>((resolve) => socket.once('message', () => resolve(true)));
   // A port that is not bound yet refuses the packet: wait until that is over.
   socket.on('error', () => {});
-  const deadline = Date.now() + deadlineMs;
+  const deadline = performance.now() + deadlineMs;
   try {
     do {
-      if (Date.now() > deadline) throw new Error(`No BMC answers at ${address}:${port}`);
+      if (performance.now() > deadline) throw new Error(`No BMC answers at ${address}:${port}`);
       socket.send(Buffer.from(QUESTION, 'hex'), port, address);
     } while (!(await Promise.race([answer, delay(20, false)])));
   } finally {

@@ -132,6 +132,6 @@ async function setRatios(layout: Layout, ratios: Record<string, string>, full: b
     const { pools } = JSON.parse(dump) as { pools: { flags_names: string }[] };
     return pools.every(({ flags_names }) => flags_names.split(',').includes('full'));
   };
-  for (const deadline = Date.now() + 30_000; (await isFull()) !== full; await delay(50))
-    if (Date.now() > deadline) throw new Error(`The cluster does not become ${full ? 'full' : 'usable again'}`);
+  for (const deadline = performance.now() + 30_000; (await isFull()) !== full; await delay(50))
+    if (performance.now() > deadline) throw new Error(`The cluster does not become ${full ? 'full' : 'usable again'}`);
 }

@@ -39,9 +39,9 @@ export async function ensureDaemon(layout: Layout, name: DaemonName): Promise<bo
 
 /** Waits until a daemon does what `works` looks for; throws when it ends, or after a minute. */
 export async function untilDaemon(layout: Layout, name: DaemonName, works: () => Promise<boolean>): Promise<void> {
-  for (const deadline = Date.now() + 60_000; !(await works()); await delay(20)) {
+  for (const deadline = performance.now() + 60_000; !(await works()); await delay(20)) {
     if ((await daemonPid(layout, name)) === undefined) throw await cannotWork(layout, name, 'ended');
-    if (Date.now() > deadline) throw await cannotWork(layout, name, 'does not work after a minute');
+    if (performance.now() > deadline) throw await cannotWork(layout, name, 'does not work after a minute');
   }
 }
 
@@ -50,7 +50,7 @@ export async function ensureNoDaemon(layout: Layout, name: DaemonName): Promise<
   const mark = [dataArgument(layout, name)];
   await signalAll(mark, 'SIGTERM');
   await signalAll(mark, 'SIGCONT');
-  for (const deadline = Date.now() + 15_000; Date.now() < deadline; await delay(10))
+  for (const deadline = performance.now() + 15_000; performance.now() < deadline; await delay(10))
     if ((await processesWith(mark)).length === 0) return;
   await ensureNoProcessWith(mark);
 }

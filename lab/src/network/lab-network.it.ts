@@ -44,7 +44,7 @@ describe.skipIf(process.getuid?.() !== 0)('a lab on a network of its own', () =>
   });
 
   async function boot(node: LabNode): Promise<Record<string, string>> {
-    const start = Date.now();
+    const start = performance.now();
     await ipmi(node.bmc, 'chassis', 'bootdev', 'pxe');
     await ipmi(node.bmc, 'chassis', 'power', 'on');
     const call = await service.nextCall(BOOT_DEADLINE_MS).catch(async (error: Error) => {
@@ -52,7 +52,8 @@ describe.skipIf(process.getuid?.() !== 0)('a lab on a network of its own', () =>
         `${error.message}; its console ends with:\n${(await readFile(node.serialLog, 'utf8')).slice(-2000)}`,
       );
     });
-    call['phases'] = `script ${service.times.script - start} ms, phone-home ${Date.now() - start} ms`;
+    call['phases'] =
+      `script ${Math.round(service.times.script - start)} ms, phone-home ${Math.round(performance.now() - start)} ms`;
     await ipmi(node.bmc, 'chassis', 'power', 'off');
     return call;
   }

@@ -33,10 +33,10 @@ export async function signalAll(marks: string[], signal: NodeJS.Signals): Promis
 
 /** Kills every process that has one of `marks` among its arguments and waits until all are gone. Safe to repeat. */
 export async function ensureNoProcessWith(marks: string[]): Promise<void> {
-  const deadline = Date.now() + 10_000;
+  const deadline = performance.now() + 10_000;
   // Again and again: one of them may have been about to start another.
   while ((await processesWith(marks)).length > 0) {
-    if (Date.now() > deadline) throw new Error(`Processes with ${marks[0]} among their arguments do not die`);
+    if (performance.now() > deadline) throw new Error(`Processes with ${marks[0]} among their arguments do not die`);
     await signalAll(marks, 'SIGKILL');
     await delay(10);
   }

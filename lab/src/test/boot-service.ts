@@ -7,7 +7,7 @@ import type { TestTarget } from './iscsi-target.js';
 
 export interface TestBootService {
   port: number;
-  /** When (ms since the epoch) the last script and the last metadata were asked for. */
+  /** When (ms of `performance.now()`) the last script and the last metadata were asked for. */
   times: { script: number; metadata: number };
   /** Returns the next phone-home, each once. Throws after `deadlineMs`. */
   nextCall(deadlineMs: number): Promise<Record<string, string>>;
@@ -25,7 +25,7 @@ export async function startBootService(target: TestTarget, address = '127.0.0.1'
     const url = new URL(request.url ?? '', 'http://boot');
     const mac = url.searchParams.get('mac') ?? '';
     if (url.pathname === '/boot/ipxe') {
-      times.script = Date.now();
+      times.script = performance.now();
       return [
         '#!ipxe',
         `set initiator-iqn iqn.2026-11.test.m2:${mac.replaceAll(':', '')}`,
@@ -37,7 +37,7 @@ export async function startBootService(target: TestTarget, address = '127.0.0.1'
     }
     if (url.pathname === '/boot/snponly.efi') return readFile('/usr/lib/ipxe/snponly.efi');
     if (url.pathname === '/boot/metadata') {
-      times.metadata = Date.now();
+      times.metadata = performance.now();
       token += 1;
       return `mac=${mac}\nphone_home=/boot/phone-home/${token}\n`;
     }
@@ -59,11 +59,11 @@ export async function startBootService(target: TestTarget, address = '127.0.0.1'
     port: (server.address() as { port: number }).port,
     times,
     nextCall: async (deadlineMs) => {
-      const deadline = Date.now() + deadlineMs;
+      const deadline = performance.now() + deadlineMs;
       for (;;) {
         const call = calls.shift();
         if (call) return call;
-        if (Date.now() > deadline) throw new Error(`No node phoned home within ${deadlineMs} ms`);
+        if (performance.now() > deadline) throw new Error(`No node phoned home within ${deadlineMs} ms`);
         await delay(20);
       }
     },

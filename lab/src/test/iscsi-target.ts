@@ -36,9 +36,9 @@ export async function startTarget(dir: string, disk: string, address = '127.0.0.
   const daemon = spawn('tgtd', args, { env, stdio: 'ignore' });
   const ended = once(daemon, 'exit');
   const admin = (...rest: string[]) => run('tgtadm', ['-C', '1', '--lld', 'iscsi', ...rest], { env });
-  const deadline = Date.now() + 15_000;
+  const deadline = performance.now() + 15_000;
   while (!(await admin('--mode', 'system', '--op', 'show').catch(() => ''))) {
-    if (Date.now() > deadline || daemon.exitCode !== null) throw new Error('tgtd does not answer');
+    if (performance.now() > deadline || daemon.exitCode !== null) throw new Error('tgtd does not answer');
     await delay(50);
   }
   await admin('--mode', 'target', '--op', 'new', '--tid', '1', '--targetname', target.iqn);

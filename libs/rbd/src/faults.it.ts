@@ -226,6 +226,27 @@ describe('the next life of a process', () => {
     await expect(held.write(0, randomBytes(512))).rejects.toMatchObject({ code: 'unavailable' });
   });
 
+  it('shuts out a client that lives, when it is said to be dead; that one connects anew', async () => {
+    const living = cluster.client();
+    const ref = await cluster.filledImage(living, 1);
+    const held = await living.openImage(ref);
+    await held.write(0, randomBytes(512));
+    const { pid } = living;
+    const [owner, ...others] = await cluster.client().lockOwners(ref);
+    expect(others).toEqual([]);
+    expect(owner).toMatchObject({
+      client: expect.stringMatching(/^client\.\d+$/),
+      address: expect.stringMatching(/\/\d+$/),
+    });
+    const next = cluster.client({ addressBook: { ...addressBook(), dead: async () => [owner!.address] } });
+    const taken = await next.openImage(ref);
+    await taken.write(0, randomBytes(512));
+    await taken.close();
+    await expect(held.write(0, randomBytes(512))).rejects.toMatchObject({ code: 'unavailable' });
+    expect(await living.info(ref)).toMatchObject({ lockOwners: [], watchers: [] });
+    expect(living.pid).not.toBe(pid);
+  });
+
   it('has nobody to shut out when that one ended in good order', async () => {
     const book = addressBook();
     const last = cluster.client({ addressBook: book });
@@ -242,42 +263,5 @@ describe('the next life of a process', () => {
       code: 'unavailable',
       message: expect.stringContaining('the database is away') as string,
     });
-  });
-});
-
-describe('a stale lock', () => {
-  it('is taken from a client that was killed, and the image is free at once', async () => {
-    const dead = cluster.client();
-    const ref = await cluster.filledImage(dead, 1);
-    const held = await dead.openImage(ref);
-    await held.write(0, randomBytes(512));
-    const rbd = cluster.client();
-    const [owner, ...others] = await rbd.lockOwners(ref);
-    expect(others).toEqual([]);
-    expect(owner).toMatchObject({
-      client: expect.stringMatching(/^client\.\d+$/),
-      address: expect.stringMatching(/\/\d+$/),
-    });
-    process.kill(dead.pid!, 'SIGKILL');
-    await rbd.breakLock(ref, owner!);
-    expect(await rbd.info(ref)).toMatchObject({ lockOwners: [], watchers: [] });
-    const handle = await rbd.openImage(ref);
-    await handle.write(0, randomBytes(512));
-    await handle.close();
-    await rbd.remove(ref);
-  });
-
-  it('that was taken from a living client shuts it out, until it connects anew', async () => {
-    const shutOut = cluster.client();
-    const ref = await cluster.filledImage(shutOut, 1);
-    const held = await shutOut.openImage(ref);
-    await held.write(0, randomBytes(512));
-    const { pid } = shutOut;
-    const rbd = cluster.client();
-    const [owner] = await rbd.lockOwners(ref);
-    await rbd.breakLock(ref, owner!);
-    await expect(held.write(0, randomBytes(512))).rejects.toMatchObject({ code: 'unavailable' });
-    expect(await shutOut.info(ref)).toMatchObject({ lockOwners: [] });
-    expect(shutOut.pid).not.toBe(pid);
   });
 });

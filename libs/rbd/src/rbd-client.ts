@@ -225,11 +225,6 @@ export class RbdClient {
     return this.#call('lockOwners', [ref], options);
   }
 
-  /** Shuts the owner out of the whole cluster (a blocklist entry, of an hour by default), then takes the lock from it. */
-  breakLock(ref: ImageRef, owner: LockOwner, options?: CallOptions): Promise<void> {
-    return this.#call('breakLock', [ref, owner], options);
-  }
-
   // Data
 
   /**

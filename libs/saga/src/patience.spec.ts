@@ -78,6 +78,7 @@ describe('a service that is not there', () => {
 
 it('is measured on a clock that nobody sets', () => {
   const patience = new Patience(120_000, true);
+  // oxlint-disable-next-line no-restricted-properties -- it is set
   vi.setSystemTime(Date.now() + 24 * 3_600_000);
   expect(patience.remainingMs).toBe(120_000);
   expect(patience.afterFailure(new M2Error('storage.timeout', 'x'), 0)).toBe(100);

@@ -130,7 +130,7 @@ export class Database implements Sql {
         idle_in_transaction_session_timeout: leaseSeconds * 1_000,
       },
     });
-    const until = Date.now() + 60_000;
+    const until = performance.now() + 60_000;
     for (;;) {
       try {
         await orm.initialize();
@@ -138,7 +138,7 @@ export class Database implements Sql {
       } catch (error) {
         // 28P01 and 3D000: a wrong password and a missing database need a person.
         const { code } = error as { code?: string };
-        if (Date.now() > until || code === '28P01' || code === '3D000') throw error;
+        if (performance.now() > until || code === '28P01' || code === '3D000') throw error;
         await pause(200);
       }
     }

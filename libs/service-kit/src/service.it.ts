@@ -87,6 +87,7 @@ describe('a call', () => {
     ['a minute ahead', 60_000],
     ['a minute behind', -60_000],
   ])('of a host whose clock is %s is carried out', async (_, skew) => {
+    // oxlint-disable-next-line no-restricted-properties -- it is the clock that is wrong here
     const now = Date.now();
     const clock = vi.spyOn(Date, 'now').mockReturnValue(now + skew);
     // What the sender reads of its clock, it reads before the call returns.

@@ -208,6 +208,7 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
   private effectOf(call: Call, message: Msg): CarryOut {
     const header = (name: string) => message.headers?.get(name) || undefined;
     const key = header(names.effect);
+    // oxlint-disable-next-line no-restricted-properties -- a sender of the version before says the moment alone, by the wall clock
     const remainingMs = Number(header(names.remaining) ?? Number(header(names.deadline) ?? NaN) - Date.now());
     if (!key || !Number.isFinite(remainingMs))
       throw new M2Error('request.invalid', `${call.subject} came without an effect key or a deadline`);

@@ -134,13 +134,13 @@ export class StorageDaemon {
     if (!who) return undefined;
     await writeFile(`${this.recordPath}.new`, JSON.stringify(who), { mode: 0o600 });
     await rename(`${this.recordPath}.new`, this.recordPath);
-    const deadline = Date.now() + startDeadlineMs;
+    const deadline = performance.now() + startDeadlineMs;
     for (;;) {
       try {
         return await Qmp.connect(this.socketPath, startDeadlineMs);
       } catch (error) {
         if (!isAlive(who)) return undefined;
-        if (Date.now() > deadline)
+        if (performance.now() > deadline)
           throw new StorageDaemonError('daemon.unavailable', 'The storage daemon cannot be reached. Retry.', {
             cause: error,
           });
@@ -157,16 +157,16 @@ export class StorageDaemon {
 
   /** Waits until it is gone: a second daemon would find the disks' files still locked. */
   private async kill(who: ProcessIdentity): Promise<void> {
-    const deadline = Date.now() + 10_000;
-    const forceAt = Date.now() + 500; // it may be ending after `quit`
+    const deadline = performance.now() + 10_000;
+    const forceAt = performance.now() + 500; // it may be ending after `quit`
     while (isAlive(who)) {
-      if (Date.now() > deadline) {
+      if (performance.now() > deadline) {
         throw new StorageDaemonError(
           'daemon.timeout',
           `The storage daemon ${who.pid} does not die. Check the disks below it.`,
         );
       }
-      if (Date.now() > forceAt) {
+      if (performance.now() > forceAt) {
         killVerified(who);
       }
       await pause(10);

@@ -59,6 +59,7 @@ const title = ({ kind, volume, tag }: Finding) =>
 
 function explain(finding: Finding): string {
   const { explanation, repair, repairableAt, project, firstSeenAt } = finding;
+  // oxlint-disable-next-line no-restricted-properties -- compared with a time of the API
   const isEarly = repairableAt !== null && Date.parse(repairableAt) > Date.now();
   const lines = [
     title(finding),

@@ -148,11 +148,11 @@ async function waitingImport(app: App, { project }: Params, name: string): Promi
 
 /** Waits until the service has the image that the bytes are for. */
 async function begun(app: App, params: Params & { image: string }, id: string, signal: AbortSignal): Promise<void> {
-  for (const until = Date.now() + patienceMs; ; await pause(100, undefined, { signal })) {
+  for (const until = performance.now() + patienceMs; ; await pause(100, undefined, { signal })) {
     try {
       return void (await app.call('imageShow', { params }));
     } catch (error) {
-      if (!(error instanceof ApiError) || error.code !== 'image.not_found' || Date.now() > until) throw error;
+      if (!(error instanceof ApiError) || error.code !== 'image.not_found' || performance.now() > until) throw error;
       const operation = await app.call('operationShow', { params: { id } });
       if (hasEnded(operation)) throw operationError(operation);
     }

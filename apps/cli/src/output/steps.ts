@@ -46,6 +46,7 @@ function elapsed(step: OperationStep): string {
   const [startedAt, endedAt] =
     step.undoStartedAt === null ? [step.startedAt, step.endedAt] : [step.undoStartedAt, step.undoEndedAt];
   if (startedAt === null) return '';
+  // oxlint-disable-next-line no-restricted-properties -- compared with a time of the API
   return formatDuration((endedAt === null ? Date.now() : Date.parse(endedAt)) - Date.parse(startedAt));
 }
 

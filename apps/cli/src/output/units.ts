@@ -49,6 +49,7 @@ export function formatDuration(milliseconds: number): string {
 }
 
 /** How long ago a time of the API was: `3 min ago`. */
+// oxlint-disable-next-line no-restricted-properties -- compared with a time of the API
 export function formatAge(time: string, now = Date.now()): string {
   const seconds = Math.max(0, Math.floor((now - Date.parse(time)) / 1000));
   if (seconds < 5) return 'just now';

@@ -58,6 +58,6 @@ export class Installation {
 
 /** Waits until a condition holds; throws after a minute. */
 export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  for (const deadline = Date.now() + 60_000; !(await condition()); await pause(20))
-    if (Date.now() > deadline) throw new Error(`waited a minute until ${what}`);
+  for (const deadline = performance.now() + 60_000; !(await condition()); await pause(20))
+    if (performance.now() > deadline) throw new Error(`waited a minute until ${what}`);
 }

@@ -2,8 +2,7 @@ import type { ImageRef, LockOwner } from '../types.ts';
 import type { Context } from './context.ts';
 import { grow, splitStrings, type Out, type Pointer } from './native.ts';
 import { withReadOnlyImage } from './open-image.ts';
-import { radosBlocklistAdd, radosWaitForLatestMap } from './rados.ts';
-import { rbdBreakLock, rbdListLockers } from './rbd.ts';
+import { rbdListLockers } from './rbd.ts';
 
 export const lockOwners = ({ cluster }: Context, ref: ImageRef): Promise<LockOwner[]> =>
   withReadOnlyImage(cluster, ref, lockOwnersOf);
@@ -40,15 +39,4 @@ export function lockOwnersOf(image: Pointer): Promise<LockOwner[]> {
       address: addressList[index]!,
     }));
   });
-}
-
-/**
- * Takes the exclusive lock from a client. First the OSDs must refuse whatever that client still sends: otherwise its late writes would mix
- * with those of the next owner.
- */
-export async function breakLock({ cluster }: Context, ref: ImageRef, owner: LockOwner): Promise<void> {
-  await radosBlocklistAdd(cluster.pointer, owner.address, 0);
-  // Our requests carry the map that has the entry, and no OSD executes them before it has that map, too.
-  await radosWaitForLatestMap(cluster.pointer);
-  await withReadOnlyImage(cluster, ref, (image) => rbdBreakLock(image, owner.client, owner.cookie));
 }

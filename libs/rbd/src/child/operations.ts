@@ -15,7 +15,7 @@ import {
 } from './handles.ts';
 import { children, info, sizesOf } from './image-info.ts';
 import { clone, create, list, remove, rename, resize } from './images.ts';
-import { breakLock, lockOwners } from './locks.ts';
+import { lockOwners } from './locks.ts';
 import { metadataGet, metadataSet } from './metadata.ts';
 import type { Out } from './native.ts';
 import { withReadOnlyImage } from './open-image.ts';
@@ -36,7 +36,6 @@ import { stream } from './stream.ts';
 
 /** The operations that the parent may call, by name. */
 export const operations = {
-  breakLock,
   children,
   clone,
   copy,

@@ -185,10 +185,6 @@ export const rbdListLockers = declare<
     '_Inout_ size_t *clients_length, void *cookies, _Inout_ size_t *cookies_length, void *addresses, ' +
     '_Inout_ size_t *addresses_length)',
 );
-export const rbdBreakLock = declare<[image: Pointer, client: string, cookie: string]>(
-  library,
-  'int rbd_break_lock(void *image, const char *client, const char *cookie)',
-);
 
 export const rbdVersion = library.func('void rbd_version(_Out_ int *major, _Out_ int *minor, _Out_ int *extra)') as (
   major: Out<number>,

@@ -34,7 +34,7 @@ process.stdin.resume();
 process.stdin.on('end', async () => {
   // For PostgreSQL, Ceph and NATS alike: stop now, whoever is connected.
   signal('SIGINT');
-  for (const end = Date.now() + patienceMs; processes().length > 0; await pause(20))
-    if (Date.now() > end) signal('SIGKILL');
+  for (const end = performance.now() + patienceMs; processes().length > 0; await pause(20))
+    if (performance.now() > end) signal('SIGKILL');
   rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
 });

@@ -4,11 +4,11 @@ const deadlineMs = 30_000;
 
 /** Calls `look` until it returns something truthy, and returns that. After 30 s it throws, and says what it waited for. */
 export async function until<T>(what: string, look: () => T | Promise<T>): Promise<NonNullable<T>> {
-  const end = Date.now() + deadlineMs;
+  const end = performance.now() + deadlineMs;
   for (;;) {
     const seen = await look();
     if (seen) return seen;
-    if (Date.now() > end) throw new Error(`Waited ${deadlineMs} ms in vain until ${what}`);
+    if (performance.now() > end) throw new Error(`Waited ${deadlineMs} ms in vain until ${what}`);
     await pause(20);
   }
 }

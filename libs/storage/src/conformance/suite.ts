@@ -22,7 +22,7 @@ export class Suite {
   /** Removes what the test created, because the storage of a test is small. Clones go before their origins. */
   async end(): Promise<void> {
     // A storage may let go of what was just read a moment later.
-    const until = Date.now() + patienceMs;
+    const until = performance.now() + patienceMs;
     for (let left = await this.mine(); left.length > 0;) {
       for (const { name, project, kind } of left) {
         const disk = { project: project ?? this.projects[0], name };
@@ -31,7 +31,7 @@ export class Suite {
         await doneUnless('storage.in_use', this.backend.ensureNoGolden(name));
       }
       const now = await this.mine();
-      if (now.length === left.length && Date.now() > until)
+      if (now.length === left.length && performance.now() > until)
         throw new Error(`cannot be removed: ${JSON.stringify(now)}`);
       left = now;
     }
@@ -160,9 +160,9 @@ export function doneUnless(code: StorageErrorCode, work: Promise<unknown>): Prom
 }
 
 export async function until(condition: () => boolean, deadlineMs = 60_000): Promise<void> {
-  const deadline = Date.now() + deadlineMs;
+  const deadline = performance.now() + deadlineMs;
   while (!condition()) {
-    if (Date.now() > deadline) throw new Error(`not within ${deadlineMs} ms: ${condition.toString()}`);
+    if (performance.now() > deadline) throw new Error(`not within ${deadlineMs} ms: ${condition.toString()}`);
     await pause(10);
   }
 }

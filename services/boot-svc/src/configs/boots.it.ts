@@ -1,7 +1,7 @@
 import { bootConfigCreate, bootConfigDelete, bootConfigShow, M2Error } from '@m2/contracts';
 import { startPostgres, until } from '@m2/service-kit/testing';
 import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { login, openBoot, type TestBoot } from '../testing/boot.js';
 
 let boot: TestBoot;
@@ -90,6 +90,21 @@ describe('a stranger with another address', () => {
     const refusal = (await boot.events(config.configId)).find(({ type }) => type === 'boot.config.refused');
     expect(refusal!.data).toMatchObject({ mac: config.mac, from: '127.0.0.2', provision: config.provision });
     expect((await boot.http('POST', phoneHomeOf(text), '127.0.0.1', {})).status).toBe(200);
+  });
+
+  it('is told of once a minute, however the clock is set meanwhile', async () => {
+    const config = await armed();
+    await script(config.mac, '127.0.0.1');
+    await script(config.mac, '127.0.0.2');
+    vi.useFakeTimers({ toFake: ['Date'] });
+    try {
+      // oxlint-disable-next-line no-restricted-properties -- it is set
+      vi.setSystemTime(Date.now() + 3_600_000);
+      await script(config.mac, '127.0.0.2');
+    } finally {
+      vi.useRealTimers();
+    }
+    expect((await types(config.configId)).filter((type) => type === 'boot.config.refused')).toHaveLength(1);
   });
 
   it('cannot claim another address in a header', async () => {

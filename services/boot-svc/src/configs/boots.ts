@@ -69,9 +69,9 @@ export class Boots {
 
   private async refuse(config: ConfigRow, address: string): Promise<void> {
     const key = `${config.id} ${address}`;
-    if (Date.now() - (this.refusals.get(key) ?? 0) < refusalEveryMs) return;
+    if (performance.now() - (this.refusals.get(key) ?? -Infinity) < refusalEveryMs) return;
     if (this.refusals.size > 10_000) this.refusals.clear();
-    this.refusals.set(key, Date.now());
+    this.refusals.set(key, performance.now());
     this.kit.log.warn({ mac: config.mac, from: address }, 'the script of a nic was asked for from another address');
     const reason = 'The script went to another address before';
     await this.kit.transact(async (_sql, emit) =>

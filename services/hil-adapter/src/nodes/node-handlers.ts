@@ -41,11 +41,11 @@ export class NodeHandlers {
   @Handles(nodeRegister)
   async register(node: RequestOf<typeof nodeRegister>, effect: Effect): Promise<Node> {
     const { password, ...bmc } = node.bmc;
-    const createdAt = new Date();
     try {
       return await effect.commit(async (sql, emit) => {
-        await sql.query(
-          'INSERT INTO nodes (id, name, project, firmware, bmc, bmc_password, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)',
+        const [row] = await sql.query<{ createdAt: Date }>(
+          `INSERT INTO nodes (id, name, project, firmware, bmc, bmc_password) VALUES ($1, $2, $3, $4, $5, $6)
+           RETURNING created_at AS "createdAt"`,
           [
             node.nodeId,
             node.name,
@@ -53,7 +53,6 @@ export class NodeHandlers {
             node.firmware,
             JSON.stringify(bmc),
             this.nodes.sealPassword(node.nodeId, password),
-            createdAt,
           ],
         );
         await sql.query(
@@ -72,7 +71,7 @@ export class NodeHandlers {
           holder: null,
           holderProject: null,
           broken: null,
-          createdAt: createdAt.toISOString(),
+          createdAt: row!.createdAt.toISOString(),
         };
       });
     } catch (error) {

@@ -73,8 +73,8 @@ export class PowerHandlers {
   }
 
   /**
-   * A provision must not power off a node that it does not hold, or that is not known any more: there is nothing to do. A node that is marked broken is powered off as any
-   * other: its disk is taken from it next. Only a person leaves that out, in the operation itself.
+   * A provision must not power off a node that it does not hold, or that is not known any more: there is nothing to do. A node that is
+   * marked broken is powered off as any other: its disk is taken from it next. Only a person leaves that out, in the operation itself.
    */
   @Handles(powerOff)
   async off({ nodeId, holder }: RequestOf<typeof powerOff>, effect: Effect) {

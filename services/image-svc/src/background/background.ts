@@ -117,10 +117,10 @@ const progressEveryMs = 500;
 
 /** Passes progress on, at most twice a second unless it says otherwise. */
 export function throttled(tell: (done: number, total: number | null) => void, everyMs = progressEveryMs) {
-  let last = 0;
+  let last = -Infinity;
   return (done: number, total: number | undefined): void => {
-    if (Date.now() - last < everyMs) return;
-    last = Date.now();
+    if (performance.now() - last < everyMs) return;
+    last = performance.now();
     tell(done, total ?? null);
   };
 }

@@ -120,7 +120,7 @@ export class DiskHandlers {
     const limit = this.kit.config.maxCloneDepth * 2;
     if (source.depth > limit) throw new M2Error('disk.too_deep', `It would be clone number ${source.depth} of a chain`);
     await assertQuota(sql, project, { bytes: size, disks: 1 });
-    const disk: DiskRow = {
+    const disk: Omit<DiskRow, 'createdAt'> = {
       id: diskId,
       project,
       name,
@@ -134,20 +134,20 @@ export class DiskHandlers {
       holder: null,
       growsTo: null,
       flattening: null,
-      createdAt: new Date(),
       trashedAt: null,
     };
     try {
-      await sql.query(
+      // Not now(): the tag that it is made from may be of the same transaction, and comes first.
+      const [row] = await sql.query<Pick<DiskRow, 'createdAt'>>(
         `INSERT INTO disks (id, project, name, state, volume, image, parent_tag, depth, size_bytes, created_at)
-         VALUES ($1, $2, $3, 'creating', $4, $5, $6, $7, $8, $9)`,
-        [diskId, project, name, disk.volume, disk.image, disk.parentTag, disk.depth, size, disk.createdAt],
+         VALUES ($1, $2, $3, 'creating', $4, $5, $6, $7, $8, clock_timestamp()) RETURNING created_at AS "createdAt"`,
+        [diskId, project, name, disk.volume, disk.image, disk.parentTag, disk.depth, size],
       );
+      return { disk: { ...disk, ...row! }, source };
     } catch (error) {
       if (violatesUnique(error, 'disks_name')) throw new M2Error('disk.exists', `There is a disk "${name}" already`);
       throw error;
     }
-    return { disk, source };
   }
 
   /** The share lock on the image's row keeps the image from being deleted before the clone is recorded. */

@@ -89,7 +89,7 @@ export class ImageHandlers {
     const fromTag = source.kind === 'disk' ? await this.snapshot(sql, imageId, project, source) : null;
     // After the lock on the source, in the same order as everywhere else: the other order would deadlock.
     await assertQuota(sql, project, { images: 1 });
-    const image: ImageRow = {
+    const image: Omit<ImageRow, 'createdAt'> = {
       id: imageId,
       project,
       name,
@@ -104,12 +104,13 @@ export class ImageHandlers {
       metadata: { ...noMetadata, ...metadata },
       progress: null,
       error: null,
-      createdAt: new Date(),
     };
     try {
-      await sql.query(
+      // Not now(): the tag that it is made from may be of the same transaction, and comes first.
+      const [row] = await sql.query<Pick<ImageRow, 'createdAt'>>(
         `INSERT INTO images (id, project, name, state, volume, source, declared_format, declared_sha256, metadata, from_image,
-           from_tag, created_at) VALUES ($1, $2, $3, 'importing', $4, $5, $6, $7, $8, $9, $10, $11)`,
+           from_tag, created_at) VALUES ($1, $2, $3, 'importing', $4, $5, $6, $7, $8, $9, $10, clock_timestamp())
+         RETURNING created_at AS "createdAt"`,
         [
           imageId,
           project,
@@ -121,15 +122,14 @@ export class ImageHandlers {
           JSON.stringify(image.metadata),
           fromImage,
           fromTag?.id ?? null,
-          image.createdAt,
         ],
       );
+      return { image: { ...image, ...row! }, ...(fromTag?.state === 'creating' && { tag: fromTag }) };
     } catch (error) {
       if (violatesUnique(error, 'images_name'))
         throw new M2Error('image.exists', `There is an image "${name}" already`);
       throw error;
     }
-    return { image, ...(fromTag?.state === 'creating' && { tag: fromTag }) };
   }
 
   private async copied(sql: Sql, source: { image: string; project: string }): Promise<string> {

@@ -1,6 +1,6 @@
 import { diskAttach, diskTag, storageCheck, storageRepair } from '@m2/contracts';
 import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openImage, type TestImage } from '../testing/image.js';
 
 let service: TestImage;
@@ -67,6 +67,21 @@ describe('the check of the storage', () => {
     expect(service.storage.volumes.get(disk.volume)?.tags).toEqual([]);
     expect(await service.events(golden)).toEqual(['image.storage.repaired']);
     await service.restart();
+  });
+
+  it('repairs nothing before its time because the clock of this host is ahead', async () => {
+    const golden = await orphan();
+    put(golden, 'golden');
+    await found();
+    vi.useFakeTimers({ toFake: ['Date'] });
+    try {
+      // oxlint-disable-next-line no-restricted-properties -- it is set
+      vi.setSystemTime(Date.now() + 24 * 3_600_000);
+      expect(await service.tell(storageRepair, {})).toMatchObject({ repaired: [], more: false });
+    } finally {
+      vi.useRealTimers();
+    }
+    expect(service.storage.volumes.has(golden)).toBe(true);
   });
 
   it('finds 3,000 differences, page by page, and repairs some at a time until none is left', async () => {

@@ -34,6 +34,12 @@ interface OwnedTag {
 /** A difference without the time since when it is known. */
 type Difference = Omit<Finding, 'firstSeenAt' | 'repairableAt'>;
 
+/** `isDue`: its time of grace is over, by the database's clock. */
+interface Known {
+  finding: Finding;
+  isDue: boolean;
+}
+
 /**
  * Compares the storage with the database. Logs differences every ten minutes, explains them on request, and repairs them only on request.
  */
@@ -66,7 +72,8 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
 
   /** What differs now. */
   async look(): Promise<Finding[]> {
-    return this.findings(this.kit.database, await this.volumes(this.kit.database));
+    const known = await this.known(this.kit.database, await this.volumes(this.kit.database));
+    return known.map(({ finding }) => finding);
   }
 
   /** One page of what differs, in an order that the storage does not change. Throws M2Error `request.invalid`. */
@@ -93,8 +100,8 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
   async repair(effect: Effect): Promise<{ repaired: Finding[]; left: Finding[]; more: boolean }> {
     const repaired: Finding[] = [];
     const volumes = await this.volumes(effect);
-    const due = (await this.findings(effect, volumes)).filter((finding) => isDue(finding));
-    for (const finding of due) {
+    for (const { finding, isDue } of await this.known(effect, volumes)) {
+      if (!isDue) continue;
       // What is left is found again, and a late answer is no use.
       if (effect.remainingMs < lastMs || repaired.length === repairsAtOnce) break;
       if (!(await this.differs(effect, volumes, finding))) continue;
@@ -105,11 +112,15 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
         this.kit.log.warn({ err: error, finding }, 'a difference could not be repaired');
       }
     }
-    const left = await this.findings(effect, await this.volumes(effect));
+    const left = await this.known(effect, await this.volumes(effect));
     return effect.commit(async (_sql, emit) => {
       for (const { kind, volume, tag } of repaired)
         emit(storageRepaired, { kind, volume, tag }, { entity: volume, project: null });
-      return { repaired, left: left.slice(0, repairsAtOnce), more: left.length > repairsAtOnce || left.some(isDue) };
+      return {
+        repaired,
+        left: left.slice(0, repairsAtOnce).map(({ finding }) => finding),
+        more: left.length > repairsAtOnce || left.some(({ isDue }) => isDue),
+      };
     });
   }
 
@@ -132,25 +143,28 @@ export class StorageCheck implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   /** Adds the time since when each difference is known. A new one begins now; one that is gone is forgotten. */
-  private async findings(sql: Sql, volumes: VolumeInfo[]): Promise<Finding[]> {
+  private async known(sql: Sql, volumes: VolumeInfo[]): Promise<Known[]> {
+    const graceSeconds = this.kit.config.orphanGraceSeconds;
     const differences = await this.differences(sql, volumes);
-    const seen = await sql.query<{ kind: string; volume: string; tag: string; at: Date }>(
+    const seen = await sql.query<{ kind: Finding['kind']; volume: string; tag: string; at: Date; isOver: boolean }>(
       `WITH now_there AS (SELECT * FROM jsonb_to_recordset($1::jsonb) AS d(kind text, volume text, tag text)),
          gone AS (DELETE FROM findings f WHERE NOT EXISTS
            (SELECT 1 FROM now_there n WHERE (n.kind, n.volume, n.tag) = (f.kind, f.volume, f.tag)))
        INSERT INTO findings (kind, volume, tag) SELECT kind, volume, tag FROM now_there
-       ON CONFLICT (kind, volume, tag) DO UPDATE SET kind = excluded.kind RETURNING kind, volume, tag, first_seen_at AS at`,
-      [JSON.stringify(differences.map(({ kind, volume, tag }) => ({ kind, volume, tag: tag ?? '' })))],
+       ON CONFLICT (kind, volume, tag) DO UPDATE SET kind = excluded.kind
+       RETURNING kind, volume, tag, first_seen_at AS at, first_seen_at <= now() - $2 * interval '1 second' AS "isOver"`,
+      [JSON.stringify(differences.map(({ kind, volume, tag }) => ({ kind, volume, tag: tag ?? '' }))), graceSeconds],
     );
-    const since = new Map(seen.map(({ kind, volume, tag, at }) => [`${kind} ${volume} ${tag}`, at]));
+    const since = new Map(seen.map((row) => [keyOf(row), row]));
     return differences.map((difference) => {
-      const firstSeen = since.get(keyOf(difference)) ?? new Date();
-      const repairable = new Date(firstSeen.getTime() + this.kit.config.orphanGraceSeconds * 1_000);
-      return {
+      const { at, isOver } = since.get(keyOf(difference))!;
+      const repairable = new Date(at.getTime() + graceSeconds * 1_000);
+      const finding = {
         ...difference,
-        firstSeenAt: firstSeen.toISOString(),
+        firstSeenAt: at.toISOString(),
         repairableAt: difference.repair ? repairable.toISOString() : null,
       };
+      return { finding, isDue: isOver && difference.repair !== null };
     });
   }
 
@@ -212,7 +226,6 @@ const inOrder = (findings: Finding[]) =>
     .map((finding) => ({ place: createHash('sha256').update(keyOf(finding)).digest('hex'), finding }))
     .toSorted((a, b) => (a.place < b.place ? -1 : 1));
 
-const isDue = ({ repairableAt }: Finding) => repairableAt !== null && Date.parse(repairableAt) <= Date.now();
 const keyOf = ({ kind, volume, tag }: Pick<Finding, 'kind' | 'volume' | 'tag'>) => `${kind} ${volume} ${tag ?? ''}`;
 
 function fromStorage(volumes: VolumeInfo[], owned: Map<string, Owned>, tags: OwnedTag[]): Difference[] {

@@ -68,9 +68,9 @@ export async function loopPlace(type: 'ext4' | 'xfs'): Promise<TestPlace> {
 
 /** Lazily detached FUSE mounts keep the file system below them busy until the kernel has dropped them. */
 async function unmount(parent: string, mountpoint: string): Promise<void> {
-  for (const deadline = Date.now() + 30_000; (await mountsIn(parent)).includes(mountpoint); await pause(20)) {
+  for (const deadline = performance.now() + 30_000; (await mountsIn(parent)).includes(mountpoint); await pause(20)) {
     await run('umount', [mountpoint]).catch((error: unknown) => {
-      if (Date.now() > deadline) throw error;
+      if (performance.now() > deadline) throw error;
     });
   }
 }

@@ -46,11 +46,11 @@ export async function infoWhenClosed(rbd: RbdClient, ref: ImageRef): Promise<Ima
 
 /** Repeats `attempt` while a client that may be dead has the image open. */
 export async function untilWatchExpires<T>(attempt: () => Promise<T>): Promise<T> {
-  for (const deadline = Date.now() + watchTimeoutMs; ; await pause(500)) {
+  for (const deadline = performance.now() + watchTimeoutMs; ; await pause(500)) {
     try {
       return await attempt();
     } catch (error) {
-      if (!isRbd(error, 'busy') || Date.now() > deadline) throw error;
+      if (!isRbd(error, 'busy') || performance.now() > deadline) throw error;
     }
   }
 }

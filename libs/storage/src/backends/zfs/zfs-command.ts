@@ -82,9 +82,9 @@ export class ZfsCommand {
 
   /** A dataset that was just unmounted or sent is busy for some milliseconds. An open file is reported with other words, and at once. */
   private async patient(args: string[]): Promise<Outcome> {
-    for (const begun = Date.now(); ; await pause(20)) {
-      const outcome = await this.inTurn(() => execute(args, begun + deadlineMs - Date.now()));
-      if (!outcome.stderr.includes('dataset is busy') || Date.now() - begun > busyMs) return outcome;
+    for (const begun = performance.now(); ; await pause(20)) {
+      const outcome = await this.inTurn(() => execute(args, begun + deadlineMs - performance.now()));
+      if (!outcome.stderr.includes('dataset is busy') || performance.now() - begun > busyMs) return outcome;
     }
   }
 
@@ -97,7 +97,12 @@ export class ZfsCommand {
 
 /** Rejects when the program is missing, or does not answer in time; time in the queue counts. */
 function execute(args: string[], timeout: number): Promise<Outcome> {
-  const options = { env, timeout: Math.max(1, timeout), killSignal: 'SIGKILL', maxBuffer: 2 ** 28 } as const;
+  const options = {
+    env,
+    timeout: Math.max(1, Math.round(timeout)),
+    killSignal: 'SIGKILL',
+    maxBuffer: 2 ** 28,
+  } as const;
   return new Promise((resolve, reject) => {
     execFile('zfs', args, options, (error, stdout, stderr) => {
       if (error && typeof error.code !== 'number') {

@@ -114,9 +114,9 @@ async function startDaemon(): Promise<ChildProcess> {
   if (await answers()) throw new Error('a zfs-fuse that no test started runs on this machine');
   const args = ['--no-daemon', '--no-kstat-mount', '--pidfile', lockFile];
   const daemon = spawn('zfs-fuse', args, { env, stdio: 'ignore', detached: true });
-  for (const deadline = Date.now() + 20_000; !(await answers()); await pause(20)) {
+  for (const deadline = performance.now() + 20_000; !(await answers()); await pause(20)) {
     if (daemon.exitCode !== null) throw new Error(`zfs-fuse ended with ${daemon.exitCode}`);
-    if (Date.now() > deadline) throw new Error('zfs-fuse does not answer');
+    if (performance.now() > deadline) throw new Error('zfs-fuse does not answer');
   }
   return daemon;
 }

@@ -113,10 +113,10 @@ export async function cutSessions(client: TgtClient, tid: number): Promise<numbe
   let open = await listConnections(client, tid);
   const sessions = new Set(open.map(({ sid }) => sid));
   for (const { sid, cid } of open) await client.callIfThere({ mode: 'connection', op: 'delete', tid, sid, cid });
-  for (const deadline = Date.now() + CUT_DEADLINE_MS; ; await delay(5)) {
+  for (const deadline = performance.now() + CUT_DEADLINE_MS; ; await delay(5)) {
     open = await listConnections(client, tid);
     if (!open.some(({ sid }) => sessions.has(sid))) return sessions.size;
-    if (Date.now() > deadline) return undefined;
+    if (performance.now() > deadline) return undefined;
   }
 }
 
@@ -124,7 +124,7 @@ export async function cutSessions(client: TgtClient, tid: number): Promise<numbe
 async function removeTarget(client: TgtClient, tid: number, accounts: string[]): Promise<boolean> {
   // Offline refuses new logins, so that the sessions only become fewer.
   await client.callIfThere({ mode: 'target', op: 'update', tid, params: { state: 'offline' } });
-  for (const deadline = Date.now() + CUT_DEADLINE_MS; ; await delay(5)) {
+  for (const deadline = performance.now() + CUT_DEADLINE_MS; ; await delay(5)) {
     try {
       if ((await cutSessions(client, tid)) === undefined) return false;
       await client.callIfThere({ mode: 'target', op: 'delete', tid });
@@ -134,7 +134,7 @@ async function removeTarget(client: TgtClient, tid: number, accounts: string[]):
       if (error.code === 'target.not_found') break;
       // An unfinished login became a session, or a command has not ended yet.
       if (error.code !== 'target.busy') throw error;
-      if (Date.now() > deadline) return false;
+      if (performance.now() > deadline) return false;
     }
   }
   // After the target: a target that loses its account admits without CHAP, and one that keeps the second of two crashes tgtd at the next

@@ -162,9 +162,9 @@ export class TgtInstance {
 
   /** Kills tgtd in any state; resolves when the process is gone. Throws `target.busy` when it does not die. */
   async kill(): Promise<void> {
-    for (const deadline = Date.now() + STOP_DEADLINE_MS; this.alive; await delay(5)) {
+    for (const deadline = performance.now() + STOP_DEADLINE_MS; this.alive; await delay(5)) {
       killVerified(this.record);
-      if (Date.now() > deadline) {
+      if (performance.now() > deadline) {
         throw new TargetError(
           'target.busy',
           `tgtd ${this.pid} does not die: its storage hangs; repair or abort that first`,
@@ -197,13 +197,13 @@ export class TgtInstance {
   }
 
   private async untilAnswering(): Promise<void> {
-    for (const deadline = Date.now() + START_DEADLINE_MS; ; await delay(2)) {
+    for (const deadline = performance.now() + START_DEADLINE_MS; ; await delay(2)) {
       try {
         await this.client.call({ mode: 'portal', op: 'show' });
         return;
       } catch (error) {
         const notYet = error instanceof TargetError && error.code === 'target.unreachable';
-        if (notYet && this.alive && Date.now() < deadline) continue;
+        if (notYet && this.alive && performance.now() < deadline) continue;
         const log = readFileSync(instanceFiles(this.stateDir, this.control).log, 'utf8').trim().slice(-300);
         throw new TargetError('target.unreachable', `tgtd did not start; its log ends: ${log}`, { cause: error });
       }
