@@ -108,7 +108,7 @@ export default defineConfig({
       ),
       // Together: one is mostly at work on nodes that boot, the other waits for services that start.
       tier({ name: 'e2e', include: ['e2e/src/**/*.e2e.ts'], ...whole }),
-      tier({ name: 'faults', include: ['faults/src/**/*.faults.ts'], ...whole }),
+      tier({ name: 'faults', include: ['faults/src/**/*.faults.ts'], ...whole }, { setupFiles: 'faults/src/setup.ts' }),
       // On request, for as long as one likes (`m2 test chaos`); a minute of it is one of the faults.
       tier({ name: 'chaos', include: ['faults/src/chaos.faults.ts'], ...whole }),
     ],

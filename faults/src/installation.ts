@@ -5,6 +5,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { stages } from './kept-logs.js';
 import { KillSwitch } from './kill-switch.js';
 import { type Replica, startReplica } from './replicas.js';
 
@@ -52,6 +53,7 @@ export async function startTestInstallation({
   const replicas = new Map<ServiceName, Replica>();
   const close = async () => {
     await Promise.all([...replicas.values()].map((replica) => replica.stop()));
+    if (stage) stages.delete(stage);
     await stage?.close();
     await rm(orders, { recursive: true, force: true });
   };
@@ -73,6 +75,7 @@ export async function startTestInstallation({
       ...(storage && { storage }),
       state,
     });
+    stages.add(stage);
     for (const service of twice) replicas.set(service, await startReplica(stage, service));
     const adminToken = (await readFile(stage.running.adminTokenFile, 'utf8')).trim();
     const where = { state: stage.state };

@@ -1,10 +1,10 @@
 import { M2Client } from '@m2/cli';
-import { cp, mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { tidy } from '../api-calls.js';
 import { askDeprovision, startTestInstallation, succeeded, type TestInstallation } from '../installation.js';
+import { keepLogs, reports } from '../kept-logs.js';
 import { expectNothing } from '../observed-state.js';
 import { Contents } from './contents.js';
 import { Faults } from './faults.js';
@@ -23,7 +23,6 @@ export interface ChaosOptions {
 const stateMegabytes = 3_000;
 /** Longer than any step's deadline, and than what waits for a person takes to be tried again. */
 const quietMs = 360_000;
-const reports = fileURLToPath(new URL('../../../node_modules/.cache/m2-tests/', import.meta.url));
 
 export interface ChaosResult {
   /** How requests were answered, and how often. */
@@ -183,9 +182,6 @@ async function keep(seed: number, installation: TestInstallation | undefined, lo
   const directory = join(reports, `chaos-${seed}`);
   await mkdir(directory, { recursive: true });
   await writeFile(join(directory, 'plan.txt'), `${log.join('\n')}\n`);
-  if (installation)
-    await cp(join(installation.stage.state, 'logs'), join(directory, 'logs'), { recursive: true, force: true }).catch(
-      () => {},
-    );
+  if (installation) await keepLogs(installation.stage, directory);
   return directory;
 }
