@@ -36,12 +36,14 @@ const longest = [
   'libs/storage/src/backends/file/file-backend.it.ts',
   'apps/cli/src/stage/installation.it.ts',
   'faults/src/gateway.faults.ts',
+  'faults/src/full-disk.faults.ts',
   'faults/src/ceph-steps.faults.ts',
-  'e2e/src/ceph.e2e.ts',
-  'faults/src/ceph.faults.ts',
-  'e2e/src/files.e2e.ts',
   'faults/src/services.faults.ts',
+  'e2e/src/ceph.e2e.ts',
+  'e2e/src/files.e2e.ts',
   'faults/src/infrastructure.faults.ts',
+  'faults/src/ceph.faults.ts',
+  'faults/src/bad-input.faults.ts',
 ].map((file) => root + file);
 
 class LongestFirst extends BaseSequencer {

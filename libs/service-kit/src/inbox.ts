@@ -25,6 +25,11 @@ const maxBatch = 500;
 /** Events that come so soon after the first one are taken in with it. */
 const lingerMs = 20;
 const againMs = 1_000;
+/**
+ * How long the server keeps a request for events that are not there. It is alive as long as something comes every half of it: when another server
+ * leads the consumer now, that is noticed after this time. nats.js would take 30 s.
+ */
+const expiresMs = 10_000;
 /** An event whose handler failed this often, for no reason that goes away by itself, is parked. */
 const maxTries = 5;
 
@@ -74,6 +79,7 @@ export class EventConsumer {
         const consumer = await this.bus.js.consumers.get(eventStream, this.subscription.durable);
         this.messages = await consumer.consume({
           max_messages: maxBatch,
+          expires: expiresMs,
           // The server may come back without its state: then consumer and stream are created again.
           abort_on_missing_resource: true,
           callback: (message) => {
