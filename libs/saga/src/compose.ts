@@ -43,6 +43,7 @@ export function partOf<Outer, Inner>(
         skip: {
           leaves: skip.leaves,
           unsafe: skip.unsafe,
+          ...(skip.guard !== undefined && { guard: skip.guard }),
           ...(instead && { instead: (state: SagaState<Outer>, why) => instead(within(state), why) }),
         },
       }),

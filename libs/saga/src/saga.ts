@@ -63,8 +63,10 @@ export interface Wait<Input> {
 export interface SkipRule<Input> {
   /** What stays behind. */
   leaves: string;
-  /** What may do harm from then on, and what keeps it from doing so. */
+  /** What may do harm from then on. */
   unsafe: string | null;
+  /** What keeps it from doing so. It is done because the operation goes on: nothing of it is so when the operation is abandoned. */
+  guard?: string;
   /** Sent in place of the step. */
   instead?: (state: SagaState<Input>, skip: Skip) => CallSpec;
 }

@@ -42,8 +42,8 @@ export class WaysOut {
   /** What would stay behind. Throws M2Error `operation.not_found`, `operation.not_resumable`, `operation.step_not_skippable`. */
   async planSkip(id: string, step: string): Promise<WayOut> {
     const stuck = await this.stuck(this.database, id);
-    const { leaves, unsafe } = skipRule(stuck, step);
-    return { operation: id, steps: [{ step, leaves, unsafe }] };
+    const { leaves, unsafe, guard } = skipRule(stuck, step);
+    return { operation: id, steps: [{ step, leaves, unsafe: unsafe && [unsafe, guard].filter(Boolean).join(' ') }] };
   }
 
   /** Leaves a stuck step out, and lets the operation go on. Returns whether it was done now (see `decide`). Throws as `planSkip` does. */

@@ -5,6 +5,8 @@ import { type SagaState, send, type Skip } from '@m2/saga';
 const markBroken = ({ input }: SagaState<{ node: string }>, { by, reason }: Skip) =>
   send(nodeMarkBroken, { nodeId: input.node, by, reason });
 
+const marked = 'The node is marked broken: nobody gets it before m2 node mark-repaired.';
+
 /**
  * What a person is told before a step is left out. What would leave a node able to write to a disk has no entry here: an export is always cut, and
  * its credentials with it, before its disk is free.
@@ -12,14 +14,14 @@ const markBroken = ({ input }: SagaState<{ node: string }>, { by, reason }: Skip
 export const skips = {
   powerOff: {
     leaves: 'The node may still be on.',
-    unsafe:
-      'It may write to its disk until its export is cut, which is done next and makes its credentials void. The node is marked broken: nobody gets it before m2 node mark-repaired.',
+    unsafe: 'It may write to its disk.',
+    guard: `It can until its export is cut, which is done next and makes its credentials void. ${marked}`,
     instead: markBroken,
   },
   detachNetwork: {
     leaves: 'The nic may still be in the network.',
-    unsafe:
-      'The node may reach what is in that network. The node is marked broken: nobody gets it before m2 node mark-repaired.',
+    unsafe: 'The node may reach what is in that network.',
+    guard: marked,
     instead: markBroken,
   },
   deleteDisk: { leaves: 'The disk stays, and counts against the quota.', unsafe: null },
