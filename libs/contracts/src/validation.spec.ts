@@ -33,6 +33,9 @@ describe('an input that is wrong', () => {
     [useCases.projectCreate, [], 'must be an object'],
     [useCases.projectList, { limit: 501 }, 'limit: must be at most 500'],
     [useCases.projectList, { status: 'x' }, 'status: is not known; known are cursor, limit'],
+    [useCases.eventList, { type: '%' }, 'type: must be a type, or its beginning and *'],
+    [useCases.eventList, { type: 'gateway.project' }, 'type: is of no event; GET /v1/asyncapi.json has all types'],
+    [useCases.eventList, { type: 'hill.*' }, 'type: is of no event; GET /v1/asyncapi.json has all types'],
     [useCases.whoami, { x: 1 }, 'x: is not known; there is nothing to say here'],
     [useCases.operationShow, { id: '7' }, 'id: must be an identifier (a UUID)'],
     [

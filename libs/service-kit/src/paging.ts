@@ -30,7 +30,7 @@ export function pageWithin<Row, Item>(
 export const newestFirst = {
   read(cursor: string | undefined): string | null {
     if (cursor === undefined) return null;
-    if (!uuid.test(cursor)) throw new M2Error('request.invalid', 'query.cursor: is not a cursor of this list');
+    if (!uuid.test(cursor)) throw new M2Error('request.invalid', 'cursor: is not a cursor of this list');
     return cursor;
   },
 

@@ -1,7 +1,12 @@
 import { z } from 'zod';
+import { events } from '../catalogue.js';
 import { nameOrId, page, pageOf } from '../fields.js';
 import { auditEvent } from '../gateway.js';
 import { ofCapability, useCase } from './use-case.js';
+
+/** Who misspelt a type would wait for ever for the first event. */
+const isThere = (type: string) =>
+  events.some((event) => (type.endsWith('*') ? event.type.startsWith(type.slice(0, -1)) : event.type === type));
 
 export const eventUseCases = ofCapability('events', {
   eventList: useCase({
@@ -13,7 +18,8 @@ export const eventUseCases = ofCapability('events', {
       type: z
         .string()
         .max(100)
-        .regex(/^[a-z.-]+\*?$/, 'must be a type, or its beginning and *')
+        .regex(/^[a-z.-]+\*?$/, { error: 'must be a type, or its beginning and *', abort: true })
+        .refine(isThere, 'is of no event; GET /v1/asyncapi.json has all types')
         .optional()
         .describe('Only of this type: `image.disk.created`, or `image.*`'),
     }),

@@ -86,6 +86,7 @@ export class Audit {
    */
   async follow(filter: EventFilter, signal: AbortSignal): Promise<AsyncIterable<AuditEvent>> {
     const cursor = filter.cursor === undefined ? undefined : readCursor(filter.cursor);
+    if (cursor !== undefined) await this.refuseAhead(cursor);
     const place = await this.join(filter, signal);
     return this.following({ ...filter, cursor: cursor ?? place.from }, place, signal);
   }
@@ -133,6 +134,19 @@ export class Audit {
     return rows.map(toEvent);
   }
 
+  /** A place that no event has reached is of another database, or of a time before a backup: nothing would be told until they meet. */
+  private async refuseAhead(cursor: string): Promise<void> {
+    // Not the newest row: retention may have deleted it.
+    const [row] = await this.kit.database.query<{ newest: string }>(
+      'SELECT last_value AS newest FROM events_sequence_seq',
+    );
+    if (BigInt(cursor) <= BigInt(row!.newest)) return;
+    throw new M2Error(
+      'request.invalid',
+      `cursor or Last-Event-ID: no event has come as far as ${cursor}; it is not of this M2, or M2 went back to a backup. Leave it out, and look at the list for what was missed`,
+    );
+  }
+
   private async last(): Promise<string> {
     const [row] = await this.kit.database.query<{ last: string }>(
       'SELECT coalesce(max(sequence), 0) AS last FROM events',
@@ -155,7 +169,8 @@ const pattern = (type: string) => type.replaceAll(/[%_\\]/g, '\\$&').replace(/\*
 /** Throws M2Error `request.invalid` for what is not the sequence of an event. */
 export function readCursor(cursor: string | undefined): string {
   if (cursor === undefined) return '0';
-  if (!/^\d{1,18}$/.test(cursor)) throw new M2Error('request.invalid', 'query.cursor: is not a cursor of this list');
+  if (!/^\d{1,18}$/.test(cursor))
+    throw new M2Error('request.invalid', 'cursor or Last-Event-ID: is not the sequence of an event');
   return cursor;
 }
 

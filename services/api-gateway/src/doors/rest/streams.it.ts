@@ -101,7 +101,6 @@ describe('the events', () => {
     expect(new Set((await listed('&type=gateway.project.*')).map(({ type }) => type))).toEqual(
       new Set(['gateway.project.created']),
     );
-    expect(await listed('&type=gateway.project')).toEqual([]);
     expect(await listed('&type=%25')).toBeUndefined();
   });
 
@@ -145,8 +144,12 @@ describe('the events', () => {
   });
 
   it('after a place that is none is a problem, not a stream', async () => {
-    const response = await open('/v1/events', { 'last-event-id': 'yesterday' });
-    expect(response.status).toBe(400);
-    expect(await response.json()).toMatchObject({ code: 'request.invalid' });
+    // The second is of an M2 that went back to a backup since.
+    for (const place of ['yesterday', '99999999999']) {
+      const response = await open('/v1/events', { 'last-event-id': place });
+      expect(response.status).toBe(400);
+      const { code, detail } = (await response.json()) as { code: string; detail: string };
+      expect([code, detail]).toEqual(['request.invalid', expect.stringContaining('Last-Event-ID')]);
+    }
   });
 });
