@@ -113,14 +113,14 @@ export class M2Client {
     return (await this.#parse(route.useCase.output, response)) as Answer<Name>;
   }
 
-  /** All pages of a list (or `limit` items of it), as one page; `next` is there only when `limit` cut it short. */
+  /** All pages of a list from its `cursor` on (or `limit` items of it), as one page; `next` is there only when `limit` cut it short. */
   async list<Name extends Paged>(
     name: Name,
     call: Call<Name> = {},
     limit = Number.POSITIVE_INFINITY,
   ): Promise<{ items: Item<Name>[]; next?: string | undefined }> {
     const items: Item<Name>[] = [];
-    let cursor: string | undefined;
+    let cursor = call.query?.['cursor' as keyof typeof call.query] as string | undefined;
     do {
       const query = { ...call.query, cursor, limit: Math.min(500, limit - items.length) };
       const page = (await this.call(name, { ...call, query } as Call<Name>)) as { items: Item<Name>[]; next?: string };
