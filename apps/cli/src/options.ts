@@ -47,3 +47,15 @@ export function commonOptions(command: Command): CommonOptions {
 }
 
 export const isCommon = (option: Option) => common.has(option);
+
+const repeated = new WeakSet<Option>();
+
+/** An option that may be given several times; its value is the list of what `parse` made of each. */
+export function repeatable<Value>(option: Option, parse: (text: string) => Value): Option {
+  repeated.add(option);
+  return option.argParser((text: string, before: Value[] = []) => [...before, parse(text)]);
+}
+
+/** Of all other options a second value would silently replace the first. The common ones may stand in an alias, and be given again. */
+export const isForOnce = (option: Option) =>
+  !option.isBoolean() && !option.variadic && !repeated.has(option) && !common.has(option);

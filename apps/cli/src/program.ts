@@ -1,4 +1,4 @@
-import { type Argument, Command, CommanderError } from 'commander';
+import { type Argument, Command, CommanderError, type Option } from 'commander';
 import { actIn, pathOf } from './app.js';
 import { completionCommands } from './commands/completion.js';
 import { diskCommands } from './commands/disk.js';
@@ -17,7 +17,7 @@ import { tokenCommands } from './commands/token.js';
 import { CliError, inCommand, usageError } from './errors.js';
 import { type ExitCode, exitCodes } from './exit-codes.js';
 import { localCommands } from './local/index.js';
-import { addCommonOptions } from './options.js';
+import { addCommonOptions, isForOnce } from './options.js';
 import { formatError } from './output/error.js';
 import { styleOf } from './output/style.js';
 import { Exit, type World } from './world.js';
@@ -44,6 +44,14 @@ const groups = [
 class M2Command extends Command {
   override createCommand(name?: string): Command {
     return new M2Command(name);
+  }
+
+  override addOption(option: Option): this {
+    this.on(`option:${option.name()}`, () => {
+      const given = this.getOptionValueSource(option.attributeName()) === 'cli';
+      if (given && isForOnce(option)) this.error(`error: option '${option.flags}' is given twice, and takes one value`);
+    });
+    return super.addOption(option);
   }
 
   /** Commander's message: `error: unknown option '--lmit'`, and perhaps a line `(Did you mean --limit?)`. */

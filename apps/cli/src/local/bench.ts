@@ -3,12 +3,12 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { Act, App } from '../app.js';
+import { usageError } from '../errors.js';
 import { Exit } from '../world.js';
 import { exitCodes } from '../exit-codes.js';
+import { repeatable } from '../options.js';
 import { parseCount } from '../output/units.js';
 import { workspaceRoot } from './workspace.js';
-
-const several = (text: string, before: number[] = []) => [...before, parseCount(text)];
 
 /** `m2 bench`: measures the control plane against the bare operations on this machine. */
 export function benchCommand(program: Command, act: Act): void {
@@ -18,7 +18,9 @@ export function benchCommand(program: Command, act: Act): void {
   bench
     .command('provision')
     .description("the control plane's time per provision, from the request to power on")
-    .addOption(new Option('--nodes <n>', 'how many at once; repeatable (1, 8, 24, 100 and 300)').argParser(several))
+    .addOption(
+      repeatable(new Option('--nodes <n>', 'how many at once (repeatable; 1, 8, 24, 100 and 300)'), parseCount),
+    )
     .addOption(
       new Option('--bmc <kind>', 'what simulates the BMCs: a process for each node, or a cheap one for all')
         .choices(['ipmi_sim', 'responder'])
@@ -27,14 +29,18 @@ export function benchCommand(program: Command, act: Act): void {
     .option('--full', 'also with 10,000 disks, 1,000 exports and 300,000 operations there; takes --bmc responder')
     .option('--costs', 'count statements, commits and messages too, when the times are taken')
     .action(
-      act((app, { nodes = [], bmc, full, costs }: { nodes?: number[]; bmc: string; full?: boolean; costs?: boolean }) =>
-        measure(app, 'provision', [
-          ...nodes.flatMap((count) => ['--nodes', String(count)]),
-          '--bmc',
-          bmc,
-          ...(full ? ['--full'] : []),
-          ...(costs ? ['--costs'] : []),
-        ]),
+      act(
+        (app, { nodes = [], bmc, full, costs }: { nodes?: number[]; bmc: string; full?: boolean; costs?: boolean }) => {
+          if (full && bmc !== 'responder')
+            throw usageError('--full has a thousand more nodes, too many for --bmc ipmi_sim', 'Add --bmc responder.');
+          return measure(app, 'provision', [
+            ...nodes.flatMap((count) => ['--nodes', String(count)]),
+            '--bmc',
+            bmc,
+            ...(full ? ['--full'] : []),
+            ...(costs ? ['--costs'] : []),
+          ]);
+        },
       ),
     );
   bench

@@ -7,6 +7,7 @@ import { usageError } from '../errors.js';
 import { parseCount } from '../output/units.js';
 import { startInstallation } from '../stage/installation.js';
 import { withSupervisor } from './installation.js';
+import { repeatable } from '../options.js';
 import { addStorageOptions, type StorageFlags, takeStorage } from './storage-options.js';
 
 interface UpFlags
@@ -23,7 +24,7 @@ function directory(cwd: string, text: string): string {
   throw usageError(`--import-from: ${path} is not a directory`, 'Make it, or name one that is there.');
 }
 
-const several = (text: string, before: string[] = []) => [...before, text];
+const asGiven = (text: string) => text;
 
 /** `INTERFACE:FIRST,LAST` */
 function parseDhcp(text: string): { interface: string; range: string } {
@@ -45,13 +46,18 @@ export function upCommand(program: Command, act: Act): void {
     .addOption(
       new Option('--dhcp <interface:range>', 'serve DHCP and TFTP on a network that is ours').argParser(parseDhcp),
     )
-    .addOption(new Option('--import-from <dir>', 'images may be imported from here (repeatable)').argParser(several))
-    .addOption(new Option('--import-host <host>', 'images may be downloaded from here (repeatable)').argParser(several))
+    .addOption(repeatable(new Option('--import-from <dir>', 'images may be imported from here (repeatable)'), asGiven))
     .addOption(
-      new Option(
-        '--foreign-volumes <pool>',
-        'tenants may import from and export to volumes in this pool or namespace (repeatable)',
-      ).argParser(several),
+      repeatable(new Option('--import-host <host>', 'images may be downloaded from here (repeatable)'), asGiven),
+    )
+    .addOption(
+      repeatable(
+        new Option(
+          '--foreign-volumes <pool>',
+          'tenants may import from and export to volumes in this pool or namespace (repeatable)',
+        ),
+        asGiven,
+      ),
     )
     .addOption(
       new Option('--log-level <level>', 'how much is logged (info)').choices([

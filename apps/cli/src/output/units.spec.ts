@@ -12,12 +12,13 @@ describe('parseSize', () => {
     ['10b', 10],
   ])('%s is %i bytes', (text, bytes) => expect(parseSize(text)).toBe(bytes));
 
-  it.each(['', '0', '-1', 'G', '20X', '20 G B', '1.3', '0x10', '1e9', '99999999P', '20G\n20G'])(
-    'refuses %j',
-    (text) => {
-      expect(() => parseSize(text)).toThrow('Give a size');
-    },
-  );
+  it.each(['', '0', '-1', 'G', '20X', '20 G B', '1.3', '0x10', '1e9', '20G\n20G'])('refuses %j', (text) => {
+    expect(() => parseSize(text)).toThrow('Give a size');
+  });
+
+  it('says of one that is too large that it is too large', () => {
+    expect(() => parseSize('99999999P')).toThrow('Give less');
+  });
 });
 
 describe('for people', () => {

@@ -10,6 +10,7 @@ export function parseSize(text: string): number {
   const [, number, prefix = '', unit = ''] = /^(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?b)?$/i.exec(text.trim()) ?? [];
   const base = /^b$/i.test(unit) ? 1000 : 1024;
   const bytes = Number(number) * base ** (powers[prefix.toUpperCase()] ?? 0);
+  if (bytes > Number.MAX_SAFE_INTEGER) throw new InvalidArgumentError('Give less: a size is below 8P.');
   if (number === undefined || !Number.isSafeInteger(bytes) || bytes === 0) {
     throw new InvalidArgumentError('Give a size such as 20G, 512M or 21474836480.');
   }
