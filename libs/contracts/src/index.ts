@@ -13,6 +13,6 @@ export * from './permissions.js';
 export * from './rest/index.js';
 export * from './storage.js';
 export * from './use-cases/index.js';
-export { checkInput } from './validation.js';
+export { checkInput, sentenceOf } from './validation.js';
 export { asyncApi } from './asyncapi.js';
 export { openApi } from './openapi.js';

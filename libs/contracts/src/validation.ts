@@ -34,7 +34,7 @@ const kinds: Record<string, string> = {
 };
 
 /** What zod found, in people's words; a sentence that the contract gives itself comes first. */
-const sentenceOf: z.core.$ZodErrorMap = (issue) => {
+export const sentenceOf: z.core.$ZodErrorMap = (issue) => {
   switch (issue.code) {
     case 'invalid_type':
       return issue.input === undefined ? 'is missing' : `must be ${kinds[issue.expected] ?? issue.expected}`;

@@ -61,11 +61,13 @@ describe('the configuration', () => {
       /M2_DATABASE_URL: is not set/,
       /M2_SECRET_KEY: is not set/,
       /M2_NATS_URL: .*nats:/,
-      /M2_DATABASE_POOL_SIZE: /,
+      /M2_DATABASE_POOL_SIZE: must be a number/,
       /M2_OPS_LISTEN: must be HOST:PORT/,
       /M2_CONFIG/,
     ])
       expect(message).toMatch(line);
+    expect(refusal({ ...good, M2_DATABASE_POOL_SIZE: '0' })).toMatch(/M2_DATABASE_POOL_SIZE: must be at least \d\n/);
+    expect(refusal({ ...good, M2_LOG_LEVEL: 'loud' })).toContain('M2_LOG_LEVEL: must be one of trace,');
   });
 
   it('that is wrong is told of without the value, which may be a secret', () => {

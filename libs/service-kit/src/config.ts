@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { sentenceOf } from '@m2/contracts';
 import { z } from 'zod';
 
 /** The configuration is wrong; the message lists every field, its name in the environment and what is wrong with it. */
@@ -64,7 +65,7 @@ export function loadConfig<S extends z.ZodObject>(schema: S, env: NodeJS.Process
     if (env[variable]) values[key] = env[variable];
     else if (file) values[key] = read(file, `${variable}_FILE`).trim();
   }
-  const parsed = schema.safeParse(values);
+  const parsed = schema.safeParse(values, { error: sentenceOf });
   if (parsed.success) return parsed.data;
   const lines = parsed.error.issues.map((issue) => {
     const key = String(issue.path[0] ?? '');
@@ -72,7 +73,7 @@ export function loadConfig<S extends z.ZodObject>(schema: S, env: NodeJS.Process
     return `  ${environmentName(key)}: ${given}`;
   });
   throw new ConfigError(
-    `The configuration is not complete:\n${lines.join('\n')}\nSet these in the environment, or in the JSON file that M2_CONFIG names.`,
+    `The configuration is not right:\n${lines.join('\n')}\nSet these in the environment, or in the JSON file that M2_CONFIG names.`,
   );
 }
 

@@ -19,7 +19,10 @@ export const gatewayConfig = baseConfig.extend({
   /** How many streams (events, operations) one token may follow at each replica at the same time. */
   streamsPerToken: z.coerce.number().int().min(1).default(1_000),
   /** On how many servers of a NATS cluster events are kept on their way: 1, 3 or 5. */
-  eventReplicas: z.coerce.number().int().min(1).max(5).default(defaultLimits.replicas),
+  eventReplicas: z.coerce
+    .number()
+    .refine((count) => [1, 3, 5].includes(count), 'must be 1, 3 or 5')
+    .default(defaultLimits.replicas),
   /** How much of them is kept; the oldest go first. They are on their way only: what happened is in the database. */
   eventBytes: z.coerce
     .number()
