@@ -71,6 +71,19 @@ describe('TLS', () => {
   });
 });
 
+describe('a server that is not there yet', () => {
+  it('is waited for, and why is told', async () => {
+    const server = await start();
+    await server.halt();
+    const reasons: string[] = [];
+    const opening = Bus.open({ service: 'gateway', url: server.url, onWait: (why) => reasons.push(String(why)) });
+    await until('it is told', () => reasons.length > 0);
+    await server.start();
+    buses.push(await opening);
+    expect(reasons).toEqual([expect.stringMatching(/refused/i)]);
+  });
+});
+
 describe('several servers', () => {
   it('are tried one after the other, at the start and when one goes', async () => {
     const first = await start({ jetStream: false });
@@ -84,6 +97,12 @@ describe('several servers', () => {
     expect([one.connection.isClosed(), two.connection.isClosed()]).toEqual([false, false]);
     await first.halt();
     await until('it is at the second server', () => two.connection.getServer() === new URL(second.url).host);
-    await two.ping();
+    // The name of the server is known a moment before the connection to it stands.
+    await until('it answers', () =>
+      two.ping().then(
+        () => true,
+        () => false,
+      ),
+    );
   });
 });

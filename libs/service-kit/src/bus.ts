@@ -20,6 +20,7 @@ import {
   TimeoutError,
 } from '@nats-io/transport-node';
 import { SpanKind } from '@opentelemetry/api';
+import { setTimeout as pause } from 'node:timers/promises';
 import { z } from 'zod';
 import { currentTraceparent, inSpan } from './telemetry.js';
 
@@ -45,6 +46,9 @@ export interface RequestOptions {
 
 /** The server counts them with the payload. */
 const roomForHeaders = 4_096;
+
+const reconnectMs = 250;
+const toldEveryMs = 10_000;
 
 /** Where services announce that they take calls. */
 const arrivals = 'm2.live.service';
@@ -123,7 +127,7 @@ export class Bus {
     });
   }
 
-  /** Connects. Waits for a server that is not up yet, and reconnects for ever. */
+  /** Connects. Waits for a server that is not up yet, or does not take us yet, and reconnects for ever. */
   static async open(options: {
     service: ServiceName;
     /** Servers of one cluster, separated by commas. With `tls://`, or with `ca`, no server is talked to without TLS. */
@@ -131,8 +135,10 @@ export class Bus {
     password?: string | undefined;
     /** Certificates, in PEM, of who vouches for the servers; by default those that the system trusts. */
     ca?: string | undefined;
+    /** Told why it waits: at once, and then every ten seconds. */
+    onWait?: (reason: unknown) => void;
   }): Promise<Bus> {
-    const connection = await connect({
+    const settings: NodeConnectionOptions = {
       ...serversOf(options.url, options.ca),
       name: `m2-${options.service}`,
       ...(options.password && { user: `m2-${options.service}`, pass: options.password }),
@@ -141,14 +147,21 @@ export class Bus {
       // A trace of where each request began costs more than the request; the error says which call it was.
       noAsyncTraces: true,
       maxReconnectAttempts: -1,
-      reconnectTimeWait: 250,
+      reconnectTimeWait: reconnectMs,
       // A server that hangs, or a cable that was pulled, is noticed within half a minute.
       pingInterval: 10_000,
-      // A server that is being configured may not know the users yet: try again.
       ignoreAuthErrorAbort: true,
-      waitOnFirstConnect: true,
-    });
-    return new Bus(connection, options.service);
+    };
+    for (let toldAt = -Infinity; ; await pause(reconnectMs)) {
+      try {
+        return new Bus(await connect(settings), options.service);
+      } catch (error) {
+        // Whatever it is, a person may be about to mend it: a server that is being configured does not know the users yet, say.
+        if (performance.now() - toldAt < toldEveryMs) continue;
+        toldAt = performance.now();
+        options.onWait?.(error);
+      }
+    }
   }
 
   /**
@@ -198,13 +211,18 @@ export class Bus {
       if (cause instanceof NoRespondersError || (error instanceof RequestError && error.isNoResponders()))
         throw new M2Error('service.unavailable', `The ${call.service} service is not there`, undefined, { cause });
       if (cause instanceof TimeoutError)
-        throw new M2Error('request.deadline', `${call.subject} did not answer within ${timeout} ms`, undefined, {
-          cause,
-        });
+        throw new M2Error(
+          'request.deadline',
+          `The ${call.service} service did not answer in ${timeout} ms`,
+          undefined,
+          {
+            cause,
+          },
+        );
       if (error instanceof z.ZodError) throw error;
       throw new M2Error(
         'service.unavailable',
-        `${call.subject} could not be sent: ${(error as Error).message}`,
+        `The ${call.service} service could not be asked: ${(error as Error).message}`,
         undefined,
         {
           cause,

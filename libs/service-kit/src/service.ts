@@ -129,7 +129,12 @@ export async function runService<S extends z.ZodObject>(definition: ServiceDefin
   const stopRequested = Promise.withResolvers<string>();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stopRequested.resolve(signal));
   try {
-    const { stop, ops, displaced } = await startService(definition, config, log);
+    const started = await Promise.race([startService(definition, config, log), stopRequested.promise]);
+    if (typeof started === 'string') {
+      log.info({ reason: started }, 'stopping before it was ready');
+      process.exit();
+    }
+    const { stop, ops, displaced } = started;
     log.info({ ops }, 'ready');
     const reason = await Promise.race([stopRequested.promise, displaced]);
     log.info({ reason }, 'stopping');
@@ -180,7 +185,13 @@ export async function startService<S extends z.ZodObject>(
       migrations,
       entities,
     }),
-    Bus.open({ service: name, url: config.natsUrl, password: config.natsPassword, ca: config.natsCa }),
+    Bus.open({
+      service: name,
+      url: config.natsUrl,
+      password: config.natsPassword,
+      ca: config.natsCa,
+      onWait: (err) => log.warn({ err }, 'waiting for NATS'),
+    }),
   ]);
   const life = await Life.begin(database, config.instance, log);
   life.start();
