@@ -4,6 +4,9 @@ import { join } from 'node:path';
 import { eventually, type TestInstallation } from '../installation.js';
 import { observe, sql } from '../observed-state.js';
 import { toldAndWritten } from '../events.js';
+import { comingsAndGoings } from './comings.js';
+import { same } from './same.js';
+import { type Tenant, wrongLists } from './tenants.js';
 
 interface Told {
   id: string;
@@ -13,15 +16,6 @@ interface Told {
 
 /** Errors that say that M2 itself is wrong, whatever was broken. */
 const bugs = new Set(['internal', 'fence.stale']);
-
-const same = (what: string, found: unknown[], wanted: unknown[]): string[] => {
-  const [a, b] = [found, wanted].map((list) => list.map((one) => JSON.stringify(one)).sort());
-  return JSON.stringify(a) === JSON.stringify(b)
-    ? []
-    : [
-        `${what}: there are ${a!.filter((one) => !b!.includes(one)).join(', ') || 'none too many'}, missing ${b!.filter((one) => !a!.includes(one)).join(', ') || 'none'}`,
-      ];
-};
 
 /** Lets whoever waits for a person go on, until all operations have ended. Returns those that do not. */
 export async function untilAllEnded(installation: TestInstallation, forMs: number): Promise<Operation[]> {
@@ -35,11 +29,33 @@ export async function untilAllEnded(installation: TestInstallation, forMs: numbe
         open.push(...(await impatient.list('operationList', { query: { state } })).items);
       for (const { id, state } of open)
         if (state === 'needs_attention') await impatient.call('operationResume', { params: { id } }).catch(() => {});
+      for (const operation of open) await makeWay(installation, operation);
       return open.length === 0 ? true : undefined;
     },
     forMs,
   ).catch(() => {});
   return open;
+}
+
+/**
+ * Somebody may use a disk before the operation that made it has ended, and then that cannot take it back. A person removes what is in its way,
+ * which the error tells.
+ */
+async function makeWay({ impatient }: TestInstallation, { project, steps }: Operation): Promise<void> {
+  const end = (id: string) => impatient.call('provisionDelete', { params: { project, id } }).catch(() => {});
+  for (const { state, error } of steps) {
+    if (state !== 'undoing') continue;
+    const [, holder] = /held by provision (\S+)/.exec(error?.detail ?? '') ?? [];
+    if (error?.code === 'disk.in_use' && holder) await end(holder);
+    if (error?.code !== 'tag.in_use') continue;
+    const forks = error.detail.slice(error.detail.indexOf(':')).matchAll(/disk ([a-z0-9-]+)/g);
+    for (const [, disk] of forks) {
+      const params = { project, disk: disk! };
+      const found = await impatient.call('diskShow', { params }).catch(() => undefined);
+      if (found?.holder) await end(found.holder);
+      else await impatient.call('diskDelete', { params, query: { purge: 'true' } }).catch(() => {});
+    }
+  }
 }
 
 /**
@@ -50,13 +66,18 @@ export async function brokenInvariants(
   installation: TestInstallation,
   accepted: string[],
   doubtful: Set<string>,
-  projects: string[],
+  tenants: Tenant[],
 ): Promise<string[]> {
   return [
     ...(await hardware(installation, doubtful)),
-    ...(await records(installation, projects)),
+    ...(await records(
+      installation,
+      tenants.map(({ project }) => project),
+    )),
     ...(await operations(installation, accepted)),
+    ...(await comingsAndGoings(installation)),
     ...(await events(installation)),
+    ...(await wrongLists(installation, tenants)),
   ];
 }
 
@@ -125,11 +146,15 @@ async function records(installation: TestInstallation, projects: string[]): Prom
     const params = { project };
     const present = (await client.list('diskList', { params })).items;
     const trashed = (await client.list('diskList', { params, query: { trashed: 'true' } })).items;
-    const images = (await client.list('imageList', { params })).items;
-    const { used } = await client.call('quotaShow', { params });
+    const visible = (await client.list('imageList', { params })).items;
+    const images = visible.filter((image) => image.project === project);
+    const { used, limits } = await client.call('quotaShow', { params });
     const own = [...present, ...trashed];
     const bytes = [...own, ...images].reduce((sum, { sizeBytes }) => sum + (sizeBytes ?? 0), 0);
     quotas.push(...same(`the quota of ${project}`, [used], [{ bytes, disks: own.length, images: images.length }]));
+    for (const what of ['bytes', 'disks', 'images'] as const)
+      if (used[what] > (limits[what] ?? Infinity))
+        quotas.push(`${project} has ${used[what]} ${what}, and may have ${limits[what]}`);
     disks.push(...own);
   }
   return [
