@@ -20,7 +20,11 @@ const events = serviceNames
  */
 export async function explained(installation: TestInstallation, wrong: string[]): Promise<string[]> {
   const said = wrong.join('\n');
-  const names = [...new Set([...said.matchAll(uuid), ...said.matchAll(volume)].map(([name]) => name))];
+  // Everything is of a project.
+  const projects = await sql<string[]>(installation, `SELECT json_agg(id) FROM m2_gateway.projects`);
+  const names = [...new Set([...said.matchAll(uuid), ...said.matchAll(volume)].map(([name]) => name))].filter(
+    (name) => !projects.includes(name),
+  );
   if (names.length === 0) return [];
   const query = `SELECT coalesce(json_agg(at::time(3) || '  ' || what ORDER BY at), '[]') FROM (
     SELECT o.created_at AS at, o.kind || ' ' || o.id || ' ' || o.state || ' (fence ' || o.fence || ') ' || o.about::text
