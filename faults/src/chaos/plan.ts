@@ -27,7 +27,7 @@ const requestWeights = {
   'describe-image': 2,
   'delete-image': 5,
   'move-image': 4,
-  cancel: 8,
+  cancel: 4,
   twice: 3,
 };
 export type RequestKind = keyof typeof requestWeights;
