@@ -66,6 +66,11 @@ export class Faults {
     'bmc-lies': (fault) => this.breakBmc(fault, 'lies'),
   };
 
+  /** When all is quiet, nobody asks for anything that would bring a target back by the way. */
+  async killTargets(): Promise<void> {
+    for (const { pid } of await tgtdsOf(join(this.installation.stage.state, 'targets'))) kill(pid, 'SIGKILL');
+  }
+
   /** All that was broken is well: everything runs, and every BMC does as it is told. */
   async end(): Promise<void> {
     for (const service of services) this.installation.killSwitch(service).disarm();

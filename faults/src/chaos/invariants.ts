@@ -134,11 +134,11 @@ async function records(installation: TestInstallation, projects: string[]): Prom
   const unfinished = await sql<string[]>(
     installation,
     `SELECT coalesce(json_agg(what), '[]') FROM (
-       SELECT 'disk ' || name || ' is ' || state AS what FROM m2_image.disks WHERE state NOT IN ('ready', 'trashed')
-       UNION ALL SELECT 'disk ' || name || ' still grows' FROM m2_image.disks WHERE grows_to IS NOT NULL
-       UNION ALL SELECT 'image ' || name || ' is ' || state FROM m2_image.images WHERE state <> 'ready'
-       UNION ALL SELECT 'tag ' || t.name || ' of ' || d.name || ' is ' || t.state FROM m2_image.tags t JOIN m2_image.disks d ON d.id = t.disk WHERE t.state <> 'ready'
-       UNION ALL SELECT 'a rollback of disk ' || d.name || ' is pending' FROM m2_image.former_volumes f JOIN m2_image.disks d ON d.id = f.disk WHERE f.pending) w`,
+       SELECT 'disk ' || name || ' ' || id || ' is ' || state AS what FROM m2_image.disks WHERE state NOT IN ('ready', 'trashed')
+       UNION ALL SELECT 'disk ' || name || ' ' || id || ' still grows' FROM m2_image.disks WHERE grows_to IS NOT NULL
+       UNION ALL SELECT 'image ' || name || ' ' || id || ' is ' || state FROM m2_image.images WHERE state <> 'ready'
+       UNION ALL SELECT 'tag ' || t.name || ' ' || t.id || ' of ' || d.name || ' ' || d.id || ' is ' || t.state FROM m2_image.tags t JOIN m2_image.disks d ON d.id = t.disk WHERE t.state <> 'ready'
+       UNION ALL SELECT 'a rollback of disk ' || d.name || ' ' || d.id || ' is pending' FROM m2_image.former_volumes f JOIN m2_image.disks d ON d.id = f.disk WHERE f.pending) w`,
   );
   const disks: Disk[] = [];
   const quotas: string[] = [];
@@ -164,15 +164,17 @@ async function records(installation: TestInstallation, projects: string[]): Prom
     ...same(
       'sizes',
       await sizes(installation, disks),
-      disks.map(({ volume, sizeBytes }) => ({ volume, size: sizeBytes })),
+      disks.map(({ id, volume, sizeBytes }) => ({ id, volume, size: sizeBytes })),
     ),
   ];
 }
 
-async function sizes({ stage }: TestInstallation, disks: { volume: string }[]) {
+async function sizes({ stage }: TestInstallation, disks: { id: string; volume: string }[]) {
   const directory = join(stage.state, 'storage/volumes');
   const files = await readdir(directory);
-  return Promise.all(disks.map(async ({ volume }) => ({ volume, size: await sizeOf(directory, files, volume) })));
+  return Promise.all(
+    disks.map(async ({ id, volume }) => ({ id, volume, size: await sizeOf(directory, files, volume) })),
+  );
 }
 
 /** The size of a disk's volume, as its file says it: the one with the greatest number is the disk. */

@@ -6,8 +6,8 @@ import { Random } from './random.js';
  * deleted at the same moment.
  */
 const requestWeights = {
-  'provision-new': 12,
-  'provision-old': 7,
+  'provision-new': 16,
+  'provision-old': 9,
   'deprovision-keep': 6,
   'deprovision-delete': 5,
   'create-disk': 12,
@@ -27,7 +27,7 @@ const requestWeights = {
   'describe-image': 2,
   'delete-image': 5,
   'move-image': 4,
-  cancel: 4,
+  cancel: 2,
   twice: 3,
 };
 export type RequestKind = keyof typeof requestWeights;

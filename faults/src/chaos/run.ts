@@ -4,7 +4,7 @@ import { cp, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { tidy } from '../api-calls.js';
+import { tidyDisks, tidyImages } from '../api-calls.js';
 import { askDeprovision, startTestInstallation, succeeded, type TestInstallation } from '../installation.js';
 import { expectNothing } from '../observed-state.js';
 import { Contents } from './contents.js';
@@ -50,6 +50,18 @@ async function makeTenants(installation: TestInstallation): Promise<Tenant[]> {
   await succeeded(installation, await client.call('imageUpdate', shared));
   for (const project of [home, other.id]) await client.call('quotaSet', { params: { project }, body: limits });
   return Promise.all([home, other.id].map((project) => makeTenant(installation, project)));
+}
+
+/** A fork of every tag, whose bytes can then be compared. */
+async function forkTags(installation: TestInstallation, project: string): Promise<void> {
+  const { client } = installation;
+  await client.call('quotaSet', { params: { project }, body: { bytes: null, disks: null, images: null } });
+  for (const { id: disk } of (await client.list('diskList', { params: { project } })).items)
+    for (const { id, name, automatic } of (await client.list('diskTags', { params: { project, disk } })).items) {
+      if (automatic) continue;
+      const fork = { params: { project }, body: { name: `of-${id}`, disk, tag: name } };
+      await succeeded(installation, await client.call('diskCreate', fork));
+    }
 }
 
 const within = (installation: TestInstallation, project: string): TestInstallation => ({
@@ -141,13 +153,18 @@ async function play(
     throw new Error(
       `does not end: ${open.map(({ id, kind, state, attention }) => `${kind} ${id} ${state} ${attention}`).join('; ')}`,
     );
+  await faults.killTargets();
   const quiet = performance.now();
   await settled(installation, accepted, faults, tenants);
   const ready = performance.now();
   const provisions: Provision[] = [];
   for (const project of projects)
     provisions.push(...(await installation.client.list('provisionList', { params: { project } })).items);
-  // Whatever died, each node can use its disk.
+  // Whatever died, each node can use its disk; and what it writes from now on is not in the tag.
+  for (const { project, disk } of provisions) {
+    const tag = { params: { project, disk }, body: { name: 'last' } };
+    await succeeded(installation, await installation.client.call('diskTag', tag));
+  }
   for (const { node } of provisions)
     await contents.stamp(
       installation,
@@ -157,9 +174,12 @@ async function play(
   // What is made can also be taken back.
   for (const { id, project } of provisions)
     await succeeded(installation, await askDeprovision(within(installation, project), id, 'keep'));
+  for (const project of projects) await forkTags(installation, project);
   const wrong = await contents.wrong(installation, projects);
   if (wrong.length > 0) throw await failure(installation, 'has not the bytes that it must have', wrong);
-  for (const project of projects) await tidy(within(installation, project));
+  // An image that was moved has disks in both projects.
+  for (const project of projects) await tidyDisks(within(installation, project));
+  for (const project of projects) await tidyImages(within(installation, project));
   await expectNothing(installation, [], faults.doubtful);
   const { items: operations } = await installation.client.list('operationList');
   return {
