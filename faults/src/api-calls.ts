@@ -1,4 +1,3 @@
-import type { Operation } from '@m2/contracts';
 import { purgeDisk, type TestInstallation, succeeded } from './installation.js';
 
 type ImageSource =
@@ -42,15 +41,25 @@ export type ApiCalls = ReturnType<typeof apiCallsOf>;
 
 /** Removes every disk without a holder, in the trash or not, and every image but `golden`. */
 export async function tidy(installation: TestInstallation): Promise<void> {
+  await tidyDisks(installation);
+  await tidyImages(installation);
+}
+
+export async function tidyDisks(installation: TestInstallation): Promise<void> {
   const { client, stage } = installation;
   const params = { project: stage.project };
   const api = apiCallsOf(installation);
-  const done = async (accepted: Promise<Operation>) => succeeded(installation, await accepted);
   const present = (await client.list('diskList', { params })).items;
   const trashed = (await client.list('diskList', { params, query: { trashed: 'true' } })).items;
   // The youngest first: a fork before the disk that it was made from.
   const disks = [...present.filter(({ holder }) => !holder), ...trashed].sort((a, b) => (a.id < b.id ? 1 : -1));
-  for (const { id } of disks) await done(api.purge(id));
-  const { items } = await client.list('imageList', { params });
-  for (const { id, name } of items) if (name !== 'golden') await done(api.deleteImage(id));
+  for (const { id } of disks) await succeeded(installation, await api.purge(id));
+}
+
+export async function tidyImages(installation: TestInstallation): Promise<void> {
+  const { client, stage } = installation;
+  const { project } = stage;
+  const api = apiCallsOf(installation);
+  const { items } = await client.list('imageList', { params: { project } });
+  for (const { id, name } of items) if (name !== 'golden') await succeeded(installation, await api.deleteImage(id));
 }

@@ -1,8 +1,8 @@
 /**
  * Ends its own process, or the one that `victim` names (or the message's field of that name), by SIGKILL (or sends it `signal`), at one exact
  * point. A service gets it by `NODE_OPTIONS=--import`, so the service itself knows nothing of it. `FAULT_ORDER` names a file:
- * `{ channel, at: { field: value, … }, victim?, signal? }`. At the first message of that diagnostics channel that has all these values, the file
- * is renamed (so that the next life of the service goes on), and the process is gone before the publisher's next statement.
+ * `{ channel, at: { field: value, … }, victim?, signal?, afterMs? }`. At the first message of that diagnostics channel that has all these values, the file
+ * is renamed (so that the next life of the service goes on), and the process is gone before the publisher's next statement, or `afterMs` later.
  * `{ channel, record }` kills nobody: it appends the messages to the file `record`, one a line.
  */
 import { subscribe } from 'node:diagnostics_channel';
@@ -19,7 +19,9 @@ const watch = (channel) =>
     if (!Object.entries(order.at).every(([field, value]) => message[field] === value)) return;
     renameSync(file, `${file}.done`);
     const victim = typeof order.victim === 'string' ? message[order.victim] : order.victim;
-    process.kill(victim ?? process.pid, order.signal ?? 'SIGKILL');
+    const strike = () => process.kill(victim ?? process.pid, order.signal ?? 'SIGKILL');
+    if (order.afterMs) setTimeout(strike, order.afterMs);
+    else strike();
   });
 
 function read() {

@@ -11,6 +11,8 @@ export interface KillPoint {
   victim?: number | string;
   /** Pauses it, in place of killing it. */
   signal?: 'SIGSTOP';
+  /** Not at that point, but so much later. */
+  afterMs?: number;
 }
 
 /** Kills a service, or another process, at a point that the test names: once for each order. */

@@ -6,7 +6,10 @@ import { once } from 'node:events';
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** A second process of a service, which is started again whenever it is killed, as the supervisor does with the first. */
+/** One that cannot start yet, because what it needs is away, must not keep the machine busy. */
+const againMs = 100;
+
+/** A second process of a service, which is started again whenever it ends, as the supervisor does with the first. */
 export interface Replica {
   /** The process that runs now. */
   readonly pid: number;
@@ -44,9 +47,7 @@ export async function startReplica({ state }: Stage, service: ServiceName): Prom
   let stopping = false;
   const launch = () => {
     child = spawn(command!, rest, { cwd: '/', env, stdio: ['ignore', log.fd, log.fd] });
-    child.once('exit', () => {
-      if (!stopping) launch();
-    });
+    child.once('exit', () => setTimeout(() => stopping || launch(), againMs));
   };
   launch();
   await untilReady(port);
@@ -60,6 +61,8 @@ export async function startReplica({ state }: Stage, service: ServiceName): Prom
       if (child.exitCode === null && child.signalCode === null) {
         const gone = once(child, 'exit');
         child.kill('SIGTERM');
+        // It may stand still.
+        child.kill('SIGCONT');
         await gone;
       }
       await log.close();

@@ -11,9 +11,11 @@ import { sql } from '../observed-state.js';
 const MiB = 2 ** 20;
 const sector = 512;
 /** The part of a disk that is written and compared. All images have one. */
-const region = { at: 4 * MiB, length: 4 * MiB };
+const region = { at: 4 * MiB, length: 8 * MiB };
 const imageSize = region.at + region.length;
-const betweenStampsMs = 1_000;
+const betweenStampsMs = 400;
+/** Room for those that are made when all is quiet. */
+const lastStamps = 100;
 /** Longer than a service is paused between the begin of a transaction, which is an event's time, and its end. */
 const slackMs = 30_000;
 
@@ -111,7 +113,7 @@ export class Contents {
       await golden.close();
     }
     this.writers = installation.stage.nodes.map(async (_, place) => {
-      while (!this.stopping) {
+      while (!this.stopping && (this.stamps.length + lastStamps) * sector < region.length) {
         await this.stamp(installation, place, 1).catch(() => {});
         await pause(betweenStampsMs);
       }

@@ -4,9 +4,9 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { eventually, type TestInstallation } from '../installation.js';
+import type { KillPoint } from '../kill-switch.js';
 import { tgtdsOf } from '../observed-state.js';
-import type { Action, FaultKind } from './plan.js';
-import type { SecondGateway } from './second-gateway.js';
+import { type Action, type FaultKind, services, twice } from './plan.js';
 import type { SmallDisk } from '../small-disk.js';
 
 type Fault = Extract<Action, { fault: unknown }>;
@@ -21,7 +21,6 @@ export class Faults {
 
   constructor(
     private readonly installation: TestInstallation,
-    private readonly second: SecondGateway,
     private readonly smallDisk: SmallDisk | undefined,
   ) {}
 
@@ -32,9 +31,11 @@ export class Faults {
 
   private readonly makers: Record<FaultKind, (fault: Fault) => Promise<string>> = {
     kill: (fault) => this.signal(fault, 'SIGKILL'),
-    'kill-at': async ({ service, phase }) => this.arm(service === 'gateway' ? 'image' : service, 'm2:command', phase),
-    'kill-gateway-at': async ({ phase }) => this.arm('gateway', 'm2:operation:step', phase),
+    'kill-at': async (fault) => this.arm(fault.service === 'gateway' ? 'image' : fault.service, commandPoint(fault)),
+    'kill-gateway-at': async (fault) => this.arm('gateway', stepPoint(fault)),
     pause: (fault) => this.pause(fault),
+    'pause-at': async (fault) => this.pauseAt('hil', commandPoint(fault), fault.forMs),
+    'pause-gateway-at': async (fault) => this.pauseAt('gateway', stepPoint(fault), fault.forMs),
     'postgres-immediate': () => this.signalChild('postgres', 'SIGQUIT'),
     'postgres-kill': () => this.signalChild('postgres', 'SIGKILL'),
     'nats-kill': () => this.signalChild('nats', 'SIGKILL'),
@@ -65,32 +66,48 @@ export class Faults {
     'bmc-lies': (fault) => this.breakBmc(fault, 'lies'),
   };
 
+  /** When all is quiet, nobody asks for anything that would bring a target back by the way. */
+  async killTargets(): Promise<void> {
+    for (const { pid } of await tgtdsOf(join(this.installation.stage.state, 'targets'))) kill(pid, 'SIGKILL');
+  }
+
   /** All that was broken is well: everything runs, and every BMC does as it is told. */
   async end(): Promise<void> {
-    for (const service of ['gateway', 'image', 'iscsi', 'boot', 'hil'] as const)
-      this.installation.killSwitch(service).disarm();
+    for (const service of services) this.installation.killSwitch(service).disarm();
     for (const pid of this.stopped) kill(pid, 'SIGCONT');
     this.stopped.clear();
+    for (const service of twice) await this.resume(service);
     for (const node of this.installation.stage.lab.nodes) await node.setBmcMode('ok');
     this.smallDisk?.makeRoom();
-    // It gives up when a part that it starts is broken meanwhile.
-    await this.supervise().catch(() => this.supervise());
-    await this.second.start();
+    await this.supervise();
     await eventually('all parts to be ready', async () => {
       const found = await status({ state: this.installation.stage.state });
       return found?.children.every(({ state }) => state === 'ready') ? true : undefined;
     });
   }
 
-  /** Only one at a time: they would be in each other's way. */
+  /** Only one at a time: they would be in each other's way. One that cannot start, as on a full disk, is started again. */
   private supervise(): Promise<void> {
-    this.supervising ??= this.installation.supervise().finally(() => (this.supervising = undefined));
+    this.supervising ??= eventually('a supervisor', () => this.installation.supervise().then(() => true as const))
+      .then(() => {})
+      .finally(() => (this.supervising = undefined));
     return this.supervising;
   }
 
-  private arm(service: ServiceName, channel: 'm2:command' | 'm2:operation:step', phase: string): string {
-    this.installation.killSwitch(service).arm({ channel, at: { phase } });
+  private arm(service: ServiceName, point: KillPoint): string {
+    this.installation.killSwitch(service).arm(point);
     return `${service} armed`;
+  }
+
+  /** Of two processes, whichever comes there first stands still. The other one goes on, with what the first one had as well. */
+  private pauseAt(service: ServiceName, point: KillPoint, forMs: number): string {
+    void pause(forMs, undefined, { ref: false }).then(() => this.resume(service).catch(() => {}));
+    return this.arm(service, { ...point, signal: 'SIGSTOP' });
+  }
+
+  private async resume(service: ServiceName): Promise<void> {
+    for (const pid of [await this.pidOf(service), this.installation.second(service).pid])
+      if (pid !== undefined && !this.stopped.has(pid)) kill(pid, 'SIGCONT');
   }
 
   private async pidOf(name: string): Promise<number | undefined> {
@@ -102,16 +119,13 @@ export class Faults {
     return kill(await this.pidOf(name), signal);
   }
 
-  /** Of the two gateways either. */
+  /** Of a service that runs twice, either process. */
   private async victim({ service, node }: Fault): Promise<number | undefined> {
-    return service === 'gateway' && node % 2 === 1 ? this.second.pid : this.pidOf(service);
+    return twice.includes(service) && node % 2 === 1 ? this.installation.second(service).pid : this.pidOf(service);
   }
 
   private async signal(fault: Fault, signal: NodeJS.Signals): Promise<string> {
-    const pid = await this.victim(fault);
-    const done = kill(pid, signal);
-    if (pid !== undefined && pid === this.second.pid) void pause(500).then(() => this.second.start().catch(() => {}));
-    return done;
+    return kill(await this.victim(fault), signal);
   }
 
   private async pause(fault: Fault): Promise<string> {
@@ -136,6 +150,12 @@ export class Faults {
     return `${node.name} ${mode}`;
   }
 }
+
+const commandPoint = ({ phase, withinMs }: Fault): KillPoint =>
+  phase === 'within'
+    ? { channel: 'm2:command', at: { phase: 'begin' }, afterMs: withinMs }
+    : { channel: 'm2:command', at: { phase } };
+const stepPoint = ({ phase }: Fault): KillPoint => ({ channel: 'm2:operation:step', at: { phase } });
 
 function kill(pid: number | undefined, signal: NodeJS.Signals): string {
   if (pid === undefined) return 'nothing to signal';

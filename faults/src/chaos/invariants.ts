@@ -4,6 +4,9 @@ import { join } from 'node:path';
 import { eventually, type TestInstallation } from '../installation.js';
 import { observe, sql } from '../observed-state.js';
 import { toldAndWritten } from '../events.js';
+import { comingsAndGoings } from './comings.js';
+import { same } from './same.js';
+import { type Tenant, wrongLists } from './tenants.js';
 
 interface Told {
   id: string;
@@ -13,15 +16,6 @@ interface Told {
 
 /** Errors that say that M2 itself is wrong, whatever was broken. */
 const bugs = new Set(['internal', 'fence.stale']);
-
-const same = (what: string, found: unknown[], wanted: unknown[]): string[] => {
-  const [a, b] = [found, wanted].map((list) => list.map((one) => JSON.stringify(one)).sort());
-  return JSON.stringify(a) === JSON.stringify(b)
-    ? []
-    : [
-        `${what}: there are ${a!.filter((one) => !b!.includes(one)).join(', ') || 'none too many'}, missing ${b!.filter((one) => !a!.includes(one)).join(', ') || 'none'}`,
-      ];
-};
 
 /** Lets whoever waits for a person go on, until all operations have ended. Returns those that do not. */
 export async function untilAllEnded(installation: TestInstallation, forMs: number): Promise<Operation[]> {
@@ -35,11 +29,33 @@ export async function untilAllEnded(installation: TestInstallation, forMs: numbe
         open.push(...(await impatient.list('operationList', { query: { state } })).items);
       for (const { id, state } of open)
         if (state === 'needs_attention') await impatient.call('operationResume', { params: { id } }).catch(() => {});
+      for (const operation of open) await makeWay(installation, operation);
       return open.length === 0 ? true : undefined;
     },
     forMs,
   ).catch(() => {});
   return open;
+}
+
+/**
+ * Somebody may use a disk before the operation that made it has ended, and then that cannot take it back. A person removes what is in its way,
+ * which the error tells.
+ */
+async function makeWay({ impatient }: TestInstallation, { project, steps }: Operation): Promise<void> {
+  const end = (id: string) => impatient.call('provisionDelete', { params: { project, id } }).catch(() => {});
+  for (const { state, error } of steps) {
+    if (state !== 'undoing') continue;
+    const [, holder] = /held by provision (\S+)/.exec(error?.detail ?? '') ?? [];
+    if (error?.code === 'disk.in_use' && holder) await end(holder);
+    if (error?.code !== 'tag.in_use') continue;
+    const forks = error.detail.slice(error.detail.indexOf(':')).matchAll(/disk ([a-z0-9-]+)/g);
+    for (const [, disk] of forks) {
+      const params = { project, disk: disk! };
+      const found = await impatient.call('diskShow', { params }).catch(() => undefined);
+      if (found?.holder) await end(found.holder);
+      else await impatient.call('diskDelete', { params, query: { purge: 'true' } }).catch(() => {});
+    }
+  }
 }
 
 /**
@@ -50,13 +66,18 @@ export async function brokenInvariants(
   installation: TestInstallation,
   accepted: string[],
   doubtful: Set<string>,
-  projects: string[],
+  tenants: Tenant[],
 ): Promise<string[]> {
   return [
     ...(await hardware(installation, doubtful)),
-    ...(await records(installation, projects)),
+    ...(await records(
+      installation,
+      tenants.map(({ project }) => project),
+    )),
     ...(await operations(installation, accepted)),
+    ...(await comingsAndGoings(installation)),
     ...(await events(installation)),
+    ...(await wrongLists(installation, tenants)),
   ];
 }
 
@@ -113,11 +134,11 @@ async function records(installation: TestInstallation, projects: string[]): Prom
   const unfinished = await sql<string[]>(
     installation,
     `SELECT coalesce(json_agg(what), '[]') FROM (
-       SELECT 'disk ' || name || ' is ' || state AS what FROM m2_image.disks WHERE state NOT IN ('ready', 'trashed')
-       UNION ALL SELECT 'disk ' || name || ' still grows' FROM m2_image.disks WHERE grows_to IS NOT NULL
-       UNION ALL SELECT 'image ' || name || ' is ' || state FROM m2_image.images WHERE state <> 'ready'
-       UNION ALL SELECT 'tag ' || t.name || ' of ' || d.name || ' is ' || t.state FROM m2_image.tags t JOIN m2_image.disks d ON d.id = t.disk WHERE t.state <> 'ready'
-       UNION ALL SELECT 'a rollback of disk ' || d.name || ' is pending' FROM m2_image.former_volumes f JOIN m2_image.disks d ON d.id = f.disk WHERE f.pending) w`,
+       SELECT 'disk ' || name || ' ' || id || ' is ' || state AS what FROM m2_image.disks WHERE state NOT IN ('ready', 'trashed')
+       UNION ALL SELECT 'disk ' || name || ' ' || id || ' still grows' FROM m2_image.disks WHERE grows_to IS NOT NULL
+       UNION ALL SELECT 'image ' || name || ' ' || id || ' is ' || state FROM m2_image.images WHERE state <> 'ready'
+       UNION ALL SELECT 'tag ' || t.name || ' ' || t.id || ' of ' || d.name || ' ' || d.id || ' is ' || t.state FROM m2_image.tags t JOIN m2_image.disks d ON d.id = t.disk WHERE t.state <> 'ready'
+       UNION ALL SELECT 'a rollback of disk ' || d.name || ' ' || d.id || ' is pending' FROM m2_image.former_volumes f JOIN m2_image.disks d ON d.id = f.disk WHERE f.pending) w`,
   );
   const disks: Disk[] = [];
   const quotas: string[] = [];
@@ -125,11 +146,15 @@ async function records(installation: TestInstallation, projects: string[]): Prom
     const params = { project };
     const present = (await client.list('diskList', { params })).items;
     const trashed = (await client.list('diskList', { params, query: { trashed: 'true' } })).items;
-    const images = (await client.list('imageList', { params })).items;
-    const { used } = await client.call('quotaShow', { params });
+    const visible = (await client.list('imageList', { params })).items;
+    const images = visible.filter((image) => image.project === project);
+    const { used, limits } = await client.call('quotaShow', { params });
     const own = [...present, ...trashed];
     const bytes = [...own, ...images].reduce((sum, { sizeBytes }) => sum + (sizeBytes ?? 0), 0);
     quotas.push(...same(`the quota of ${project}`, [used], [{ bytes, disks: own.length, images: images.length }]));
+    for (const what of ['bytes', 'disks', 'images'] as const)
+      if (used[what] > (limits[what] ?? Infinity))
+        quotas.push(`${project} has ${used[what]} ${what}, and may have ${limits[what]}`);
     disks.push(...own);
   }
   return [
@@ -139,15 +164,17 @@ async function records(installation: TestInstallation, projects: string[]): Prom
     ...same(
       'sizes',
       await sizes(installation, disks),
-      disks.map(({ volume, sizeBytes }) => ({ volume, size: sizeBytes })),
+      disks.map(({ id, volume, sizeBytes }) => ({ id, volume, size: sizeBytes })),
     ),
   ];
 }
 
-async function sizes({ stage }: TestInstallation, disks: { volume: string }[]) {
+async function sizes({ stage }: TestInstallation, disks: { id: string; volume: string }[]) {
   const directory = join(stage.state, 'storage/volumes');
   const files = await readdir(directory);
-  return Promise.all(disks.map(async ({ volume }) => ({ volume, size: await sizeOf(directory, files, volume) })));
+  return Promise.all(
+    disks.map(async ({ id, volume }) => ({ id, volume, size: await sizeOf(directory, files, volume) })),
+  );
 }
 
 /** The size of a disk's volume, as its file says it: the one with the greatest number is the disk. */

@@ -27,6 +27,14 @@ export class Random {
     return list[this.below(list.length)]!;
   }
 
+  /** Each of the keys as often as its number says, in any order. */
+  round<Key extends string>(numbers: Record<Key, number>): Key[] {
+    const left = (Object.entries(numbers) as [Key, number][]).flatMap(([key, number]) => Array<Key>(number).fill(key));
+    const round: Key[] = [];
+    while (left.length > 0) round.push(...left.splice(this.below(left.length), 1));
+    return round;
+  }
+
   /** One of the keys, each as often as its weight says. */
   weighted<Key extends string>(weights: Record<Key, number>): Key {
     const entries = Object.entries(weights) as [Key, number][];

@@ -1,27 +1,26 @@
 import { ApiError, type M2Client } from '@m2/cli';
 import type { Operation } from '@m2/contracts';
 import { randomUUID } from 'node:crypto';
-import type { TestInstallation } from '../installation.js';
 import type { Contents } from './contents.js';
 import { type Action, names, type RequestKind } from './plan.js';
 
 type Args = Extract<Action, { request: unknown }>['args'];
-/** What requests are about, besides the installation. `doors`: the clients of all gateways. `other`: a second project. */
+/** What requests are about. `doors`: the clients of all gateways. `projects`: two, whose things have the same names. */
 export interface Scene {
   doors: M2Client[];
-  other: string;
+  projects: string[];
   contents: Contents;
 }
-type Ask = (client: M2Client, args: Args, installation: TestInstallation, scene: Scene) => Promise<unknown>;
+/** `project` is the one that is asked for. */
+type Ask = (client: M2Client, args: Args, project: string, scene: Scene) => Promise<unknown>;
 /** How a failure begins that is none of a fault that was made. */
 const twins = 'two copies of one request';
 
 const MiB = 2 ** 20;
 const nodeOf = ({ node }: Args) => `node-${node + 1}`;
-const disk = ({ stage: { project } }: TestInstallation, name: string) => ({ project, disk: name });
 
-async function deprovision(client: M2Client, args: Args, { stage }: TestInstallation, fate: 'keep' | 'delete') {
-  const params = { project: stage.project };
+async function deprovision(client: M2Client, args: Args, project: string, fate: 'keep' | 'delete') {
+  const params = { project };
   const { items } = await client.list('provisionList', { params });
   const found = items.find(({ nodeName }) => nodeName === nodeOf(args));
   if (!found) return undefined;
@@ -30,54 +29,54 @@ async function deprovision(client: M2Client, args: Args, { stage }: TestInstalla
 
 const importing =
   (source: (args: Args, scene: Scene) => object): Ask =>
-  (client, args, installation, scene) =>
+  (client, args, project, scene) =>
     client.call('imageImport', {
-      params: { project: installation.stage.project },
+      params: { project },
       body: { name: args.image, source: source(args, scene) as never },
     });
 
 const asks: Record<RequestKind, Ask> = {
-  'provision-new': (client, args, { stage: { project } }) =>
+  'provision-new': (client, args, project) =>
     client.call('provisionCreate', {
       params: { project },
       body: { node: nodeOf(args), image: 'golden', diskName: args.disk, waitFor: 'ready' },
     }),
-  'provision-old': (client, args, { stage: { project } }) =>
+  'provision-old': (client, args, project) =>
     client.call('provisionCreate', {
       params: { project },
       body: { node: nodeOf(args), disk: args.disk, waitFor: 'ready' },
     }),
-  'deprovision-keep': (client, args, installation) => deprovision(client, args, installation, 'keep'),
-  'deprovision-delete': (client, args, installation) => deprovision(client, args, installation, 'delete'),
-  'create-disk': (client, args, { stage: { project } }) =>
+  'deprovision-keep': (client, args, project) => deprovision(client, args, project, 'keep'),
+  'deprovision-delete': (client, args, project) => deprovision(client, args, project, 'delete'),
+  'create-disk': (client, args, project) =>
     client.call('diskCreate', {
       params: { project },
       body: { name: args.disk, image: args.choice % 2 ? 'golden' : args.image },
     }),
-  'fork-disk': (client, args, { stage: { project } }) =>
+  'fork-disk': (client, args, project) =>
     client.call('diskCreate', {
       params: { project },
       body: { name: args.disk, disk: args.other, ...(args.choice % 2 && { tag: args.tag }) },
     }),
-  'grow-disk': (client, args, installation) =>
+  'grow-disk': (client, args, project) =>
     client.call('diskUpdate', {
-      params: disk(installation, args.disk),
+      params: { project, disk: args.disk },
       body: { sizeBytes: 128 * MiB + args.choice * MiB, ...(args.choice % 5 === 0 && { name: args.other }) },
     }),
-  'rename-disk': (client, args, installation) =>
-    client.call('diskUpdate', { params: disk(installation, args.disk), body: { name: args.other } }),
-  'flatten-disk': (client, args, installation) => client.call('diskFlatten', { params: disk(installation, args.disk) }),
-  'tag-disk': (client, args, installation) =>
-    client.call('diskTag', { params: disk(installation, args.disk), body: { name: args.tag } }),
-  'untag-disk': (client, args, installation) =>
-    client.call('diskUntag', { params: { ...disk(installation, args.disk), tag: args.tag } }),
-  'roll-back-disk': (client, args, installation) =>
-    client.call('diskRollback', { params: disk(installation, args.disk), body: { tag: args.tag } }),
-  'trash-disk': (client, args, installation) => client.call('diskDelete', { params: disk(installation, args.disk) }),
-  'purge-disk': (client, args, installation) =>
-    client.call('diskDelete', { params: disk(installation, args.disk), query: { purge: 'true' } }),
-  'restore-disk': (client, args, installation) =>
-    client.call('diskRestore', { params: disk(installation, args.disk), body: {} }),
+  'rename-disk': (client, args, project) =>
+    client.call('diskUpdate', { params: { project, disk: args.disk }, body: { name: args.other } }),
+  'flatten-disk': (client, args, project) => client.call('diskFlatten', { params: { project, disk: args.disk } }),
+  'tag-disk': (client, args, project) =>
+    client.call('diskTag', { params: { project, disk: args.disk }, body: { name: args.tag } }),
+  'untag-disk': (client, args, project) =>
+    client.call('diskUntag', { params: { project, disk: args.disk, tag: args.tag } }),
+  'roll-back-disk': (client, args, project) =>
+    client.call('diskRollback', { params: { project, disk: args.disk }, body: { tag: args.tag } }),
+  'trash-disk': (client, args, project) => client.call('diskDelete', { params: { project, disk: args.disk } }),
+  'purge-disk': (client, args, project) =>
+    client.call('diskDelete', { params: { project, disk: args.disk }, query: { purge: 'true' } }),
+  'restore-disk': (client, args, project) =>
+    client.call('diskRestore', { params: { project, disk: args.disk }, body: {} }),
   'import-image': importing(({ choice }, { contents }) => ({
     kind: 'url',
     url: contents.url(`image-${choice % names.image}`),
@@ -88,21 +87,22 @@ const asks: Record<RequestKind, Ask> = {
     disk: args.disk,
     ...(args.choice % 2 && { tag: args.tag }),
   })),
-  'describe-image': (client, { image, choice }, { stage: { project } }) =>
+  'describe-image': (client, { image, choice }, project) =>
     client.call('imageUpdate', { params: { project, image }, body: { metadata: { defaultUser: `user-${choice}` } } }),
-  'delete-image': (client, { image }, { stage: { project } }) =>
-    client.call('imageDelete', { params: { project, image } }),
-  'move-image': (client, { image, choice }, { stage: { project } }, { other }) => {
-    const [here, there] = choice % 3 ? [project, other] : [other, project];
-    return client.call('imageUpdate', { params: { project: here, image }, body: { project: there } });
-  },
+  'delete-image': (client, { image }, project) => client.call('imageDelete', { params: { project, image } }),
+  'move-image': (client, { image }, project, { projects }) =>
+    client.call('imageUpdate', {
+      params: { project, image },
+      body: { project: projects.find((other) => other !== project) },
+    }),
+  /** Every third one, so that what hangs with a process that stands still is mostly among them. */
   cancel: async (client, { choice }) => {
     const { items } = await client.list('operationList', { query: { state: 'running' } });
-    const id = items[choice % Math.max(1, items.length)]?.id;
-    return id && client.call('operationCancel', { params: { id } });
+    const some = items.filter((_, place) => (place + choice) % 3 === 0);
+    await Promise.allSettled(some.map(({ id }) => client.call('operationCancel', { params: { id } })));
   },
   /** Two copies of one request at once, one at each gateway, have to be one operation. */
-  twice: async (_client, args, { stage: { project } }, { doors }) => {
+  twice: async (_client, args, project, { doors }) => {
     const wanted = { name: args.disk, image: 'golden' };
     const body = JSON.stringify(wanted);
     const key = randomUUID();
@@ -130,14 +130,11 @@ export interface Answered {
   unanswered?: string;
 }
 
-export async function ask(
-  action: Extract<Action, { request: unknown }>,
-  scene: Scene,
-  installation: TestInstallation,
-): Promise<Answered> {
+export async function ask(action: Extract<Action, { request: unknown }>, scene: Scene): Promise<Answered> {
   try {
-    const client = scene.doors[action.args.door]!;
-    const answer = (await asks[action.request](client, action.args, installation, scene)) as Operation | undefined;
+    const { args, request } = action;
+    const [client, project] = [scene.doors[args.door]!, scene.projects[args.project]!];
+    const answer = (await asks[request](client, args, project, scene)) as Operation | undefined;
     return answer?.steps ? { operation: answer.id } : {};
   } catch (error) {
     if (error instanceof ApiError && error.status < 500) return { refused: error.code };
