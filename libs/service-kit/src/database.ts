@@ -7,6 +7,7 @@ import type { PostgresDriver } from 'typeorm/driver/postgres/PostgresDriver.js';
 import { LeaseLost, leaseLostState, leaseSeconds } from './lease-lost.js';
 import {
   EffectsAsRows1796000000010,
+  FenceOfTheHolder1799500000000,
   PlannedOnce1799000000000,
   Plumbing1795000000000,
   Retention1798000000000,
@@ -116,6 +117,7 @@ export class Database implements Sql {
         TurnsAndParkedEvents1797000000020,
         Retention1798000000000,
         PlannedOnce1799000000000,
+        FenceOfTheHolder1799500000000,
         ...options.migrations,
       ],
       migrationsTableName: 'm2_migrations',
