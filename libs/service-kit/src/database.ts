@@ -304,6 +304,7 @@ class PgSession implements Session {
 class Transaction implements Sql {
   private session: Promise<Session> | undefined;
   private begun: Promise<unknown> | undefined;
+  private isOver = false;
 
   constructor(
     private readonly connect: () => Promise<Session>,
@@ -315,7 +316,9 @@ class Transaction implements Sql {
   }
 
   async query<Row extends object>(text: string, values?: unknown[]): Promise<Row[]> {
+    this.assertOpen();
     const session = await (this.session ??= this.begin());
+    this.assertOpen();
     try {
       return await session.query<Row>(text, values);
     } catch (error) {
@@ -327,6 +330,7 @@ class Transaction implements Sql {
 
   async commit(closing: Statement | undefined): Promise<void> {
     const session = (await this.session)!;
+    this.isOver = true;
     const outcomes = await Promise.allSettled([
       this.begun,
       closing && session.query(closing.text, closing.values),
@@ -338,6 +342,7 @@ class Transaction implements Sql {
   }
 
   async rollback(broken: boolean): Promise<void> {
+    this.isOver = true;
     const session = await this.session?.catch(() => undefined);
     if (!session) return;
     // On a lost connection this fails, and the server has rolled back by itself.
@@ -347,6 +352,11 @@ class Transaction implements Sql {
         () => true,
       );
     session.release(broken);
+  }
+
+  /** What is said later would be done on its own, or in the transaction of whoever has the connection next. */
+  private assertOpen(): void {
+    if (this.isOver) throw new Error('The transaction has ended');
   }
 
   private async begin(): Promise<Session> {
