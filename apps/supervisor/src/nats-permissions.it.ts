@@ -12,11 +12,13 @@ import {
   natsConfig,
   projectDeleted,
   natsPasswords,
+  natsPermissions,
   powerOff,
   type ServiceName,
+  serviceNames,
 } from '@m2/contracts';
 import { AckPolicy, type JetStreamClient, jetstream, jetstreamManager } from '@nats-io/jetstream';
-import { connect, type NatsConnection } from '@nats-io/transport-node';
+import { connect, type Msg, type NatsConnection } from '@nats-io/transport-node';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 let dir: string;
@@ -108,6 +110,29 @@ describe('the permissions of the NATS server', () => {
       expect(await refusal(iscsi, () => iscsi.publish(subject, '{}'))).toMatch(/permissions violation/i);
     expect(await refusal(iscsi, () => iscsi.publish('m2.evt.iscsi.export.created', '{}'))).toBe('allowed');
   });
+
+  it.each(serviceNames)(
+    'let %s answer nothing that it asked itself, which would take it wherever it likes',
+    async (name) => {
+      const [service, hil] = await Promise.all([as(name), as('hil')]);
+      const heard: string[] = [];
+      hil.subscribe('m2.cmd.hil.>', { callback: (_, message) => void heard.push(message.string()) });
+      await hil.flush();
+      const { publish, subscribe } = natsPermissions(name);
+      const forge = (_error: unknown, message: Msg) => {
+        if (message.reply === powerOff.subject) message.respond(`from ${name}`);
+      };
+      for (const subject of subscribe) service.subscribe(subject, { callback: forge });
+      for (const subject of publish.filter((subject) => !subject.startsWith('m2.cmd.')))
+        service.publish(subject.replace(/>$/, 'x'), '{}', { reply: powerOff.subject });
+      await service.flush();
+      // What came back was answered before this was asked.
+      await service.flush();
+      await hil.flush();
+      // JetStream answers there, too; its answers ask for none, so nobody takes them for a call.
+      expect(heard.filter((text) => text.startsWith('from '))).toEqual([]);
+    },
+  );
 
   it('refuse a wrong password', async () => {
     const options = { servers: `127.0.0.1:${port}`, user: 'm2-gateway', maxReconnectAttempts: 0 };

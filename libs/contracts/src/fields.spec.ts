@@ -130,3 +130,8 @@ describe('other fields', () => {
     for (const cursor of ['a\0b', 'a b', "a'b", 'a'.repeat(257)]) expect(accepts(fields.page, { cursor })).toBe(false);
   });
 });
+
+it('a text holds what PostgreSQL keeps as JSON: no NUL, and no half of a character', () => {
+  expect(accepts(fields.text, 'one 🚀')).toBe(true);
+  for (const text of ['\0', 'one \ud83d', '\ude80 two']) expect(accepts(fields.text, text)).toBe(false);
+});

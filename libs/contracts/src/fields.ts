@@ -33,10 +33,13 @@ export const mac = z
       .regex(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/, 'must be a MAC address such as 52:54:00:12:34:56'),
   );
 
-/** Free text without control characters: those would move a terminal's cursor, and PostgreSQL refuses NUL. */
+/** Free text without control characters: those would move a terminal's cursor, and PostgreSQL refuses NUL, and half a character. */
 // oxlint-disable-next-line no-control-regex -- \P{Cc} says the same, but not every reader of our JSON Schemas knows it
 const noControls = /^[^\u0000-\u001f\u007f-\u009f]*$/u;
-export const text = z.string().regex(noControls, 'must not hold control characters');
+export const text = z
+  .string()
+  .regex(noControls, 'must not hold control characters')
+  .refine((value) => value.isWellFormed(), 'must not hold half a character');
 
 /** Why a person decided something that is unusual; it goes on record. */
 export const reason = text.min(1).max(500);

@@ -1,4 +1,4 @@
-import { calls, eventsOf } from './catalogue.js';
+import { calls, callsOf, eventsOf } from './catalogue.js';
 import { diskReattached } from './disk.js';
 import { projectDeleted } from './gateway.js';
 import { type EventContract, eventStream, type ServiceName, serviceNames } from './message.js';
@@ -19,6 +19,9 @@ export const durables: Record<ServiceName, readonly { durable: string; of: Event
 const live = 'm2.live.>';
 const tellsLive = new Set<ServiceName>(['gateway']);
 
+/** Where a service announces that it takes calls. */
+export const arrivalOf = (service: ServiceName): string => `m2.live.service.${service}`;
+
 /** Where a service gets its answers. */
 export const natsInbox = (service: ServiceName): string => `_INBOX_${service}`;
 
@@ -33,7 +36,7 @@ export function natsPermissions(service: ServiceName): NatsPermissions {
     publish: [
       ...calls.filter((call) => call.callers.includes(service)).map((call) => call.subject),
       ...(eventsOf(service).length > 0 ? [`m2.evt.${service}.>`] : []),
-      ...(tellsLive.has(service) ? [live] : [`m2.live.service.${service}`]),
+      ...(tellsLive.has(service) ? [live] : [arrivalOf(service)]),
       // One service makes the stream, the others wait for it: whoever may create streams may also capture any subject.
       ...(service === 'gateway'
         ? ['INFO', 'CREATE', 'UPDATE'].map((verb) => `$JS.API.STREAM.${verb}.${eventStream}`)
@@ -50,8 +53,11 @@ export function natsPermissions(service: ServiceName): NatsPermissions {
       ...['cmd', 'qry'].map((kind) => `m2.${kind}.${service}.>`),
       `${natsInbox(service)}.>`,
       ...(service === 'gateway' ? [live] : []),
-      // Who asks a service hears when it has come back: what it owed before, it will not answer.
-      ...(calls.some((call) => call.callers.includes(service)) ? ['m2.live.service.*'] : []),
+      // Who asks a service hears when it has come back: what it owed before, it will not answer. Never what it says itself: whoever
+      // hears a message may answer it, wherever that asks for.
+      ...serviceNames
+        .filter((other) => calls.some((call) => call.service === other && call.callers.includes(service)))
+        .map(arrivalOf),
     ],
   };
 }
@@ -64,6 +70,9 @@ export const natsPasswordVariable = (service: ServiceName): string => `M2_NATS_P
  * server's default of two minutes would silently drop the answer of a BMC that is slow to power a node off.
  */
 const answerWithin = '12h';
+/** For who is asked only: it lets a service publish wherever a message that it hears says. */
+const answers = `
+        allow_responses: { max: 1, expires: "${answerWithin}" }`;
 
 const list = (subjects: string[]) => `[\n${subjects.map((subject) => `          "${subject}"\n`).join('')}        ]`;
 
@@ -74,8 +83,7 @@ const user = (service: ServiceName) => {
       password: $${natsPasswordVariable(service)}
       permissions: {
         publish: { allow: ${list(publish)} }
-        subscribe: { allow: ${list(subscribe)} }
-        allow_responses: { max: 1, expires: "${answerWithin}" }
+        subscribe: { allow: ${list(subscribe)} }${callsOf(service).length > 0 ? answers : ''}
       }
     }`;
 };

@@ -1,5 +1,5 @@
 import type { ErrorValue, StepState } from '@m2/contracts';
-import type { Database } from '@m2/service-kit';
+import { type Database, isConnectionError } from '@m2/service-kit';
 import type { Skip } from './saga.js';
 
 /** One step of an operation. What changes of it is written whole. */
@@ -119,7 +119,9 @@ export class Journal {
         if (mine.has(operation.id)) resolve();
         else reject(new LostOperation(`Another runner has operation ${operation.id}`));
     } catch (error) {
-      for (const entry of batch) entry.reject(error);
+      // One of them may be what the database refuses (a text with NUL, say): it must not keep the others from going on.
+      if (batch.length > 1 && !isConnectionError(error)) for (const entry of batch) await this.flush([entry]);
+      else for (const entry of batch) entry.reject(error);
     }
   }
 }

@@ -195,16 +195,7 @@ export class Runner {
     const { free } = this.room;
     if (free <= 0) return;
     const { claimed, waiting } = await this.claims.claim(free, this.room.byProject(), this.options.projectConcurrency);
-    for (const { row, steps } of claimed) {
-      try {
-        this.execute(row, steps);
-      } catch (error) {
-        this.kit.log.error(
-          { err: error, operation: row.id },
-          'an operation cannot be begun; it will be taken up again',
-        );
-      }
-    }
+    for (const { row, steps } of claimed) this.execute(row, steps);
     this.backlog = waiting > claimed.length;
   }
 
@@ -241,6 +232,14 @@ export class Runner {
   }
 
   private execute(row: OperationRow, steps: StepRow[]): void {
+    try {
+      this.tryToRun(row, steps);
+    } catch (error) {
+      this.kit.log.error({ err: error, operation: row.id }, 'an operation cannot be begun; it will be taken up again');
+    }
+  }
+
+  private tryToRun(row: OperationRow, steps: StepRow[]): void {
     const saga = this.options.sagas.find(row.kind, row.version);
     if (row.takeovers > mostTakeovers) {
       this.park(row, `${row.takeovers} gateways in a row died of it, or gave it up; their logs say why`);

@@ -1,4 +1,5 @@
 import {
+  arrivalOf,
   type Call,
   headers as names,
   type InputOf,
@@ -7,6 +8,7 @@ import {
   natsPermissions,
   type ReplyOf,
   type ServiceName,
+  serviceNames,
 } from '@m2/contracts';
 import { jetstream, type JetStreamClient } from '@nats-io/jetstream';
 import {
@@ -50,13 +52,12 @@ const roomForHeaders = 4_096;
 const reconnectMs = 250;
 const toldEveryMs = 10_000;
 
-/** Where services announce that they take calls. */
-const arrivals = 'm2.live.service';
-
 /** The service that owes an answer was restarted, or one of its processes fell silent. */
 class AskAgain extends Error {}
 
-const mayHear = (service: ServiceName) => natsPermissions(service).subscribe.includes(`${arrivals}.*`);
+/** The services that `asker` asks something. */
+const askedBy = (asker: ServiceName) =>
+  serviceNames.filter((service) => natsPermissions(asker).subscribe.includes(arrivalOf(service)));
 
 /** Where to connect to, and how. */
 export const serversOf = (url: string, ca?: string): Pick<NodeConnectionOptions, 'servers' | 'tls'> => ({
@@ -79,7 +80,7 @@ export class Bus {
   ) {
     this.js = jetstream(connection);
     void this.watch();
-    if (mayHear(service)) this.hearArrivals();
+    for (const asked of askedBy(service)) this.hearArrivals(asked);
   }
 
   /** The largest message that the server takes, in bytes. */
@@ -112,17 +113,17 @@ export class Bus {
    */
   announce(): void {
     this.announced = true;
-    this.tell({ subject: `${arrivals}.${this.service}` }, {});
+    this.tell({ subject: arrivalOf(this.service) }, {});
   }
 
   /**
    * A service that died, or stands still, owes answers that do not come. Requests that wait for one are sent again when a replica of that service
    * says that it is there. Another replica may still work on the first message: then the second one waits for the same answer.
    */
-  private hearArrivals(): void {
-    this.connection.subscribe(`${arrivals}.*`, {
-      callback: (_error, { subject }) => {
-        for (const [again, service] of this.underWay) if (subject === `${arrivals}.${service}`) again(new AskAgain());
+  private hearArrivals(asked: ServiceName): void {
+    this.connection.subscribe(arrivalOf(asked), {
+      callback: () => {
+        for (const [again, service] of this.underWay) if (service === asked) again(new AskAgain());
       },
     });
   }

@@ -7,6 +7,7 @@ import type { PostgresDriver } from 'typeorm/driver/postgres/PostgresDriver.js';
 import { LeaseLost, leaseLostState, leaseSeconds } from './lease-lost.js';
 import {
   EffectsAsRows1796000000010,
+  FenceOfTheHolder1799500000000,
   PlannedOnce1799000000000,
   Plumbing1795000000000,
   Retention1798000000000,
@@ -116,6 +117,7 @@ export class Database implements Sql {
         TurnsAndParkedEvents1797000000020,
         Retention1798000000000,
         PlannedOnce1799000000000,
+        FenceOfTheHolder1799500000000,
         ...options.migrations,
       ],
       migrationsTableName: 'm2_migrations',
@@ -302,6 +304,7 @@ class PgSession implements Session {
 class Transaction implements Sql {
   private session: Promise<Session> | undefined;
   private begun: Promise<unknown> | undefined;
+  private isOver = false;
 
   constructor(
     private readonly connect: () => Promise<Session>,
@@ -313,7 +316,9 @@ class Transaction implements Sql {
   }
 
   async query<Row extends object>(text: string, values?: unknown[]): Promise<Row[]> {
+    this.assertOpen();
     const session = await (this.session ??= this.begin());
+    this.assertOpen();
     try {
       return await session.query<Row>(text, values);
     } catch (error) {
@@ -325,6 +330,7 @@ class Transaction implements Sql {
 
   async commit(closing: Statement | undefined): Promise<void> {
     const session = (await this.session)!;
+    this.isOver = true;
     const outcomes = await Promise.allSettled([
       this.begun,
       closing && session.query(closing.text, closing.values),
@@ -336,6 +342,7 @@ class Transaction implements Sql {
   }
 
   async rollback(broken: boolean): Promise<void> {
+    this.isOver = true;
     const session = await this.session?.catch(() => undefined);
     if (!session) return;
     // On a lost connection this fails, and the server has rolled back by itself.
@@ -345,6 +352,11 @@ class Transaction implements Sql {
         () => true,
       );
     session.release(broken);
+  }
+
+  /** What is said later would be done on its own, or in the transaction of whoever has the connection next. */
+  private assertOpen(): void {
+    if (this.isOver) throw new Error('The transaction has ended');
   }
 
   private async begin(): Promise<Session> {

@@ -199,6 +199,38 @@ describe('an effect', () => {
     expect(await held()).toEqual([]);
   });
 
+  it('of a runner that was replaced is refused, though it saw its fence before that of the other', async () => {
+    const other = await anotherProcess();
+    // Here, and nowhere else, who takes a step waits: as a session does that gets no processor for a moment.
+    await database.query(`
+      ALTER FUNCTION m2_lease_take RENAME TO m2_lease_take_now;
+      CREATE FUNCTION m2_lease_take(p_name text, p_process uuid) RETURNS text LANGUAGE plpgsql AS $$
+      BEGIN
+        IF p_process = '${here.life.current.id}' THEN PERFORM pg_advisory_xact_lock(17); END IF;
+        RETURN m2_lease_take_now(p_name, p_process);
+      END $$`);
+    const session = await database.session();
+    try {
+      await run('op/before/do', maker('before'), { by: other });
+      await session.query('SELECT pg_advisory_lock(17)');
+      const late = run('op/step/do', maker('late'));
+      late.catch(() => {});
+      await until('it waits', async () => {
+        const rows = await database.query(`SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`);
+        return rows.length > 0;
+      });
+      const undo = (effect: Effect) => effect.commit(async () => ({}));
+      await run('op/step/undo', undo, { fence: 2, by: other });
+      await session.query('SELECT pg_advisory_unlock(17)');
+      await expect(late).rejects.toMatchObject({ code: 'fence.stale' });
+    } finally {
+      session.release(true);
+      await database.query('DROP FUNCTION m2_lease_take; ALTER FUNCTION m2_lease_take_now RENAME TO m2_lease_take');
+    }
+    expect(await things()).toEqual(['before']);
+    expect(await held()).toEqual([]);
+  });
+
   it('that belongs to no operation has a fence of its own', async () => {
     await run('direct/1', maker('a'), { fence: 5 });
     await expect(run('direct/2', maker('b'), { fence: 0 })).resolves.toMatchObject({ made: 'b' });
@@ -391,6 +423,33 @@ describe('a process that has died', () => {
     expect(await Promise.all([first, second])).toEqual([await first, await first]);
   });
 
+  it('is not one that lives under the name of a third, which was started again', async () => {
+    const url = await postgres.database();
+    const open = (applicationName: string) =>
+      Database.open({ url, poolSize: 5, applicationName, migrations: [], entities: [] });
+    const [first, second] = [await open('killed'), await open('test')];
+    const dead = await startProcess('twin', first);
+    const living = await startProcess('twin', second);
+    const { handler, goOn } = slow(async (effect) => effect.commit(async () => ({ by: 'the living' })));
+    const work = run('op/step/do', handler, { by: living });
+    work.catch(() => {});
+    await until('it is under way', async () => (await second.query('SELECT 1 FROM m2_leases')).length > 0);
+    await second.query(
+      `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'killed'`,
+    );
+    const again = await startProcess('twin', second);
+    expect(again.life.wasAlone).toBe(true);
+    const asks = vi.spyOn(second, 'query');
+    const copy = run('op/step/do', async () => Promise.reject(new Error('it was taken over')), { by: again });
+    let isOver = false;
+    copy.catch(() => (isOver = true));
+    await until('the copy waits', () => isOver || asks.mock.calls.some(([text]) => text.includes('unnest')));
+    goOn();
+    expect(await Promise.all([work, copy])).toEqual([{ by: 'the living' }, { by: 'the living' }]);
+    await Promise.all([again, living, dead].map(({ life }) => life.end()));
+    await Promise.all([first.close(), second.close()]);
+  });
+
   it('in good order gives everything back at once', async () => {
     const leaving = await anotherProcess();
     const { handler, goOn } = slow(maker('a'));
@@ -558,6 +617,42 @@ describe('a process that stood still for longer than its lease', () => {
 });
 
 describe('a lease', () => {
+  it('that could not be given back is kept by who takes it anew', async () => {
+    const { handler, goOn } = slow(() => Promise.reject(new Error('the hardware said no')));
+    const failed = run('op/step/do', handler);
+    await underWay('op/step');
+    await postgres.halt();
+    goOn();
+    await expect(failed).rejects.toThrow('the hardware said no');
+    await postgres.start();
+    const make = maker('a');
+    const again = slow(make);
+    const second = await until('the database is back', async () => {
+      const work = run('op/step/do', again.handler);
+      return Promise.race([work.catch(() => undefined), underWay('op/step').then(() => ({ work }))]);
+    });
+    await until('a heartbeat comes through', () =>
+      here.life.beat().then(
+        () => true,
+        () => false,
+      ),
+    );
+    expect(await held()).toEqual(['op/step']);
+    again.goOn();
+    expect(await (second as { work: Promise<unknown> }).work).toMatchObject({ made: 'a' });
+  });
+
+  it('that was taken without a word of it is given back with the next heartbeat', async () => {
+    const ask = vi.spyOn(database, 'query').mockImplementationOnce(async (...asked) => {
+      await database.query(...asked);
+      throw Object.assign(new Error('Connection terminated unexpectedly'), { code: '08006' });
+    });
+    await expect(run('op/step/do', maker('a'))).rejects.toThrow(/terminated/);
+    ask.mockRestore();
+    await here.life.beat();
+    expect(await held()).toEqual([]);
+  });
+
   it('that could not be given back goes with the next heartbeat', async () => {
     const { handler, goOn } = slow(() => Promise.reject(new Error('the hardware said no')));
     const failed = run('op/step/do', handler);

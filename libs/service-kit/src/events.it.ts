@@ -288,6 +288,41 @@ describe('an event that is too large for the stream', () => {
   });
 });
 
+describe('an event that no message can carry', () => {
+  it.each([
+    ['a line break in what it is about', 'one\ntwo'],
+    ['more about it than a message has room for', 'x'.repeat(2_000_000)],
+  ])('with %s is parked, and those behind it go on', async (_, entity) => {
+    const rows = Array.from({ length: 200 }, () => ({ id: uuidv7(), entity }));
+    await database.query(
+      `INSERT INTO m2_outbox (id, type, entity, data)
+       SELECT id, $2, entity, '{}' FROM jsonb_to_recordset($1::jsonb) AS e(id uuid, entity text)`,
+      [JSON.stringify(entity.length > 100 ? rows.slice(0, 2) : rows), imageDeleted.type],
+    );
+    await emit([uuidv7()]);
+    await startRelay();
+    await allPublished();
+    expect(await inStream()).toHaveLength(1);
+    expect((await parked())[0]).toMatchObject({ consumer: 'outbox', type: imageDeleted.type });
+  });
+});
+
+describe('an event that this version does not know', () => {
+  it.each([
+    ['of an unknown type', 'm2.evt.image.image.exploded', () => data(1) as object],
+    ['with other data', imageDeleted.subject, () => ({ id: 1 })],
+  ])('%s is kept for a version that does', async (_, subject, of) => {
+    const { seen, handler } = keeper();
+    startConsumer(handler);
+    await publish(wellFormed(), of(), subject);
+    await publish(wellFormed(), data(2));
+    await until('the other one is in', async () => (await received()).length > 0);
+    await until('it is parked', async () => (await parked()).length > 0);
+    expect(await parked()).toMatchObject([{ consumer: 'gateway-audit', type: subject.slice('m2.evt.'.length) }]);
+    expect(seen).toHaveLength(1);
+  });
+});
+
 describe('turns of replicas', () => {
   it('cannot be held by another role of the database', async () => {
     const session = await database.session();
@@ -373,15 +408,14 @@ describe('the inbox', () => {
     expect(failures).toBe(3);
   });
 
-  it('passes over what is no CloudEvent of the catalogue, and what PostgreSQL could not keep', async () => {
+  it('passes over what is no CloudEvent, and puts aside what PostgreSQL cannot keep', async () => {
     const { seen, handler } = keeper();
     startConsumer(handler);
     const good = wellFormed();
     await publish({}, 'not JSON');
     await publish(good, 'not JSON');
-    await publish({ ...good, 'ce-type': 'image.image.exploded' }, data(0), 'm2.evt.image.image.exploded');
-    await publish(good, data(0), 'm2.evt.toString');
-    await publish(good, { id: 'no uuid', project: 'no uuid', name: '../x' });
+    await publish(good, '[1]');
+    await publish(wellFormed(), { nothing: '\0' }, 'm2.evt.toString');
     await publish({ ...good, 'ce-id': 'not-a-uuid' }, data(0));
     await publish({ ...good, 'ce-time': 'yesterday' }, data(0));
     await publish({ ...good, 'ce-project': 'mine' }, data(0));
@@ -395,6 +429,7 @@ describe('the inbox', () => {
       const info = await manager.consumers.info(eventStream, 'gateway-audit');
       return info.num_ack_pending === 0 && info.num_pending === 0;
     });
+    expect(await parked()).toMatchObject([{ type: 'toString', tries: 5 }]);
   });
 
   it('goes on after NATS was away', async () => {

@@ -164,7 +164,7 @@ export class EventConsumer {
   private async park({ message, event }: Delivery, tries: number, error: unknown): Promise<void> {
     const line = { err: error, durable: this.subscription.durable, event: event?.id, type: event?.type };
     try {
-      if (event) await park(this.database, this.subscription.durable, event, tries, error);
+      if (event) await this.keepParked(event, tries, error);
       if (event) this.tries.delete(event.id);
       message.ack();
       this.log.error(line, 'an event is parked: nothing could be done with it');
@@ -173,10 +173,22 @@ export class EventConsumer {
     }
   }
 
-  /** A corrected program may do what its predecessor could not. */
+  /** What PostgreSQL cannot even put aside (it has NUL in a text, say) is put aside without its data. */
+  private async keepParked(event: ReceivedEvent, tries: number, error: unknown): Promise<void> {
+    const { durable } = this.subscription;
+    try {
+      await park(this.database, durable, event, tries, error);
+    } catch (failure) {
+      if (passes(failure)) throw failure;
+      await park(this.database, durable, { ...event, data: {} }, tries, failure);
+    }
+  }
+
+  /** A corrected program may do what its predecessor could not, and know what that did not. */
   private async tryParked(): Promise<void> {
     const { durable } = this.subscription;
     for (const event of await parkedOf(this.database, durable)) {
+      if (!ofCatalogue(event)) continue;
       try {
         await this.receive([event]);
         await unpark(this.database, durable, event.id);
@@ -189,20 +201,28 @@ export class EventConsumer {
 
   private read(message: JsMsg): ReceivedEvent | undefined {
     const event = parse(message);
-    if (!event) this.log.warn({ subject: message.subject }, 'a message is no event of the catalogue, and is dropped');
+    if (!event) this.log.warn({ subject: message.subject }, 'a message is no event, and is dropped');
     return event;
   }
 
   private async receive(received: ReceivedEvent[]): Promise<void> {
+    const events = received.flatMap((event) => ofCatalogue(event) ?? []);
+    const strange = events.length < received.length ? received.filter((event) => !ofCatalogue(event)) : [];
     if (received.length === 0) return;
+    const { durable } = this.subscription;
     await this.database.transaction(async (sql) => {
+      for (const event of strange) {
+        this.log.warn({ durable, event: event.id, type: event.type }, 'an event that is not known here is parked');
+        await park(sql, durable, event, 1, 'this version does not know such an event');
+      }
+      if (events.length === 0) return;
       const fresh = await sql.query<{ event_id: string }>(
         `INSERT INTO m2_inbox (consumer, event_id) SELECT $1, unnest($2::uuid[]) ON CONFLICT DO NOTHING RETURNING event_id`,
-        [this.subscription.durable, received.map((event) => event.id)],
+        [durable, events.map((event) => event.id)],
       );
       const ids = new Set(fresh.map((row) => row.event_id));
       // A batch may hold the same event twice; the first takes it.
-      const todo = received.filter((event) => ids.delete(event.id));
+      const todo = events.filter((event) => ids.delete(event.id));
       if (todo.length > 0) await this.handler(todo, sql);
     });
   }
@@ -210,7 +230,7 @@ export class EventConsumer {
 
 interface Delivery {
   message: JsMsg;
-  /** Undefined: it is none of the catalogue. */
+  /** Undefined: it is none. */
   event: ReceivedEvent | undefined;
 }
 
@@ -225,33 +245,42 @@ const known = new Map(events.map((event) => [event.type, event]));
 /** Values that PostgreSQL would refuse are dropped here: there, they would fail their whole batch, again and again. */
 const cloudEvent = z.object({
   id: fields.id,
+  type: fields.text,
   time: fields.time,
   project: fields.id.nullable(),
   entity: fields.text,
   traceparent: fields.text.nullable(),
+  data: z.record(z.string(), z.unknown()),
 });
 
 /** Subjects of events begin so; the rest is the type. */
 const prefix = 'm2.evt.';
 
 /**
- * Undefined for a message that is not a CloudEvent of the catalogue: it is acknowledged and dropped. Its type is its subject, which the server
- * lets only the owner of the event publish to; a header could say anything.
+ * Undefined for a message that is not a CloudEvent: it is acknowledged and dropped. Its type is its subject, which the server lets only the owner of
+ * the event publish to; a header could say anything.
  */
 function parse(message: JsMsg): ReceivedEvent | undefined {
   const header = (name: string) => message.headers?.get(name) || null;
-  const type = message.subject.startsWith(prefix) ? message.subject.slice(prefix.length) : '';
-  const attributes = cloudEvent.safeParse({
+  const event = cloudEvent.safeParse({
     id: header('ce-id'),
+    type: message.subject.slice(prefix.length),
     time: header('ce-time'),
     project: header('ce-project'),
     entity: header('ce-subject') ?? '',
     traceparent: header('ce-traceparent'),
+    data: safeJson(message),
   });
-  if (!attributes.success) return undefined;
-  const data = known.get(type)?.data.safeParse(safeJson(message));
-  if (!data?.success) return undefined;
-  return { ...attributes.data, type, data: data.data as Record<string, unknown> };
+  return event.data;
+}
+
+/**
+ * The event as the catalogue has it. Undefined when it has it not, or otherwise: a replica of the next version may have told it, and what is dropped
+ * here would never be on record.
+ */
+function ofCatalogue(event: ReceivedEvent): ReceivedEvent | undefined {
+  const data = known.get(event.type)?.data.safeParse(event.data);
+  return data?.success ? { ...event, data: data.data as Record<string, unknown> } : undefined;
 }
 
 function safeJson(message: JsMsg): unknown {

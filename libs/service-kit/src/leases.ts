@@ -59,7 +59,8 @@ export class Leases {
     return this.turns.exclusive(name, async () => {
       const lifetime = this.life.current;
       lifetime.assert();
-      if ((await this.take(name, lifetime)).outcome === 'ours') await this.during(name, lifetime, work);
+      const { outcome } = await this.taking(name, () => this.take(name, lifetime));
+      if (outcome === 'ours') await this.during(name, lifetime, work);
     });
   }
 
@@ -99,7 +100,7 @@ export class Leases {
       for (;;) {
         const lifetime = this.life.current;
         lifetime.assert();
-        const taken = await take(lifetime);
+        const taken = await this.taking(name, () => take(lifetime));
         if (taken.outcome === 'lost') throw new LeaseLost('This process counts as dead');
         if (taken.outcome !== 'held') return work(taken, lifetime);
         await this.watch.untilFree(name, patience());
@@ -123,7 +124,7 @@ export class Leases {
     for (let before: string | undefined; ; await pause(longestPollMs)) {
       const lifetime = this.life.current;
       lifetime.assert();
-      const { outcome } = await this.take(name, lifetime);
+      const { outcome } = await this.taking(name, () => this.take(name, lifetime));
       if (outcome === 'ours') return;
       if (outcome === 'lost') throw new LeaseLost('This process counts as dead');
       const [holder] = await this.database.query<{ beat: string }>(
@@ -133,6 +134,17 @@ export class Leases {
       // Another heartbeat: it lives. Without one, the end of its lease is near.
       if (before && holder && holder.beat !== before) throw new Error(why);
       before ??= holder?.beat;
+    }
+  }
+
+  /** When it fails, the name may be ours all the same: the answer may be what was lost. */
+  private async taking<Taken>(name: string, take: () => Promise<Taken>): Promise<Taken> {
+    await this.life.keepsAgain(name);
+    try {
+      return await take();
+    } catch (error) {
+      this.life.giveBackLater(name);
+      throw error;
     }
   }
 

@@ -68,7 +68,11 @@ export class Life {
   private expiry: NodeJS.Timeout | undefined;
   /** Leases that could not be given back. */
   private readonly left = new Set<string>();
+  /** Those that the heartbeat under way gives back. */
+  private leaving: { names: string[]; over: Promise<unknown> } | undefined;
   private alone = false;
+  /** The connection has the lock on the name. */
+  private hasName = false;
   private readonly listeners: (() => void)[] = [];
   /** Processes that others may take over from, as they were at the last heartbeat. */
   private silent = new Set<string>();
@@ -129,6 +133,12 @@ export class Life {
     this.left.add(name);
   }
 
+  /** To be asked before a name is taken: a lease that was to be given back is not, any more. */
+  async keepsAgain(name: string): Promise<void> {
+    this.left.delete(name);
+    if (this.leaving?.names.includes(name)) await this.leaving.over;
+  }
+
   /** Everything that is held is free at once. */
   async end(): Promise<void> {
     await this.beats.stop();
@@ -153,6 +163,7 @@ export class Life {
         `SELECT pg_try_advisory_lock(hashtextextended('m2 process ' || current_schema() || ' ' || $1, 0)) AS mine`,
         [this.instance],
       );
+      this.hasName = lock!.mine;
       if (!this.lifetime) this.alone = lock!.mine;
     } catch (error) {
       connection.release(true);
@@ -167,7 +178,8 @@ export class Life {
     await connection.query(
       `WITH ended AS (DELETE FROM m2_processes WHERE instance = $3)
        INSERT INTO m2_processes (id, instance) VALUES ($1, $2)`,
-      [lifetime.id, this.instance, dead],
+      // Who has not the name is not ended by the next one that gets it.
+      [lifetime.id, this.hasName ? this.instance : `${this.instance} ${lifetime.id}`, dead],
     );
     this.lifetime = lifetime;
     this.left.clear();
@@ -198,12 +210,14 @@ export class Life {
   private async isRenewed(connection: Session, lifetime: Lifetime): Promise<boolean> {
     const left = [...this.left];
     const sentAt = performance.now();
-    const rows = await connection.query<{ silent: string[] }>(
+    const answer = connection.query<{ silent: string[] }>(
       `WITH freed AS (DELETE FROM m2_leases WHERE owner = $1 AND name = ANY($2))
        UPDATE m2_processes SET seen_at = now() WHERE id = $1
        RETURNING ARRAY(SELECT p.id FROM m2_processes p WHERE p.id <> $1 AND NOT m2_lives(p.id)) AS silent`,
       [lifetime.id, left],
     );
+    this.leaving = { names: left, over: answer.catch(() => {}) };
+    const rows = await answer;
     if (rows[0]) this.notice(rows[0].silent);
     for (const name of left) this.left.delete(name);
     if (rows.length === 0) lifetime.end('Another process of this name has started');

@@ -147,6 +147,42 @@ export class PlannedOnce1799000000000 implements MigrationInterface {
   }
 }
 
+/**
+ * m2_effect_begin looks at the fence once more when it has the step: whoever brought a newer one may have taken the step and given it back since
+ * the first look. From here on a newer one finds the step held.
+ */
+export class FenceOfTheHolder1799500000000 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+    CREATE OR REPLACE FUNCTION m2_effect_begin(p_key text, p_step text, p_operation text, p_fence bigint, p_process uuid)
+      RETURNS TABLE (outcome text, reply jsonb) LANGUAGE plpgsql AS $$
+    DECLARE current bigint; taking text; answer jsonb;
+    BEGIN
+      SELECT fence INTO current FROM m2_fences WHERE operation = p_operation;
+      IF current IS NULL OR current < p_fence THEN
+        INSERT INTO m2_fences AS f (operation, fence) VALUES (p_operation, p_fence)
+          ON CONFLICT (operation) DO UPDATE SET fence = greatest(f.fence, excluded.fence), touched_at = now()
+          RETURNING f.fence INTO current;
+      END IF;
+      IF current > p_fence THEN RETURN QUERY SELECT 'stale', NULL::jsonb; RETURN; END IF;
+      taking := m2_lease_take(p_step, p_process);
+      IF taking = 'ours' THEN
+        IF EXISTS (SELECT FROM m2_fences f WHERE f.operation = p_operation AND f.fence > p_fence) THEN
+          taking := 'stale';
+        ELSE
+          SELECT e.reply INTO answer FROM m2_effects e WHERE e.key = p_key;
+          IF FOUND THEN taking := 'answered'; END IF;
+        END IF;
+        IF taking <> 'ours' THEN DELETE FROM m2_leases WHERE name = p_step AND owner = p_process; END IF;
+      END IF;
+      RETURN QUERY SELECT taking, answer;
+    END $$;`);
+  }
+
+  /** It may stay: it answers as the one before it. */
+  async down(): Promise<void> {}
+}
+
 /** The oldest rows are found by an index. */
 export class Retention1798000000000 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {

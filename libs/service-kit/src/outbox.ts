@@ -1,5 +1,5 @@
 import { eventStream } from '@m2/contracts';
-import { headers } from '@nats-io/transport-node';
+import { headers, type MsgHdrs } from '@nats-io/transport-node';
 import type { Bus } from './bus.js';
 import type { Database } from './database.js';
 import type { Leases } from './leases.js';
@@ -21,7 +21,7 @@ interface Row {
 const batchSize = 200;
 /** Events that are committed so soon after the first one go with it. */
 const lingerMs = 20;
-/** The server counts them with the payload. */
+/** The server counts them with the payload: what is between them, and what JetStream is told. */
 const roomForHeaders = 4_096;
 /** How often the relay looks for events that could not be published, or that another replica left behind. */
 const sweepMs = 1_000;
@@ -109,23 +109,41 @@ export class OutboxRelay {
       'SELECT * FROM m2_outbox WHERE published_at IS NULL ORDER BY sequence LIMIT $1',
       [batchSize],
     );
-    return rows.length > 0 ? this.publish(await this.parkTooLarge(rows), lost) : 0;
+    return rows.length > 0 ? this.publish(await this.parkUnsendable(rows), lost) : 0;
   }
 
-  /** What no server would take must not stand before what it would. Returns the rest. */
-  private async parkTooLarge(rows: Row[]): Promise<Row[]> {
-    const room = this.bus.maxPayload - roomForHeaders;
-    const tooLarge = rows.filter(({ data }) => Buffer.byteLength(JSON.stringify(data)) > room);
-    for (const row of tooLarge) {
-      this.log.error({ event: row.id, type: row.type }, 'an event is too large for the stream, and is given up');
+  /** What no message can carry must not stand before what one can. Returns the rest. */
+  private async parkUnsendable(rows: Row[]): Promise<Row[]> {
+    const rest: Row[] = [];
+    for (const row of rows) {
+      const problem = this.problemOf(row);
+      if (!problem) {
+        rest.push(row);
+        continue;
+      }
+      this.log.error({ event: row.id, type: row.type, problem }, 'no message can carry an event, and it is given up');
       const { created_at, ...event } = row;
       const received = { ...event, time: created_at.toISOString(), data: row.data as Record<string, unknown> };
       await this.database.transaction(async (sql) => {
-        await park(sql, 'outbox', received, 1, `larger than the ${room} bytes that NATS takes`);
+        await park(sql, 'outbox', received, 1, problem);
         await sql.query('UPDATE m2_outbox SET published_at = now() WHERE sequence = $1', [row.sequence]);
       });
     }
-    return rows.filter((row) => !tooLarge.includes(row));
+    return rest;
+  }
+
+  private problemOf(row: Row): string | undefined {
+    try {
+      const { headers, payload } = messageOf(row, this.source);
+      const bytes = [...headers].reduce(
+        (sum, part) => sum + Buffer.byteLength(String(part)),
+        Buffer.byteLength(payload),
+      );
+      const room = this.bus.maxPayload - roomForHeaders;
+      return bytes > room ? `larger than the ${room} bytes that NATS takes` : undefined;
+    } catch (error) {
+      return (error as Error).message;
+    }
   }
 
   private async publish(rows: Row[], lost: AbortSignal): Promise<number> {
@@ -154,23 +172,28 @@ export class OutboxRelay {
     return published.length;
   }
 
-  /** CloudEvents 1.0, NATS protocol binding, binary mode. */
   private async publishOne(row: Row): Promise<void> {
-    const meta = headers();
-    meta.set('ce-specversion', '1.0');
-    meta.set('ce-id', row.id);
-    meta.set('ce-source', `/m2/${this.source}`);
-    meta.set('ce-type', row.type);
-    meta.set('ce-time', row.created_at.toISOString());
-    meta.set('ce-subject', row.entity);
-    if (row.project) meta.set('ce-project', row.project);
-    if (row.traceparent) meta.set('ce-traceparent', row.traceparent);
-    meta.set('content-type', 'application/json');
-    await this.bus.js.publish(`m2.evt.${row.type}`, JSON.stringify(row.data), {
+    const { headers, payload } = messageOf(row, this.source);
+    await this.bus.js.publish(`m2.evt.${row.type}`, payload, {
       msgID: row.id,
-      headers: meta,
+      headers,
       timeout: 5_000,
       expect: { streamName: eventStream },
     });
   }
+}
+
+/** CloudEvents 1.0, NATS protocol binding, binary mode. Throws where a header cannot hold what it is to say. */
+function messageOf(row: Row, source: string): { headers: MsgHdrs; payload: string } {
+  const meta = headers();
+  meta.set('ce-specversion', '1.0');
+  meta.set('ce-id', row.id);
+  meta.set('ce-source', `/m2/${source}`);
+  meta.set('ce-type', row.type);
+  meta.set('ce-time', row.created_at.toISOString());
+  meta.set('ce-subject', row.entity);
+  if (row.project) meta.set('ce-project', row.project);
+  if (row.traceparent) meta.set('ce-traceparent', row.traceparent);
+  meta.set('content-type', 'application/json');
+  return { headers: meta, payload: JSON.stringify(row.data) };
 }

@@ -1,7 +1,7 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { type FileHandle, mkdtemp, open, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Database } from './database.js';
 import type { Logger } from './log.js';
 import { allExpiring, deleteExpired, type Expiring } from './retention.js';
@@ -35,6 +35,12 @@ const run = (expiring: Expiring, to?: string) =>
     { database, log: undefined as unknown as Logger, expiring: [expiring], directory: to },
     new AbortController().signal,
   );
+/** What all open files have in common. */
+const handles = async () => {
+  const file = await open(directory, 'r');
+  await file.close();
+  return Object.getPrototypeOf(file) as FileHandle;
+};
 const left = async () =>
   (await database.query<{ id: number }>('SELECT id FROM things ORDER BY id')).map(({ id }) => id);
 const linesIn = async (file: string) =>
@@ -70,6 +76,21 @@ describe('what has expired', () => {
 
   it('is not deleted when it cannot be written', async () => {
     await expect(run(things, join(directory, 'missing'))).rejects.toMatchObject({ code: 'ENOENT' });
+    expect(await left()).toHaveLength(2520);
+  });
+
+  it('of one table does not wait for another one', async () => {
+    const [bad, good] = [{ ...things, table: 'nothing_of_that_name' }, things];
+    const all = { database, log: undefined as unknown as Logger, expiring: [bad, good] };
+    await expect(deleteExpired(all, new AbortController().signal)).rejects.toThrow(/nothing_of_that_name/);
+    expect(await left()).toHaveLength(20);
+  });
+
+  it('leaves no part of a file that could not be written', async () => {
+    const full = vi.spyOn(await handles(), 'writeFile').mockRejectedValueOnce(new Error('ENOSPC'));
+    await expect(run(things, directory)).rejects.toThrow('ENOSPC');
+    full.mockRestore();
+    expect(await readdir(directory)).toEqual([]);
     expect(await left()).toHaveLength(2520);
   });
 

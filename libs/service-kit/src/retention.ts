@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { open, rename } from 'node:fs/promises';
+import { open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Database } from './database.js';
 import type { Logger } from './log.js';
@@ -59,14 +59,23 @@ export function startRetention(options: RetentionOptions): Periodic {
   return retention;
 }
 
-export async function deleteExpired(
-  { database, expiring, directory }: RetentionOptions,
+/** One table does not wait for another, where that cannot be written, say. Throws, at the end, what the first one threw. */
+export async function deleteExpired(options: RetentionOptions, signal: AbortSignal): Promise<void> {
+  const failures: unknown[] = [];
+  for (const one of options.expiring)
+    await deleteOf(one, options, signal).catch((error: unknown) => {
+      failures.push(error);
+    });
+  if (failures.length > 0) throw failures[0];
+}
+
+async function deleteOf(
+  expiring: Expiring,
+  { database, directory }: RetentionOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  for (const one of expiring) {
-    if (one.days === undefined) continue;
-    while (!signal.aborted && (await deleteBatch(database, one, directory)) === batchSize);
-  }
+  if (expiring.days === undefined) return;
+  while (!signal.aborted && (await deleteBatch(database, expiring, directory)) === batchSize);
 }
 
 /**
@@ -102,10 +111,14 @@ async function writeLines(directory: string, table: string, records: unknown[]):
   try {
     await file.writeFile(records.map((record) => `${JSON.stringify(record)}\n`).join(''));
     await file.sync();
+    await rename(`${path}.partial`, path);
+  } catch (error) {
+    // It would take room on a disk that has none, anew at each try.
+    await rm(`${path}.partial`, { force: true });
+    throw error;
   } finally {
     await file.close();
   }
-  await rename(`${path}.partial`, path);
   const parent = await open(directory, 'r');
   try {
     await parent.sync();

@@ -230,6 +230,18 @@ describe('the store of operations', () => {
     await lost.store.end({ ...lost.operation, fence: 9 }, failed);
   });
 
+  it('does not let one operation that cannot be written keep others from being written', async () => {
+    const [bad, good] = [await create(), await create()];
+    const journal = new Journal(gateway.kit.database);
+    const done = { ...newStep({ name: 'only', after: [] }), state: 'done' as const };
+    const outcomes = await Promise.allSettled([
+      journal.write(bad.operation, [{ ...done, reply: { said: '\0' } }]),
+      journal.write(good.operation, [done]),
+    ]);
+    expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'fulfilled']);
+    for (const { store, operation } of [bad, good]) await store.end(operation, failed);
+  });
+
   it('is renewed while steps of others are written, in whatever order: neither waits for the other for ever', async () => {
     const { database } = gateway.kit;
     const [first, second] = [await create(), await create()];

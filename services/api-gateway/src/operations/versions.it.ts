@@ -56,6 +56,26 @@ describe('an upgrade in the middle of', () => {
   });
 });
 
+it('an operation that a gateway cannot make out keeps it from nothing else', async () => {
+  const dead = await all.start(old, { instance: 'phoenix' });
+  const { id } = await beginHeld(dead, 'disk.tag');
+  dead.kill();
+  const unreadable = {
+    ...sagas['disk.tag'],
+    steps: () => {
+      throw new Error('no such input');
+    },
+  };
+  const again = await all.start({ current: { ...sagas, 'disk.tag': unreadable } }, { instance: 'phoenix' });
+  const other = await all.begin(again.runner, 'disk.untag');
+  expect(await all.ended(again.runner, other)).toMatchObject({ state: 'succeeded' });
+  await again.stop();
+  await all.expire(id);
+  const { runner, stop } = await all.start(old);
+  expect(await all.ended(runner, { id })).toMatchObject({ state: 'succeeded' });
+  await stop();
+});
+
 describe('a downgrade in the middle of', () => {
   let sentByOld: string[];
   let left: Operation[];

@@ -194,7 +194,7 @@ describe('a flattening that is cancelled', () => {
     // As the other replica leaves it.
     await service.kit.database.query('UPDATE disks SET flattening = NULL WHERE id = $1', [disk.id]);
     await until('it is stopped', async () => {
-      service.storage.tellOfFlattening();
+      service.storage.tellOfLongWork();
       const held = await service.kit.database.query('SELECT FROM m2_leases WHERE name = $1', [`flatten ${disk.id}`]);
       return held.length === 0;
     });

@@ -51,7 +51,8 @@ export class Exporter implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   private async export(id: string, lease: Lease): Promise<void> {
-    const { signal } = lease;
+    const cancelled = new AbortController();
+    const signal = AbortSignal.any([lease.signal, cancelled.signal]);
     const [job] = await this.kit.database.query<{
       project: string;
       image: string;
@@ -66,20 +67,32 @@ export class Exporter implements OnModuleInit, BeforeApplicationShutdown {
     if (!job) return;
     const { project, image, name, golden, volume } = job;
     try {
-      const onProgress = throttled((done, total) => this.tell(id, done, total));
+      const onProgress = throttled(async (done, total) => {
+        if (!(await this.tell(id, done, total)))
+          cancelled.abort(new M2Error('storage.aborted', 'The export was cancelled'));
+      });
       await this.storage.copyToForeign({ golden }, volume, { key: id, signal, onProgress });
-      await this.kit.transact(async (sql, emit) => {
+      const isDone = await this.kit.transact(async (sql, emit) => {
         await lease.assertHeld(sql);
         const rows = await sql.query(
           `UPDATE image_exports SET state = 'done', progress = NULL WHERE id = $1 AND state = 'running' RETURNING id`,
           [id],
         );
         if (rows.length > 0) emit(imageExported, { id: image, project, name, volume }, { entity: image, project });
+        return (await sql.query(`SELECT FROM image_exports WHERE id = $1 AND state = 'done'`, [id])).length > 0;
       });
+      if (!isDone) await this.leave(id, volume, lease);
     } catch (error) {
+      if (cancelled.signal.aborted) return this.leave(id, volume, lease);
       if (isConnectionError(error)) throw error;
       if (!signal.aborted) await this.fail(id, error);
     }
+  }
+
+  /** Another replica was told to stop it, and could not stop this one: the volume has no owner. */
+  private async leave(id: string, volume: string, lease: Lease): Promise<void> {
+    await lease.assertHeld(this.kit.database);
+    await this.storage.ensureNoForeign(volume, id);
   }
 
   private async fail(id: string, error: unknown): Promise<void> {
@@ -91,12 +104,17 @@ export class Exporter implements OnModuleInit, BeforeApplicationShutdown {
     );
   }
 
-  private tell(id: string, done: number, total: number | null): void {
-    this.kit.database
-      .query(`UPDATE image_exports SET progress = $2 WHERE id = $1 AND state = 'running'`, [
-        id,
-        JSON.stringify({ phase: 'copy', done, total }),
-      ])
-      .catch((error: unknown) => this.kit.log.debug({ err: error }, 'progress was not recorded'));
+  /** Returns whether the volume is still wanted, as far as that can be known. */
+  private async tell(id: string, done: number, total: number | null): Promise<boolean> {
+    try {
+      const rows = await this.kit.database.query(
+        `UPDATE image_exports SET progress = $2 WHERE id = $1 AND state = 'running' RETURNING id`,
+        [id, JSON.stringify({ phase: 'copy', done, total })],
+      );
+      return rows.length > 0;
+    } catch (error) {
+      this.kit.log.debug({ err: error }, 'progress was not recorded');
+      return true;
+    }
   }
 }

@@ -144,4 +144,41 @@ describe('a volume that M2 does not own', () => {
     });
     await service.tell(imageDelete, { imageId: image, project });
   });
+
+  it('is not left behind by the replica that makes it, when another one was told to stop', async () => {
+    const { id: image, project } = await service.image();
+    const release = service.storage.hold('export');
+    const exportId = randomUUID();
+    await service.tell(imageExportStart, { exportId, project, image, volume: 'vms/three' });
+    await until('it is under way', () => service.storage.calls.includes('export vms/three'));
+    // As the other replica leaves it: it could remove nothing yet.
+    await service.kit.database.query('DELETE FROM image_exports WHERE id = $1', [exportId]);
+    release();
+    await until('nobody works on it', async () => {
+      const held = await service.kit.database.query('SELECT FROM m2_leases WHERE name = $1', [
+        `image export ${exportId}`,
+      ]);
+      return held.length === 0;
+    });
+    expect(service.storage.foreign.has('vms/three')).toBe(false);
+    expect(await service.events(image)).not.toContain('image.image.exported');
+  });
+
+  it('is stopped by the replica that makes it, when that sees that nobody wants it', async () => {
+    const { id: image, project } = await service.image();
+    const release = service.storage.hold('export');
+    const exportId = randomUUID();
+    await service.tell(imageExportStart, { exportId, project, image, volume: 'vms/four' });
+    await until('it is under way', () => service.storage.calls.includes('export vms/four'));
+    await service.kit.database.query('DELETE FROM image_exports WHERE id = $1', [exportId]);
+    await until('it is stopped', async () => {
+      service.storage.tellOfLongWork();
+      const held = await service.kit.database.query('SELECT FROM m2_leases WHERE name = $1', [
+        `image export ${exportId}`,
+      ]);
+      return held.length === 0;
+    });
+    release();
+    expect(service.storage.foreign.has('vms/four')).toBe(false);
+  });
 });

@@ -34,8 +34,8 @@ export class RecordedStorage implements StorageBackend {
   failing: { method: Method; code: StorageErrorCode; after?: true } | undefined;
   /** Calls to a method wait for this promise. */
   readonly gates = new Map<Method, Promise<unknown>>();
-  /** The last flattening tells again how far it is. */
-  tellOfFlattening: () => void = () => {};
+  /** The last flattening, or export, tells again how far it is. */
+  tellOfLongWork: () => void = () => {};
   private readonly freeing = new Map<string, RemovedVolume>();
   private tellRemoved: (volume: RemovedVolume) => void = () => {};
   private lost: (volumes: string[]) => void = () => {};
@@ -87,8 +87,8 @@ export class RecordedStorage implements StorageBackend {
 
   async ensureFlat(disk: DiskVolume, { signal, onProgress }: LongWork = {}): Promise<void> {
     const volume = this.volume(disk.name);
-    this.tellOfFlattening = () => onProgress?.(volume.sizeBytes / 2, volume.sizeBytes);
-    this.tellOfFlattening();
+    this.tellOfLongWork = () => onProgress?.(volume.sizeBytes / 2, volume.sizeBytes);
+    this.tellOfLongWork();
     await this.begin('flat', disk.name, signal);
     volume.origin = null;
   }
@@ -134,7 +134,8 @@ export class RecordedStorage implements StorageBackend {
     { signal, onProgress, key }: LongWork & ForeignKey,
   ): Promise<void> {
     const sizeBytes = this.sizeOf(origin);
-    onProgress?.(sizeBytes / 2, sizeBytes);
+    this.tellOfLongWork = () => onProgress?.(sizeBytes / 2, sizeBytes);
+    this.tellOfLongWork();
     await this.begin('export', foreign, signal);
     if (this.foreign.has(foreign) && this.keys.get(foreign) === key) return;
     if (this.foreign.has(foreign)) throw new StorageError('storage.exists_differently', `There is a ${foreign}`);
