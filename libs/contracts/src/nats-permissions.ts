@@ -1,4 +1,4 @@
-import { calls, eventsOf } from './catalogue.js';
+import { calls, callsOf, eventsOf } from './catalogue.js';
 import { diskReattached } from './disk.js';
 import { projectDeleted } from './gateway.js';
 import { type EventContract, eventStream, type ServiceName, serviceNames } from './message.js';
@@ -65,6 +65,13 @@ export const natsPasswordVariable = (service: ServiceName): string => `M2_NATS_P
  */
 const answerWithin = '12h';
 
+/**
+ * Only who is asked may answer. The server keeps the right for each message that asks for an answer, an event that wants its acknowledgement
+ * included, and from 4,096 of them on looks through all with each message that it delivers: who takes in many events must not collect them.
+ */
+const answers = (service: ServiceName) =>
+  callsOf(service).length > 0 ? `\n        allow_responses: { max: 1, expires: "${answerWithin}" }` : '';
+
 const list = (subjects: string[]) => `[\n${subjects.map((subject) => `          "${subject}"\n`).join('')}        ]`;
 
 const user = (service: ServiceName) => {
@@ -74,8 +81,7 @@ const user = (service: ServiceName) => {
       password: $${natsPasswordVariable(service)}
       permissions: {
         publish: { allow: ${list(publish)} }
-        subscribe: { allow: ${list(subscribe)} }
-        allow_responses: { max: 1, expires: "${answerWithin}" }
+        subscribe: { allow: ${list(subscribe)} }${answers(service)}
       }
     }`;
 };
