@@ -4,9 +4,10 @@ import type { EventEmitter } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
 import { DataSource, type MigrationInterface } from 'typeorm';
 import type { PostgresDriver } from 'typeorm/driver/postgres/PostgresDriver.js';
-import { LeaseLost, leaseLostState, leaseSeconds } from './lease-lost.js';
+import { LeaseLost, leaseLostState, leaseSeconds, StepNotHad, stepNotHadState } from './lease-lost.js';
 import {
   EffectsAsRows1796000000010,
+  OpenedWithWork1799100000000,
   PlannedOnce1799000000000,
   Plumbing1795000000000,
   Retention1798000000000,
@@ -76,6 +77,7 @@ export function translated(error: unknown): unknown {
   if (isConnectionError(error)) return new DatabaseUnavailable(error);
   const { code, message } = (error ?? {}) as { code?: unknown; message?: string };
   if (code === leaseLostState) return new LeaseLost(message ?? 'The lease is lost');
+  if (code === stepNotHadState) return new StepNotHad();
   const sentence = withoutMeans[String(code)];
   return sentence ? new M2Error('service.unavailable', sentence, undefined, { cause: error }) : error;
 }
@@ -116,6 +118,7 @@ export class Database implements Sql {
         TurnsAndParkedEvents1797000000020,
         Retention1798000000000,
         PlannedOnce1799000000000,
+        OpenedWithWork1799100000000,
         ...options.migrations,
       ],
       migrationsTableName: 'm2_migrations',
@@ -161,7 +164,7 @@ export class Database implements Sql {
 
   /**
    * BEGIN is sent with the first statement of `work`, COMMIT with the closing one. Work without a statement of its own costs one round trip: the
-   * closing statement is sent alone; without that, none.
+   * closing statement is sent, in a transaction only when something is to open it; without a closing statement, none.
    */
   transaction<T>(work: (sql: Sql) => Promise<T>, { opening, closing }: TransactionEnds<T> = {}): Promise<T> {
     return inSpan('postgresql transaction', SpanKind.CLIENT, async () => {
@@ -169,7 +172,7 @@ export class Database implements Sql {
       try {
         const result = await work(transaction);
         const last = closing?.(result);
-        if (transaction.isBegun) await transaction.commit(last);
+        if (transaction.isBegun || (opening && last)) await transaction.commit(last);
         else if (last) await this.query(last.text, last.values);
         return result;
       } catch (error) {
@@ -324,7 +327,7 @@ class Transaction implements Sql {
   }
 
   async commit(closing: Statement | undefined): Promise<void> {
-    const session = (await this.session)!;
+    const session = await (this.session ??= this.begin());
     const outcomes = await Promise.allSettled([
       this.begun,
       closing && session.query(closing.text, closing.values),

@@ -147,6 +147,41 @@ export class PlannedOnce1799000000000 implements MigrationInterface {
   }
 }
 
+/**
+ * m2_effect_open begins the transaction in which a command does something first: it looks and takes as m2_effect_begin does. When the step is not to be
+ * had, nothing of that transaction happens, and m2_effect_begin says why.
+ */
+export class OpenedWithWork1799100000000 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+    CREATE FUNCTION m2_effect_open(p_key text, p_step text, p_operation text, p_fence bigint, p_process uuid) RETURNS void
+      LANGUAGE plpgsql AS $$
+    DECLARE newest bigint;
+    BEGIN
+      SELECT fence INTO newest FROM m2_fences WHERE operation = p_operation;
+      IF newest IS NULL OR newest < p_fence THEN
+        INSERT INTO m2_fences AS f (operation, fence) VALUES (p_operation, p_fence)
+          ON CONFLICT (operation) DO UPDATE SET fence = greatest(f.fence, excluded.fence), touched_at = now()
+          RETURNING f.fence INTO newest;
+      END IF;
+      IF newest = p_fence THEN
+        INSERT INTO m2_leases AS l (name, owner) SELECT p_step, p_process WHERE m2_lives(p_process)
+          ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, since = now()
+          WHERE l.owner = excluded.owner OR NOT m2_lives(l.owner);
+        IF FOUND THEN
+          PERFORM 1 FROM m2_effects WHERE key = p_key;
+          IF NOT FOUND THEN RETURN; END IF;
+        END IF;
+      END IF;
+      RAISE EXCEPTION 'the step % is not to be had', p_step USING ERRCODE = 'M2E01';
+    END $$;`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP FUNCTION m2_effect_open');
+  }
+}
+
 /** The oldest rows are found by an index. */
 export class Retention1798000000000 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
