@@ -42,6 +42,15 @@ describe.each(serviceNames)('the permissions of %s', (service) => {
   });
 });
 
+it('lets only those answer who are asked: the server keeps that right for each event that somebody takes in, for hours', () => {
+  const config = natsConfig({ listen: '127.0.0.1:7402', storeDirectory: '/', include: 'passwords.conf' });
+  const answering = serviceNames.filter((service) =>
+    config.split('user: ').some((user) => user.startsWith(`"m2-${service}"`) && user.includes('allow_responses')),
+  );
+  expect(answering).toEqual(serviceNames.filter((service) => callsOf(service).length > 0));
+  expect(answering).not.toContain('gateway');
+});
+
 it('gives the CHAP secret to the boot service and to nobody else', () => {
   const askers = serviceNames.filter((service) => covers(natsPermissions(service).publish, exportCredentials.subject));
   expect(askers).toEqual(['boot']);

@@ -70,9 +70,13 @@ export const natsPasswordVariable = (service: ServiceName): string => `M2_NATS_P
  * server's default of two minutes would silently drop the answer of a BMC that is slow to power a node off.
  */
 const answerWithin = '12h';
-/** For who is asked only: it lets a service publish wherever a message that it hears says. */
-const answers = `
-        allow_responses: { max: 1, expires: "${answerWithin}" }`;
+
+/**
+ * Only who is asked may answer: it lets a service publish wherever a message that it hears says. The server keeps the right for each message that asks
+ * for an answer, an event that wants its acknowledgement included, and from 4,096 of them on looks through all with each message that it delivers.
+ */
+const answers = (service: ServiceName) =>
+  callsOf(service).length > 0 ? `\n        allow_responses: { max: 1, expires: "${answerWithin}" }` : '';
 
 const list = (subjects: string[]) => `[\n${subjects.map((subject) => `          "${subject}"\n`).join('')}        ]`;
 
@@ -83,7 +87,7 @@ const user = (service: ServiceName) => {
       password: $${natsPasswordVariable(service)}
       permissions: {
         publish: { allow: ${list(publish)} }
-        subscribe: { allow: ${list(subscribe)} }${callsOf(service).length > 0 ? answers : ''}
+        subscribe: { allow: ${list(subscribe)} }${answers(service)}
       }
     }`;
 };

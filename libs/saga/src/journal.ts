@@ -1,5 +1,6 @@
 import type { ErrorValue, StepState } from '@m2/contracts';
 import { type Database, isConnectionError } from '@m2/service-kit';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Skip } from './saga.js';
 
 /** One step of an operation. What changes of it is written whole. */
@@ -28,6 +29,9 @@ export interface RecordedStep extends StepRow {
 export class LostOperation extends Error {
   override readonly name = 'LostOperation';
 }
+
+/** While many operations are at work, those that come so soon after a write go together in the next. */
+const lingerMs = 20;
 
 /** The operation, as its runner has it. */
 interface Holding {
@@ -67,7 +71,12 @@ export class Journal {
     this.writing = true;
     // Whatever else becomes ready in this turn of the event loop joins the first write.
     await new Promise(setImmediate);
-    while (this.waiting.length > 0) await this.flush(this.takeBatch());
+    while (this.waiting.length > 0) {
+      const batch = this.takeBatch();
+      await this.flush(batch);
+      // One that is at work alone waits for nobody.
+      if (batch.length > 1) await pause(lingerMs);
+    }
     this.writing = false;
   }
 

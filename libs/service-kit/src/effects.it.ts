@@ -74,12 +74,12 @@ const run = <T>(
   { fence = 1, forMs = 10_000, by = here }: { fence?: number; forMs?: number; by?: TestProcess } = {},
 ) => by.effects.run({ call: diskDetach, key, fence, deadline: performance.now() + forMs }, handler);
 
-/** Makes a thing, and says how often it was asked to. */
+/** Makes a thing, and says how often it did. */
 const maker = (name: string) => {
   const handler = async (effect: Effect) => {
-    handler.calls += 1;
     return effect.commit(async (sql, emit) => {
       await sql.query('INSERT INTO things VALUES ($1)', [name]);
+      handler.calls += 1;
       emit(diskDetached, detached, meta);
       return { made: name, call: handler.calls };
     });
@@ -95,10 +95,11 @@ const count = async (table: string) =>
 const held = async () =>
   (await database.query<{ name: string }>('SELECT name FROM m2_leases ORDER BY name')).map(({ name }) => name);
 const underWay = (step: string) => until('it is under way', async () => (await held()).includes(step));
-/** A handler that waits, and then makes a thing. */
+/** A handler that takes its step, waits, and then makes a thing. */
 const slow = (make: (effect: Effect) => Promise<unknown>) => {
   const gate = Promise.withResolvers<void>();
   const handler = async (effect: Effect) => {
+    await effect.query('SELECT 1');
     await gate.promise;
     return make(effect);
   };
@@ -140,7 +141,8 @@ describe('an effect', () => {
     });
     const done = run('op/step/do', handler);
     await underWay('op/step');
-    const undo = (effect: Effect) => {
+    const undo = async (effect: Effect) => {
+      await effect.query('SELECT 1');
       order.push('undo');
       return effect.commit(async () => ({}));
     };
@@ -228,6 +230,25 @@ describe('an effect', () => {
       await database.query('DROP FUNCTION m2_lease_take; ALTER FUNCTION m2_lease_take_now RENAME TO m2_lease_take');
     }
     expect(await things()).toEqual(['before']);
+    expect(await held()).toEqual([]);
+  });
+
+  it('that was refused has its fence on record all the same', async () => {
+    const refused = (effect: Effect) =>
+      effect.commit(async (sql) => {
+        await sql.query('SELECT 1');
+        throw new M2Error('disk.in_use', 'no');
+      });
+    await expect(run('op/one/do', refused, { fence: 2 })).rejects.toMatchObject({ code: 'disk.in_use' });
+    await expect(run('op/two/do', maker('a'), { fence: 1 })).rejects.toMatchObject({ code: 'fence.stale' });
+    expect([await things(), await held()]).toEqual([[], []]);
+  });
+
+  it('answers from the record also where its handler would refuse before it asks anything', async () => {
+    const first = await run('op/step/do', maker('a'));
+    const refused = () => Promise.reject(new M2Error('disk.not_found', 'It is not there any more'));
+    expect(await run('op/step/do', refused)).toEqual(first);
+    await expect(run('op/other/do', refused)).rejects.toMatchObject({ code: 'disk.not_found', refused: true });
     expect(await held()).toEqual([]);
   });
 
@@ -355,6 +376,23 @@ describe('two messages of one step in two processes', () => {
       { made: 'a', call: 1 },
     ]);
     expect([await things(), make.calls]).toEqual([['a'], 1]);
+  });
+
+  it('that would be refused by now waits for the first one all the same', async () => {
+    const other = await anotherProcess();
+    const { handler, goOn } = slow(maker('a'));
+    const first = run('op/step/do', handler);
+    await underWay('op/step');
+    let calls = 0;
+    const refused = () => {
+      calls += 1;
+      return Promise.reject(new M2Error('disk.exists', 'The first one has made it'));
+    };
+    const second = run('op/step/do', refused, { by: other });
+    await until('it was called', () => calls === 1);
+    goOn();
+    expect(await second).toEqual(await first);
+    expect(calls).toBe(1);
   });
 
   it('do it twice when the first one fails', async () => {
@@ -496,13 +534,15 @@ describe('a process that stood still for longer than its lease', () => {
     const gate = Promise.withResolvers<void>();
     const late = run(
       'op/step/do',
-      (effect) =>
-        effect.commit(async (sql) => {
+      async (effect) => {
+        await effect.query('SELECT 1');
+        return effect.commit(async (sql) => {
           await sql.query(`INSERT INTO things VALUES ('b')`);
           inside.resolve();
           await gate.promise;
           return {};
-        }),
+        });
+      },
       { by: paused },
     );
     await inside.promise;
@@ -602,10 +642,12 @@ describe('a process that stood still for longer than its lease', () => {
     const paused = await anotherProcess();
     const stopped = run(
       'op/step/do',
-      (effect) =>
-        new Promise((_, reject) => {
+      async (effect) => {
+        await effect.query('SELECT 1');
+        return new Promise((_, reject) => {
           effect.signal.addEventListener('abort', () => reject(new Error('the driver was stopped')));
-        }),
+        });
+      },
       { by: paused },
     );
     await underWay('op/step');

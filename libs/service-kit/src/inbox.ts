@@ -24,6 +24,8 @@ export const subjectOf = ({ of }: Subscription): string => (of === 'all' ? 'm2.e
 const maxBatch = 500;
 /** Events that come so soon after the first one are taken in with it. */
 const lingerMs = 20;
+/** While events come all the time, batches are at least this far apart. */
+const betweenMs = 100;
 const againMs = 1_000;
 /**
  * How long the server keeps a request for events that are not there. It is alive as long as something comes every half of it: when another server
@@ -38,6 +40,7 @@ export class EventConsumer {
   private messages: ConsumerMessages | undefined;
   private waiting: JsMsg[] = [];
   private working: Promise<void> | undefined;
+  private workedAt = -Infinity;
   private stopped = false;
   private loop: Promise<void> | undefined;
   /** For events whose handler failed: how often. */
@@ -119,8 +122,9 @@ export class EventConsumer {
   }
 
   private async linger(): Promise<void> {
-    await pause(lingerMs);
+    await pause(Math.max(lingerMs, this.workedAt + betweenMs - performance.now()));
     await this.work();
+    this.workedAt = performance.now();
   }
 
   private async work(): Promise<void> {

@@ -13,7 +13,7 @@ import { RestController } from './doors/rest/rest.controller.js';
 import { RestGuard } from './doors/rest/rest.guard.js';
 import { AuditConsumer } from './events/audit.consumer.js';
 import { Audit } from './events/audit.js';
-import { Live, tellChange } from './operations/live.js';
+import { changeTeller, Live } from './operations/live.js';
 import { Projects } from './projects/projects.js';
 import { Provisions } from './provisions/provisions.js';
 import { earlierSagas, sagas } from './sagas/index.js';
@@ -38,7 +38,7 @@ import { UseCases } from './use-cases/use-cases.js';
           instance: kit.config.instance,
           concurrency: kit.config.concurrency,
           projectConcurrency: kit.config.projectConcurrency ?? Math.ceil((kit.config.concurrency * 3) / 4),
-          changed: (operation) => tellChange(kit, operation),
+          changed: changeTeller(kit),
         }),
       inject: [KIT],
     },

@@ -2,17 +2,31 @@ import type { Operation } from '@m2/contracts';
 import { Runner } from '@m2/saga';
 import { KIT, type Kit, meter, Periodic } from '@m2/service-kit';
 import { Inject, Injectable } from '@nestjs/common';
+import { z } from 'zod';
 
-const subjectOf = (operation: string) => `m2.live.operation.${operation}`;
+/** Told to all replicas: which operations changed. */
+const changes = { subject: 'm2.live.operations' };
+const operationIds = z.array(z.string());
+/** Operations that change so soon after the first one are told of with it. */
+const lingerMs = 20;
 /** A change that nobody told of (a message was lost) is seen after this time. */
 const everyMs = 2_000;
 
-/** Tells watchers that an operation changed, over NATS: the watcher may be connected to another replica than the one that runs it. */
-export const tellChange = (kit: Pick<Kit, 'bus'>, operation: string): void =>
-  kit.bus.tell({ subject: subjectOf(operation) }, {});
+/** Tells watchers which operations changed, over NATS: a watcher may be connected to another replica than the one that runs its operation. */
+export function changeTeller(kit: Pick<Kit, 'bus'>): (operation: string) => void {
+  const changed = new Set<string>();
+  const tell = () => {
+    kit.bus.tell(changes, [...changed]);
+    changed.clear();
+  };
+  return (operation) => {
+    if (changed.size === 0) setTimeout(tell, lingerMs).unref();
+    changed.add(operation);
+  };
+}
 
 /**
- * Shows operations to those who watch them. The messages carry nothing; what changed is read once for all who watch, in one query for all
+ * Shows operations to those who watch them. The messages say only which; what changed is read once for all who watch, in one query for all
  * operations, and a lost message costs one poll.
  */
 @Injectable()
@@ -21,6 +35,7 @@ export class Live {
   /** Operations that are to be read in the next round. */
   private readonly stale = new Set<string>();
   private rounds: Periodic | undefined;
+  private listening: { unsubscribe(): void } | undefined;
   private polledAt = 0;
 
   constructor(
@@ -58,10 +73,9 @@ export class Live {
     }
   }
 
-  /** Only what is watched is listened to: an operation that nobody watches costs one message that nobody gets. */
+  /** A replica in which nobody watches anything does not listen. */
   private begin(id: string): Watched {
-    const subscription = this.kit.bus.connection.subscribe(subjectOf(id), { callback: () => this.refresh(id) });
-    const watched = { watchers: new Set<Watcher>(), stop: () => subscription.unsubscribe() };
+    const watched = { watchers: new Set<Watcher>() };
     this.watched.set(id, watched);
     if (!this.rounds) {
       this.rounds = new Periodic({
@@ -70,17 +84,26 @@ export class Live {
         onError: (err) => this.kit.log.warn({ err }, 'operations cannot be shown for now'),
       });
       this.rounds.start();
+      this.listening = this.kit.bus.connection.subscribe(changes.subject, {
+        callback: (error, message) => {
+          if (!error) this.hear(operationIds.safeParse(message.json()).data ?? []);
+        },
+      });
     }
     return watched;
+  }
+
+  private hear(ids: string[]): void {
+    for (const id of ids) if (this.watched.has(id)) this.refresh(id);
   }
 
   private leave(id: string, watcher: Watcher): void {
     watcher.end();
     const watched = this.watched.get(id);
     if (!watched?.watchers.delete(watcher) || watched.watchers.size > 0) return;
-    watched.stop();
     this.watched.delete(id);
     if (this.watched.size > 0) return;
+    this.listening?.unsubscribe();
     void this.rounds?.stop();
     this.rounds = undefined;
   }
@@ -108,7 +131,6 @@ export class Live {
 
 interface Watched {
   watchers: Set<Watcher>;
-  stop(): void;
 }
 
 /** Who does not keep up misses what was in between, and sees what is. */

@@ -15,6 +15,7 @@ import { DiskTargets } from './disk-targets.js';
 import { ExportPortals } from './export-portals.js';
 import { type ExportEntity, toExport } from './export.entity.js';
 import { ExportStore, isShared } from './export-store.js';
+import type { Portal } from '../targets/target.port.js';
 
 @Controller()
 export class ExportHandlers {
@@ -43,16 +44,18 @@ export class ExportHandlers {
   @Handles(exportCreate)
   async create(request: RequestOf<typeof exportCreate>, effect: Effect) {
     const row = await this.record(request, effect);
-    if (isShared(row)) await this.makeEverywhere(row, effect);
-    else await this.makeHere(row, effect);
+    // A file's portals are this host's, and no other host is to be told of them.
+    const own = isShared(row) ? undefined : await this.makeTarget(row);
+    if (!own) await this.makeEverywhere(row, effect);
     const created = effect.commit(async (sql, emit) => {
       const kept = await sql.query(
         `UPDATE exports SET state = 'ready' WHERE id = $1 AND state <> 'deleting' RETURNING id`,
         [row.id],
       );
       if (kept.length === 0) throw deleted(row.id);
+      if (own) await this.portals.keep(sql, row.id, own);
       emit(exportCreated, eventOf(row), { entity: row.id, project: row.project });
-      return toExport({ ...row, state: 'ready' }, await this.portals.of(sql, row.id));
+      return toExport({ ...row, state: 'ready' }, own ?? (await this.portals.of(sql, row.id)));
     });
     return created.catch(async (error: unknown) => {
       if (M2Error.from(error).code === 'export.not_found') await this.takeBack(row);
@@ -66,9 +69,12 @@ export class ExportHandlers {
     await this.portals.gone(this.kit.database, row.id);
   }
 
+  private async makeTarget(row: ExportEntity): Promise<Portal[]> {
+    return this.exports.advertised(await this.targets.ensure(this.exports.specOf(row)));
+  }
+
   private async makeHere(row: ExportEntity, effect: Effect): Promise<void> {
-    const made = this.exports.advertised(await this.targets.ensure(this.exports.specOf(row)));
-    await this.portals.made(effect, row.id, made);
+    await this.portals.made(effect, row.id, await this.makeTarget(row));
   }
 
   /**

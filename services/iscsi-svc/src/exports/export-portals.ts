@@ -47,6 +47,15 @@ export class ExportPortals {
     return row;
   }
 
+  /** This host has its target, of a disk that no other host exports. */
+  async keep(sql: Sql, id: string, portals: Portal[]): Promise<void> {
+    await sql.query('UPDATE export_portals SET portals = $3 WHERE export = $1 AND host = $2', [
+      id,
+      this.host,
+      JSON.stringify(portals),
+    ]);
+  }
+
   /** This host has its target. Tells the others. */
   async made(sql: Sql, id: string, portals: Portal[]): Promise<void> {
     await sql.query(
