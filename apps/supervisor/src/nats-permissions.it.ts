@@ -111,7 +111,8 @@ describe('the permissions of the NATS server', () => {
     expect(await refusal(iscsi, () => iscsi.publish('m2.evt.iscsi.export.created', '{}'))).toBe('allowed');
   });
 
-  it.each(serviceNames)(
+  // The gateway may send that command anyway.
+  it.each(serviceNames.filter((name) => !natsPermissions(name).publish.includes(powerOff.subject)))(
     'let %s answer nothing that it asked itself, which would take it wherever it likes',
     async (name) => {
       const [service, hil] = await Promise.all([as(name), as('hil')]);

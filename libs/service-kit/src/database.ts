@@ -4,11 +4,10 @@ import type { EventEmitter } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
 import { DataSource, type MigrationInterface } from 'typeorm';
 import type { PostgresDriver } from 'typeorm/driver/postgres/PostgresDriver.js';
-import { LeaseLost, leaseLostState, leaseSeconds, StepNotHad, stepNotHadState } from './lease-lost.js';
+import { LeaseLost, leaseLostState, leaseSeconds } from './lease-lost.js';
 import {
   EffectsAsRows1796000000010,
   FenceOfTheHolder1799500000000,
-  OpenedWithWork1799100000000,
   PlannedOnce1799000000000,
   Plumbing1795000000000,
   Retention1798000000000,
@@ -78,7 +77,6 @@ export function translated(error: unknown): unknown {
   if (isConnectionError(error)) return new DatabaseUnavailable(error);
   const { code, message } = (error ?? {}) as { code?: unknown; message?: string };
   if (code === leaseLostState) return new LeaseLost(message ?? 'The lease is lost');
-  if (code === stepNotHadState) return new StepNotHad();
   const sentence = withoutMeans[String(code)];
   return sentence ? new M2Error('service.unavailable', sentence, undefined, { cause: error }) : error;
 }
@@ -120,7 +118,6 @@ export class Database implements Sql {
         Retention1798000000000,
         PlannedOnce1799000000000,
         FenceOfTheHolder1799500000000,
-        OpenedWithWork1799100000000,
         ...options.migrations,
       ],
       migrationsTableName: 'm2_migrations',
@@ -166,7 +163,7 @@ export class Database implements Sql {
 
   /**
    * BEGIN is sent with the first statement of `work`, COMMIT with the closing one. Work without a statement of its own costs one round trip: the
-   * closing statement is sent, in a transaction only when something is to open it; without a closing statement, none.
+   * closing statement is sent alone; without that, none.
    */
   transaction<T>(work: (sql: Sql) => Promise<T>, { opening, closing }: TransactionEnds<T> = {}): Promise<T> {
     return inSpan('postgresql transaction', SpanKind.CLIENT, async () => {
@@ -174,7 +171,7 @@ export class Database implements Sql {
       try {
         const result = await work(transaction);
         const last = closing?.(result);
-        if (transaction.isBegun || (opening && last)) await transaction.commit(last);
+        if (transaction.isBegun) await transaction.commit(last);
         else if (last) await this.query(last.text, last.values);
         return result;
       } catch (error) {
@@ -332,7 +329,7 @@ class Transaction implements Sql {
   }
 
   async commit(closing: Statement | undefined): Promise<void> {
-    const session = await (this.session ??= this.begin());
+    const session = (await this.session)!;
     this.isOver = true;
     const outcomes = await Promise.allSettled([
       this.begun,

@@ -74,12 +74,12 @@ const run = <T>(
   { fence = 1, forMs = 10_000, by = here }: { fence?: number; forMs?: number; by?: TestProcess } = {},
 ) => by.effects.run({ call: diskDetach, key, fence, deadline: performance.now() + forMs }, handler);
 
-/** Makes a thing, and says how often it did. */
+/** Makes a thing, and says how often it was asked to. */
 const maker = (name: string) => {
   const handler = async (effect: Effect) => {
+    handler.calls += 1;
     return effect.commit(async (sql, emit) => {
       await sql.query('INSERT INTO things VALUES ($1)', [name]);
-      handler.calls += 1;
       emit(diskDetached, detached, meta);
       return { made: name, call: handler.calls };
     });
@@ -95,11 +95,10 @@ const count = async (table: string) =>
 const held = async () =>
   (await database.query<{ name: string }>('SELECT name FROM m2_leases ORDER BY name')).map(({ name }) => name);
 const underWay = (step: string) => until('it is under way', async () => (await held()).includes(step));
-/** A handler that takes its step, waits, and then makes a thing. */
+/** A handler that waits, and then makes a thing. */
 const slow = (make: (effect: Effect) => Promise<unknown>) => {
   const gate = Promise.withResolvers<void>();
   const handler = async (effect: Effect) => {
-    await effect.query('SELECT 1');
     await gate.promise;
     return make(effect);
   };
@@ -141,8 +140,7 @@ describe('an effect', () => {
     });
     const done = run('op/step/do', handler);
     await underWay('op/step');
-    const undo = async (effect: Effect) => {
-      await effect.query('SELECT 1');
+    const undo = (effect: Effect) => {
       order.push('undo');
       return effect.commit(async () => ({}));
     };
@@ -378,23 +376,6 @@ describe('two messages of one step in two processes', () => {
     expect([await things(), make.calls]).toEqual([['a'], 1]);
   });
 
-  it('that would be refused by now waits for the first one all the same', async () => {
-    const other = await anotherProcess();
-    const { handler, goOn } = slow(maker('a'));
-    const first = run('op/step/do', handler);
-    await underWay('op/step');
-    let calls = 0;
-    const refused = () => {
-      calls += 1;
-      return Promise.reject(new M2Error('disk.exists', 'The first one has made it'));
-    };
-    const second = run('op/step/do', refused, { by: other });
-    await until('it was called', () => calls === 1);
-    goOn();
-    expect(await second).toEqual(await first);
-    expect(calls).toBe(1);
-  });
-
   it('do it twice when the first one fails', async () => {
     const other = await anotherProcess();
     const { handler, goOn } = slow(() => Promise.reject(new Error('the hardware said no')));
@@ -534,15 +515,13 @@ describe('a process that stood still for longer than its lease', () => {
     const gate = Promise.withResolvers<void>();
     const late = run(
       'op/step/do',
-      async (effect) => {
-        await effect.query('SELECT 1');
-        return effect.commit(async (sql) => {
+      (effect) =>
+        effect.commit(async (sql) => {
           await sql.query(`INSERT INTO things VALUES ('b')`);
           inside.resolve();
           await gate.promise;
           return {};
-        });
-      },
+        }),
       { by: paused },
     );
     await inside.promise;
@@ -642,12 +621,10 @@ describe('a process that stood still for longer than its lease', () => {
     const paused = await anotherProcess();
     const stopped = run(
       'op/step/do',
-      async (effect) => {
-        await effect.query('SELECT 1');
-        return new Promise((_, reject) => {
+      (effect) =>
+        new Promise((_, reject) => {
           effect.signal.addEventListener('abort', () => reject(new Error('the driver was stopped')));
-        });
-      },
+        }),
       { by: paused },
     );
     await underWay('op/step');

@@ -3,7 +3,6 @@ import { channel } from 'node:diagnostics_channel';
 import pLimit from 'p-limit';
 import { v7 as uuidv7 } from 'uuid';
 import type { Database, Sql, Statement } from './database.js';
-import { StepNotHad } from './lease-lost.js';
 import type { Leases } from './leases.js';
 import type { Lifetime } from './life.js';
 import { currentTraceparent } from './telemetry.js';
@@ -35,12 +34,11 @@ interface Pending {
   data: unknown;
 }
 
-/** Runs `work` in a transaction that ends with the events that it emits; or with what `last` makes of them. It begins with `opening`. */
+/** Runs `work` in a transaction that ends with the events that it emits; or with what `last` makes of them. */
 export async function withEvents<T>(
   database: Database,
   work: (sql: Sql, emit: Emit) => Promise<T>,
   last: (events: Pending[], result: T) => Statement | undefined = outbox,
-  opening?: Statement,
 ): Promise<{ result: T; emitted: number }> {
   const pending: Pending[] = [];
   const emit: Emit = (event, data, meta) => {
@@ -53,7 +51,6 @@ export async function withEvents<T>(
     });
   };
   const result = await database.transaction((sql) => work(sql, emit), {
-    ...(opening && { opening }),
     closing: (value) => last(pending, value),
   });
   return { result, emitted: pending.length };
@@ -100,32 +97,22 @@ interface Surroundings {
  * It holds no connection while the hardware works. When this process was silent for too long, another one may have taken the step over: from then
  * on every method throws LeaseLost, and `signal` is aborted.
  *
- * What a handler asks first puts on record, in the same transaction, that the step is ours. So until then it acts on nothing; and it is called again
- * when it turns out that the step was not to be had. What it throws until then, or in its first transaction, touched nothing: it is a refusal
- * (`M2Error.refused`).
+ * A handler acts on nothing before it has asked its effect something. What it throws until then, or in its first transaction, touched
+ * nothing: it is a refusal (`M2Error.refused`).
  */
 export class Effect implements Sql {
   private committed = false;
   private begun = false;
   /** The transaction under way. */
   private open: Sql | undefined;
-  private refusal: StepNotHad | undefined;
 
   constructor(
     private readonly order: EffectOrder,
     private readonly at: Surroundings,
-    /** It is on record that the step is ours. */
-    private held: boolean,
   ) {}
 
   get key(): string {
     return this.order.key;
-  }
-
-  /** For who carries it out. */
-  get about(): { subject: string; key: string; step: string; lifetime: Lifetime } {
-    const { step, lifetime } = this.at;
-    return { subject: this.order.call.subject, key: this.key, step, lifetime };
   }
 
   /** Whether the handler may have acted. */
@@ -146,32 +133,32 @@ export class Effect implements Sql {
   /** On a connection of the pool, for this statement only; during a transaction of the effect, in that. */
   async query<Row extends object>(text: string, values?: unknown[]): Promise<Row[]> {
     this.at.lifetime.assert();
-    if (!this.open && !this.held) return this.transaction((sql) => sql.query<Row>(text, values));
     this.begun ||= !this.open;
     return (this.open ?? this.at.database).query<Row>(text, values);
   }
 
   async transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
-    const { database, step, lifetime } = this.at;
-    const assertion = { text: 'SELECT m2_lease_assert($1, $2)', values: [step, lifetime.id] };
-    return this.whileOurs((opening) =>
-      database.transaction((sql) => this.within(sql, () => work(sql)), { opening: opening ?? assertion }),
-    );
+    const { database, step, lifetime, room } = this.at;
+    const opening = { text: 'SELECT m2_lease_assert($1, $2)', values: [step, lifetime.id] };
+    return room(async () => {
+      lifetime.assert();
+      return database.transaction((sql) => this.within(sql, () => work(sql)), { opening });
+    });
   }
 
   async commit<T>(work: (sql: Sql, emit: Emit) => Promise<T>): Promise<T> {
-    const { database, onEvents } = this.at;
+    const { database, lifetime, room, onEvents } = this.at;
     const { subject } = this.order.call;
     if (this.committed) throw new Error(`${subject} commits twice`);
     commandChannel.publish({ subject, effect: this.key, phase: 'acted' });
-    const { result, emitted } = await this.whileOurs((opening) =>
-      withEvents(
+    const { result, emitted } = await room(async () => {
+      lifetime.assert();
+      return withEvents(
         database,
         (sql, emit) => this.within(sql, () => work(sql, emit)),
         (events, reply) => this.record(events, reply),
-        opening,
-      ),
-    );
+      );
+    });
     commandChannel.publish({ subject, effect: this.key, phase: 'committed' });
     this.committed = true;
     if (emitted > 0) onEvents();
@@ -181,38 +168,6 @@ export class Effect implements Sql {
   /** With the commit, the step was given back. */
   get isCommitted(): boolean {
     return this.committed;
-  }
-
-  /** Whether it is on record that the step was ours: what began with it has been committed. */
-  get wasHeld(): boolean {
-    return this.held;
-  }
-
-  /** Whether the step was not to be had. */
-  get isRefused(): boolean {
-    return this.refusal !== undefined;
-  }
-
-  /** Runs a transaction. The first one takes the step, with `opening`. */
-  private whileOurs<T>(transaction: (opening: Statement | undefined) => Promise<T>): Promise<T> {
-    const { room, lifetime } = this.at;
-    return room(async () => {
-      lifetime.assert();
-      if (this.refusal) throw this.refusal;
-      try {
-        const result = await transaction(this.held ? undefined : this.taking());
-        this.held = true;
-        return result;
-      } catch (error) {
-        if (error instanceof StepNotHad) this.refusal = error;
-        throw error;
-      }
-    });
-  }
-
-  private taking(): Statement {
-    const { step, lifetime } = this.at;
-    return { text: 'SELECT m2_effect_open($1, $2, $3, $4, $5)', values: takingOf(this.order, step, lifetime) };
   }
 
   /** What fails inside the transaction is taken back. When the COMMIT fails, nobody knows. */
@@ -254,11 +209,6 @@ interface Begun {
   reply: unknown;
 }
 
-const takingOf = ({ key, fence }: EffectOrder, step: string, lifetime: Lifetime): unknown[] => {
-  const operation = key.split('/')[0] as string;
-  return [key, step, operation === 'direct' ? key : operation, fence, lifetime.id];
-};
-
 /** Carries out commands, each once. */
 export class Effects {
   private readonly room: Surroundings['room'];
@@ -273,76 +223,48 @@ export class Effects {
     this.room = pLimit(Math.max(1, poolSize - connectionsForTheRest));
   }
 
-  /**
-   * Runs a command's handler, or answers from the record. Throws M2Error `fence.stale`, `request.deadline`, and LeaseLost.
-   *
-   * Nearly every step is to be had. So the handler is called at once, and takes the step with what it asks first; when that fails, the step is taken by
-   * itself, which says why, and may wait.
-   */
+  /** Runs a command's handler, or answers from the record. Throws M2Error `fence.stale`, `request.deadline`, and LeaseLost. */
   run<T>(order: EffectOrder, handler: (effect: Effect) => Promise<T>): Promise<T> {
     const { call, key, deadline } = order;
     const step = key.replace(/\/(do|undo|skip)$/, '');
-    let isFirst = true;
     return this.leases.inTurn(
       step,
       () => expiring(deadline, `${call.subject} is still at work on an earlier request`),
-      (lifetime) => {
-        if (!isFirst) return this.begin(order, step, lifetime);
-        isFirst = false;
-        return this.tryAtOnce(order, step, lifetime, handler);
-      },
+      (lifetime) => this.begin(order, step, lifetime),
       async ({ outcome, reply }, lifetime) => {
         if (outcome === 'stale')
           throw new M2Error('fence.stale', `${key} came with fence ${order.fence}, and a newer one was seen`);
         if (outcome === 'answered') return reply as T;
-        return this.carryOut(this.effectOf(order, step, lifetime, true), handler);
+        return this.carryOut(order, { step, lifetime }, handler);
       },
     );
   }
 
-  /** Also puts the fence on record, where what would have done so failed: whoever is older is refused from then on. */
-  private async tryAtOnce<T>(
-    order: EffectOrder,
-    step: string,
-    lifetime: Lifetime,
-    handler: (effect: Effect) => Promise<T>,
-  ): Promise<Begun> {
-    const effect = this.effectOf(order, step, lifetime, false);
-    let failure: unknown;
-    try {
-      return { outcome: 'answered', reply: await this.carryOut(effect, handler) };
-    } catch (error) {
-      if (effect.wasHeld) throw error;
-      failure = error;
-    }
-    const begun = await this.begin(order, step, lifetime).catch(() => {
-      throw failure;
-    });
-    if (begun.outcome !== 'ours' || effect.isRefused) return begun;
-    await this.leases.giveBack(step, lifetime);
-    throw failure;
-  }
-
-  private async begin(order: EffectOrder, step: string, lifetime: Lifetime): Promise<Begun> {
-    const [begun] = await this.database.query<Begun>(
-      'SELECT * FROM m2_effect_begin($1, $2, $3, $4, $5)',
-      takingOf(order, step, lifetime),
-    );
+  private async begin({ key, fence }: EffectOrder, step: string, lifetime: Lifetime): Promise<Begun> {
+    const operation = key.split('/')[0] as string;
+    const [begun] = await this.database.query<Begun>('SELECT * FROM m2_effect_begin($1, $2, $3, $4, $5)', [
+      key,
+      step,
+      operation === 'direct' ? key : operation,
+      fence,
+      lifetime.id,
+    ]);
     return begun!;
   }
 
-  private effectOf(order: EffectOrder, step: string, lifetime: Lifetime, held: boolean): Effect {
+  private async carryOut<T>(
+    order: EffectOrder,
+    { step, lifetime }: Pick<Surroundings, 'step' | 'lifetime'>,
+    handler: (effect: Effect) => Promise<T>,
+  ): Promise<T> {
     const { database, room, onEvents } = this;
-    return new Effect(order, { database, step, lifetime, room, onEvents }, held);
-  }
-
-  private async carryOut<T>(effect: Effect, handler: (effect: Effect) => Promise<T>): Promise<T> {
-    const { subject, key, step, lifetime } = effect.about;
+    const { subject } = order.call;
+    const effect = new Effect(order, { database, step, lifetime, room, onEvents });
     try {
-      commandChannel.publish({ subject, effect: key, phase: 'begin' });
+      commandChannel.publish({ subject, effect: order.key, phase: 'begin' });
       const result = await handler(effect);
       if (!effect.isCommitted) throw new Error(`The handler of ${subject} returned without committing its effect`);
-      commandChannel.publish({ subject, effect: key, phase: 'end' });
+      commandChannel.publish({ subject, effect: order.key, phase: 'end' });
       return result;
     } catch (error) {
       // A driver that was stopped says so in its own words.
@@ -350,7 +272,7 @@ export class Effects {
       if (error instanceof M2Error && error.retry === 'final' && !effect.hasBegun) error.refused = true;
       throw error;
     } finally {
-      if (effect.wasHeld && !effect.isCommitted) await this.leases.giveBack(step, lifetime);
+      if (!effect.isCommitted) await this.leases.giveBack(step, lifetime);
     }
   }
 }

@@ -12,13 +12,3 @@ export class LeaseLost extends M2Error {
     super('service.unavailable', `${why}; what was under way goes on in another process`);
   }
 }
-
-/** SQLSTATE of what `m2_effect_open` raises. */
-export const stepNotHadState = 'M2E01';
-
-/** The step is another's, or was done already, or the fence is an old one: whoever takes the step by itself is told which. */
-export class StepNotHad extends M2Error {
-  constructor() {
-    super('service.unavailable', 'The step is not to be had');
-  }
-}

@@ -183,27 +183,6 @@ export class FenceOfTheHolder1799500000000 implements MigrationInterface {
   async down(): Promise<void> {}
 }
 
-/**
- * m2_effect_open begins the transaction in which a command does something first, with taking the step. When that is not to be
- * had, nothing of that transaction happens, and m2_effect_begin says why.
- */
-export class OpenedWithWork1799100000000 implements MigrationInterface {
-  async up(runner: QueryRunner): Promise<void> {
-    await runner.query(`
-    CREATE FUNCTION m2_effect_open(p_key text, p_step text, p_operation text, p_fence bigint, p_process uuid) RETURNS void
-      LANGUAGE plpgsql AS $$
-    DECLARE found text;
-    BEGIN
-      SELECT outcome INTO found FROM m2_effect_begin(p_key, p_step, p_operation, p_fence, p_process);
-      IF found <> 'ours' THEN RAISE EXCEPTION 'the step % is not to be had', p_step USING ERRCODE = 'M2E01'; END IF;
-    END $$;`);
-  }
-
-  async down(runner: QueryRunner): Promise<void> {
-    await runner.query('DROP FUNCTION m2_effect_open');
-  }
-}
-
 /** The oldest rows are found by an index. */
 export class Retention1798000000000 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {

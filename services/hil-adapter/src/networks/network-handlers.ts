@@ -32,7 +32,7 @@ export class NetworkHandlers {
 
   @Handles(networkAttach)
   async attach(request: Request, effect: Effect) {
-    const { row, nic } = await effect.transaction((sql) => this.find(sql, request));
+    const { row, nic } = await this.find(effect, request);
     if (row.holder !== request.holder)
       throw new M2Error('node.busy', `The node "${row.name}" is not held by provision ${request.holder}`);
     await this.networks.ensureAttached({ node: row.name, nic: request.nic, mac: nic.mac, network: request.network });
