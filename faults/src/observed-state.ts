@@ -80,6 +80,8 @@ export async function sql<T>({ stage: { state } }: TestInstallation, query: stri
   const password = (await readFile(join(state, 'secrets/database-m2_admin'), 'utf8')).trim();
   const { stdout } = await run('psql', ['-XAtqw', '-h', join(state, 'postgres'), '-U', 'm2_admin', '-c', query, 'm2'], {
     env: { PATH: process.env['PATH'], PGPASSWORD: password },
+    // All events of an hour's run, say.
+    maxBuffer: 2 ** 30,
   });
   return JSON.parse(stdout) as T;
 }
