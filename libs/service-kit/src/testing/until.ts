@@ -1,9 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 
-const deadlineMs = 30_000;
-
-/** Calls `look` until it returns something truthy, and returns that. After 30 s it throws, and says what it waited for. */
-export async function until<T>(what: string, look: () => T | Promise<T>): Promise<NonNullable<T>> {
+/** Calls `look` until it returns something truthy, and returns that. After `deadlineMs` it throws, and says what it waited for. */
+export async function until<T>(what: string, look: () => T | Promise<T>, deadlineMs = 30_000): Promise<NonNullable<T>> {
   const end = performance.now() + deadlineMs;
   for (;;) {
     const seen = await look();
